@@ -1,0 +1,58 @@
+// swift-tools-version: 6.2
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+// The shipped library is built with `--traits Embedded`; without the trait the same sources are
+// ordinary Swift, for `swift test`.
+let embedded = BuildSettingCondition.when(traits: ["Embedded"])
+
+let swiftSettings: [SwiftSetting] = [
+    .enableExperimentalFeature("Embedded", embedded),
+    .enableExperimentalFeature("Lifetimes"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "nixl_md",
+    products: [
+        .library(name: "nixl_md", type: .dynamic, targets: ["NixlMD"])
+    ],
+    traits: [
+        .trait(
+            name: "Embedded",
+            description: "Embedded Swift: the small shared library that needs no Swift runtime")
+    ],
+    targets: [
+        .target(name: "CNixlMD"),
+        .target(name: "CCurl", linkerSettings: [.linkedLibrary("curl")]),
+        .target(name: "CSystem"),
+        .target(name: "EtcdProtocol", swiftSettings: swiftSettings),
+        .target(
+            name: "MetadataCore", dependencies: ["EtcdProtocol"], swiftSettings: swiftSettings),
+        .target(
+            name: "NixlMD",
+            dependencies: ["CNixlMD", "CCurl", "CSystem", "EtcdProtocol", "MetadataCore"],
+            exclude: ["nixl_md.map"],
+            swiftSettings: swiftSettings,
+            linkerSettings: [
+                .unsafeFlags(
+                    [
+                        // Nothing but nixl_md_* may be seen: objects export weak swift_* symbols.
+                        "-Xlinker", "--version-script=Sources/NixlMD/nixl_md.map",
+                        "-Xlinker", "--gc-sections", "-Xlinker", "--no-undefined",
+                        // The resolver's thread may still run our code after a dlclose.
+                        "-Xlinker", "-z", "-Xlinker", "nodelete",
+                        "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker", "-z", "-Xlinker", "now",
+                        "-Xlinker", "-soname=libnixl_md.so.0",
+                        "-lc", "-lm",
+                    ], embedded)
+            ]),
+        .testTarget(
+            name: "EtcdProtocolTests", dependencies: ["EtcdProtocol"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "MetadataCoreTests", dependencies: ["MetadataCore", "EtcdProtocol"],
+            swiftSettings: swiftSettings),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,1 @@
+void csystem_placeholder(void);

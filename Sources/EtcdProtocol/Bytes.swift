@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// Keys, names, blobs. Never `String`: it compares by Unicode equivalence, and etcd's keys are bytes.
+public typealias Bytes = [UInt8]
+
+extension [UInt8] {
+    /// The bytes of a literal.
+    public init(_ literal: StaticString) {
+        self = literal.withUTF8Buffer { [UInt8]($0) }
+    }
+
+    /// Whether these bytes begin with all of `prefix`.
+    public func hasPrefix(_ prefix: Bytes) -> Bool {
+        guard count >= prefix.count else { return false }
+        for i in 0..<prefix.count where self[i] != prefix[i] { return false }
+        return true
+    }
+
+    /// etcd's order of keys: bytewise, a prefix before what it is a prefix of.
+    public func precedes(_ other: Bytes) -> Bool {
+        let common = Swift.min(count, other.count)
+        for i in 0..<common where self[i] != other[i] { return self[i] < other[i] }
+        return count < other.count
+    }
+
+    /// Whether `text` occurs in these bytes.
+    public func contains(_ text: StaticString) -> Bool {
+        let pattern = Bytes(text)
+        guard count >= pattern.count else { return false }
+        for start in 0...(count - pattern.count) {
+            var i = 0
+            while i < pattern.count, self[start + i] == pattern[i] { i += 1 }
+            if i == pattern.count { return true }
+        }
+        return false
+    }
+}
