@@ -159,6 +159,9 @@ public enum NetworkEvent: Sendable {
     /// One whole message of a stream, without its gRPC prefix.
     case message(StreamID, Bytes)
     case streamEnded(StreamID, Reply)
+    /// Bytes of an answer that is not whole yet have come, so the peer is alive and a large answer is
+    /// under way. At most once per connection and tick.
+    case progress(ConnectionID)
     /// The connection cannot be used any more (refused, reset, not HTTP/2, TLS failed, ...). Its calls
     /// and streams are gone; none of them is answered any more.
     case connectionLost(ConnectionID, Text)

@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// What an error of etcd means to us. Classified by code and, where a code means several things, by etcd's text (etcd
+/// api/v3rpc/rpctypes/error.go).
+enum Failure {
+    /// This endpoint cannot serve now: try another, then again.
+    case transient
+    /// The token is unknown or too old: authenticate again.
+    case tokenRefused
+    case unauthenticated
+    case authenticationNotEnabled
+    case permission
+    case tooLarge
+    case noSpace
+    case leaseNotFound
+    case leaseExists
+    case compacted
+    case other
+
+    init(_ status: GRPCStatus) {
+        let text = status.message
+        switch status.code {
+        case GRPCStatus.unavailable, GRPCStatus.deadlineExceeded, GRPCStatus.canceled,
+            GRPCStatus.aborted, GRPCStatus.internalError, GRPCStatus.unknown:
+            self = .transient
+        case GRPCStatus.unauthenticated:
+            self = .tokenRefused
+        case GRPCStatus.permissionDenied:
+            self = .permission
+        case GRPCStatus.resourceExhausted:
+            if text.contains("space exceeded") {
+                self = .noSpace
+            } else if text.contains("larger than max") {
+                self = .tooLarge
+            } else {
+                self = .transient  // 'etcdserver: too many requests'
+            }
+        case GRPCStatus.invalidArgument:
+            if text.contains("request is too large") {
+                self = .tooLarge
+            } else if text.contains("revision of auth store is old") {
+                self = .tokenRefused
+            } else if text.contains("user name is empty")
+                || text.contains("invalid user ID or password")
+            {
+                self = .unauthenticated
+            } else {
+                self = .other
+            }
+        case GRPCStatus.notFound:
+            self = text.contains("requested lease not found") ? .leaseNotFound : .other
+        case GRPCStatus.failedPrecondition:
+            if text.contains("lease already exists") {
+                self = .leaseExists
+            } else if text.contains("authentication is not enabled") {
+                self = .authenticationNotEnabled
+            } else {
+                self = .other
+            }
+        case GRPCStatus.outOfRange:
+            self = text.contains("compacted") ? .compacted : .transient
+        default:
+            self = .other
+        }
+    }
+
+    /// The status of an operation that this ends.
+    var status: Status {
+        switch self {
+        case .transient, .leaseNotFound, .leaseExists, .compacted, .authenticationNotEnabled, .other:
+            .backend
+        case .tokenRefused, .unauthenticated: .unauthenticated
+        case .permission: .permission
+        case .tooLarge: .tooLarge
+        case .noSpace: .noSpace
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// Every time constant of the library and why it has its value. Milliseconds.
+enum Timing {
+    /// A connection must have answered its first request by then. Loopback and data-centre round trips are
+    /// far below it, and with TTL 5 s there must be time for a second member.
+    static let connectDeadline: Milliseconds = 1000
+    /// Doubled for each round of endpoints that were silent, up to this: an overloaded cluster whose
+    /// answers take longer than the first deadline must still be reachable.
+    static let connectDeadlineMax: Milliseconds = 4000
+    /// An answer to a unary request must have come by then, else its endpoint is taken for dead.
+    static let requestDeadline: Milliseconds = 2000
+    /// Added for what is on its way: the slowest path that is not a failure, 1 MiB/s.
+    static let bytesPerMillisecond = 1048
+    /// A large answer that is still arriving prolongs its request up to this in all.
+    static let requestDeadlineMax: Milliseconds = 30_000
+    /// Streams open and nothing received: ask. TCP keepalive does not see a stopped process.
+    static let silence: Milliseconds = 5000
+    /// First and last wait after all endpoints failed. The last one keeps recovery within a second of a
+    /// server's being healthy again; a refused connection costs the host some 50 microseconds.
+    static let backoffFirst: Milliseconds = 50
+    static let backoffMax: Milliseconds = 500
+    /// Wrong credentials are asked for again at this pace: each attempt costs the server a bcrypt.
+    static let credentialsBackoff: Milliseconds = 1000
+    /// Watches are told that contact is lost when no endpoint answered for this long; shorter
+    /// interruptions are ordinary failovers.
+    static let contactLost: Milliseconds = 1000
+    /// A renewal's own deadline is TTL/6 within these bounds: three attempts fit into half a TTL.
+    static let renewalDeadlineMin: Milliseconds = 250
+    static let renewalDeadlineMax: Milliseconds = 2000
+    /// Largest part of the renewal interval that jitter takes away, in per mille.
+    static let renewalJitter: UInt64 = 200
+    /// An empty answer that says 'try again' (a contended claim, a refused creation) is tried again after this.
+    static let retryPause: Milliseconds = 100
+}
+
+/// Every other number that bounds what the core holds or sends.
+enum Limits {
+    /// Unary requests in flight. etcd serves 250 streams per connection by default
+    /// (golang.org/x/net/http2 defaultMaxStreams); more in flight only queue there.
+    static let callsInFlight = 32
+    /// Operations in one transaction; etcd refuses more than 128 (--max-txn-ops).
+    static let batchOperations = 100
+    /// Bytes in one transaction of several blobs; etcd refuses 1.5 MiB (--max-request-bytes).
+    static let batchBytes = 1 << 20
+    /// Conflicts in one claim before it is given up.
+    static let claimConflicts = 3
+    /// Keys in one page of a list without values.
+    static let pageKeys: Int64 = 1000
+    /// Keys in the first page of a list with values; adapted to their size after that. 8 of etcd's
+    /// largest ordinary values (1.5 MiB) fit into the largest message that is accepted.
+    static let pageValues: Int64 = 8
+    static let pageValuesMax: Int64 = 512
+    /// A page with values is as large as wanted at this many bytes.
+    static let pageBytes = 1 << 20
+    /// Keys in a list.
+    static let listKeys = 1 << 20
+    /// Bytes of one watch message, all fragments together.
+    static let watchBytes = 16 << 20
+    /// Callbacks that wait for the host, and the blobs they hold, before watches are resynchronised.
+    static let notices = 65_536
+    static let noticeBytes = 64 << 20
+    /// Departed agents that a watch of the namespace remembers, to tell RETURNED from RESTARTED.
+    static let departedAgents = 4096
+    /// Labels of one agent.
+    static let labels = 4096
+    /// Watch creations sent and not yet answered.
+    static let creationsInFlight = 256
+}

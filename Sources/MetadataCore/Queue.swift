@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// First in, first out, at amortised constant cost.
+struct Queue<Element> {
+    private var items: [Element] = []
+    private var head = 0
+
+    var count: Int { items.count - head }
+    var isEmpty: Bool { head == items.count }
+
+    mutating func append(_ element: Element) {
+        items.append(element)
+    }
+
+    mutating func popFirst() -> Element? {
+        guard head < items.count else { return nil }
+        let element = items[head]
+        head += 1
+        if head == items.count {
+            items.removeAll(keepingCapacity: items.count <= 1024)
+            head = 0
+        } else if head > 1024, head > items.count / 2 {
+            // What was taken is let go, so that a queue that never empties does not grow.
+            items.removeFirst(head)
+            head = 0
+        }
+        return element
+    }
+
+    mutating func removeAll() {
+        items.removeAll()
+        head = 0
+    }
+}
+
+/// Deadlines of operations, the earliest first. Entries of operations that have completed are dropped when they
+/// surface.
+struct DeadlineHeap {
+    private var items: [(at: Milliseconds, operation: OperationID)] = []
+
+    var first: (at: Milliseconds, operation: OperationID)? { items.first }
+
+    mutating func insert(_ operation: OperationID, at: Milliseconds) {
+        items.append((at, operation))
+        var child = items.count - 1
+        while child > 0 {
+            let parent = (child - 1) / 2
+            guard precedes(items[child], items[parent]) else { return }
+            items.swapAt(child, parent)
+            child = parent
+        }
+    }
+
+    mutating func removeFirst() {
+        guard !items.isEmpty else { return }
+        items.swapAt(0, items.count - 1)
+        items.removeLast()
+        var parent = 0
+        while true {
+            var least = parent
+            for child in [2 * parent + 1, 2 * parent + 2]
+            where child < items.count && precedes(items[child], items[least]) {
+                least = child
+            }
+            guard least != parent else { return }
+            items.swapAt(parent, least)
+            parent = least
+        }
+    }
+
+    private func precedes(
+        _ a: (at: Milliseconds, operation: OperationID),
+        _ b: (at: Milliseconds, operation: OperationID)
+    ) -> Bool {
+        a.at != b.at ? a.at < b.at : a.operation < b.operation
+    }
+}

