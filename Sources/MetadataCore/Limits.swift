@@ -21,6 +21,13 @@ enum Timing {
     /// server's being healthy again; a refused connection costs the host some 50 microseconds.
     static let backoffFirst: Milliseconds = 50
     static let backoffMax: Milliseconds = 500
+    /// A connection that lasted this long was a good one: its loss starts with a fresh round and short waits. One that
+    /// breaks sooner counts as one more failed attempt, so that a server which accepts and drops is not hammered.
+    static let stable: Milliseconds = 1000
+    /// A token is taken for good this long after it was given: a refusal by then is not due to its age.
+    static let freshToken: Milliseconds = 1000
+    /// A name is not resolved more often than this: each time costs a short-lived thread.
+    static let resolvePause: Milliseconds = 2000
     /// Wrong credentials are asked for again at this pace: each attempt costs the server a bcrypt.
     static let credentialsBackoff: Milliseconds = 1000
     /// Watches are told that contact is lost when no endpoint answered for this long; shorter
@@ -63,6 +70,10 @@ enum Limits {
     static let noticeBytes = 64 << 20
     /// Departed agents that a watch of the namespace remembers, to tell RETURNED from RESTARTED.
     static let departedAgents = 4096
+    /// A TTL that a server may grant: ten years, far from any overflow of milliseconds.
+    static let ttlSeconds: Int64 = 315_360_000
+    /// Changes of our own presence key that are remembered until they have been judged.
+    static let presenceChanges = 64
     /// Labels of one agent.
     static let labels = 4096
     /// Watch creations sent and not yet answered.

@@ -69,35 +69,275 @@ public struct CoreCounters: Sendable {
 ///
 /// After each input the shell takes all actions with `nextAction()`, performs them in order, and runs
 /// callbacks with `nextNotice()` as far as its budget goes; what is left stays queued.
+///
+/// Each idea has a file with an extension of this class. They work level by level: an input changes
+/// state, then `pump` sends whatever the state as a whole wants sent. A lost connection so needs no
+/// unwinding: what was not answered is wanted again.
 public final class MetadataCore {
-    public private(set) var counters = CoreCounters()
+    public internal(set) var counters = CoreCounters()
 
-    public init(_ configuration: CoreConfiguration, now: Milliseconds) {}
+    let configuration: CoreConfiguration
+    let keyspace: Keyspace
+    let ownPresenceKey: Bytes?
+    var now: Milliseconds
+    var random: Random
+    private var lastID: UInt64 = 0
+
+    // To the shell.
+    private var actions = Queue<Action>()
+    var notices = Queue<(Notice, bytes: Int)>()
+    var noticeBytes = 0
+
+    // Link.
+    var link = Link.idle
+    var endpoints: EndpointPool
+    var currentTarget: Text = ""
+    var connectDeadline = Timing.connectDeadline
+    var backoff = Timing.backoffFirst
+    var hadSilence = false
+    var lastReceived: Milliseconds = 0
+    var lastTrouble: Text = ""
+    var token = Bytes()
+    var authenticatedAt: Milliseconds = 0
+    var clusterID: UInt64 = 0
+
+    // Contact, as watches are told.
+    var unreachableSince: Milliseconds?
+    var isContactLost = false
+
+    // Requests.
+    var calls = SortedMap<CallInFlight>()
+    var callBytes = 0
+    var purposeInHand: CallPurpose?
+    var work = Queue<Work>()
+    var watchStream = WatchStream()
+    var keepAliveStream: StreamID?
+
+    // Operations of the host.
+    var operations = SortedMap<Operation>()
+    var deadlines = DeadlineHeap()
+    var stalledWatches: [HostWatch] = []
+    var drainDeadline: Milliseconds?
+    var isShutDownComplete = false
+
+    // What this agent has in the store.
+    var incarnation: UInt64
+    var generation: UInt16 = 0
+    var heartbeat = Heartbeat()
+    var leasesToRevoke: [Int64] = []
+    var ownership = Ownership.none
+    var isOwnershipBusy = false
+    var ownershipRetryAt: Milliseconds = 0
+    var ownershipFailures = 0
+    var selfWatcher: Watcher?
+    var presenceLog: [PresenceChange] = []
+    var isWithdrawalWanted = false
+    var withdrawals: [OperationID] = []
+    var labels = ByteMap<LabelRecord>()
+    var labelQueue = Queue<LabelRecord>()
+    var labelsInFlight = 0
+
+    public init(_ configuration: CoreConfiguration, now: Milliseconds) {
+        let keyspace = Keyspace(namespace: configuration.namespace)
+        var random = Random(seed: configuration.seed)
+        self.configuration = configuration
+        self.keyspace = keyspace
+        ownPresenceKey = configuration.agent.map { keyspace.key(agent: $0) }
+        self.now = now
+        incarnation = Incarnation.choose(&random)
+        endpoints = EndpointPool(configuration.endpoints, random: &random)
+        self.random = random
+    }
+
+    var ownName: Bytes { configuration.agent ?? [] }
+
+    func newID() -> UInt64 {
+        lastID += 1
+        return lastID
+    }
+
+    func act(_ action: Action) {
+        actions.append(action)
+    }
+
+    func log(_ level: LogLevel, _ text: @autoclosure () -> Text) {
+        if level >= configuration.logLevel { act(.log(level, text())) }
+    }
+
+    // MARK: - Inputs
 
     /// A starting call. `timeout` nil: never. Its operation completes exactly once, by a notice.
     public func submit(
         _ call: HostCall, operation: OperationID, timeout: Milliseconds?, now: Milliseconds
-    ) {}
+    ) {
+        self.now = now
+        operations[operation] = .starting
+        guard drainDeadline == nil else {
+            complete(operation, .shutDown, "the handle is being shut down")
+            return
+        }
+        if let timeout { deadlines.insert(operation, at: now &+ timeout) }
+        switch call {
+        case .publish(let label, let blob): publish(operation, label: label, blob: blob)
+        case .unpublish(let label): unpublish(operation, label: label)
+        case .startHeartbeat(let interval, let ttlSeconds):
+            startHeartbeat(operation, interval: interval, ttlSeconds: ttlSeconds)
+        case .stopHeartbeat(let keep): stopHeartbeat(operation, keep: keep)
+        case .fetch(let agent, let label, let wait):
+            fetch(operation, agent: agent, label: label, waits: wait)
+        case .watch(let agent, let presenceOnly):
+            watch(operation, agent: agent, presenceOnly: presenceOnly)
+        case .invalidate: invalidate(operation)
+        case .list: list(operation)
+        }
+        pump()
+    }
 
     /// Cancels an operation or ends a watch; unknown ids (just completed) are ignored.
-    public func cancel(_ operation: OperationID, now: Milliseconds) {}
-
-    /// Begins the drain; `isShutDown` turns true when it is over.
-    public func shutdown(drain: Milliseconds, now: Milliseconds) {}
+    public func cancel(_ operation: OperationID, now: Milliseconds) {
+        self.now = now
+        guard let canceled = operations[operation] else { return }
+        end(operation, canceled, .canceled, "canceled by the host")
+        pump()
+    }
 
     /// Something happened on the network.
-    public func receive(_ event: NetworkEvent, now: Milliseconds) {}
+    public func receive(_ event: NetworkEvent, now: Milliseconds) {
+        self.now = now
+        guard !isShutDownComplete else { return }
+        switch event {
+        case .reply(let call, let reply): replied(call, reply)
+        case .message(let stream, let bytes): message(stream, bytes)
+        case .streamEnded(let stream, let reply): streamEnded(stream, reply)
+        case .progress(let connection):
+            if connection == link.connection { progressed() }
+        case .connectionLost(let connection, let reason):
+            if connection == link.connection { failConnection(reason) }
+        case .resolved(let endpoint, let addresses, let reason):
+            addressesResolved(endpoint: endpoint, addresses: addresses, reason: reason)
+        }
+        pump()
+    }
+
+    private func message(_ stream: StreamID, _ bytes: Bytes) {
+        lastReceived = now
+        if stream == watchStream.id {
+            watchMessage(bytes)
+        } else if stream == keepAliveStream {
+            renewalAnswered(bytes)
+        }
+    }
+
+    private func streamEnded(_ stream: StreamID, _ reply: Reply) {
+        guard stream == watchStream.id || stream == keepAliveStream else { return }
+        switch reply {
+        case .tooLarge(let size) where stream == watchStream.id: watchMessageTooLarge(size)
+        case .failed(let status):
+            failConnection("\(currentTarget) ended a stream: \(status.message)")
+        case .ok, .tooLarge: failConnection("\(currentTarget) ended a stream")
+        }
+    }
 
     /// Time has passed: does what is due. Call it at `nextDeadline` at the latest.
-    public func advance(now: Milliseconds) {}
+    public func advance(now: Milliseconds) {
+        self.now = now
+        guard !isShutDownComplete else { return }
+        expireOperations()
+        expireCalls()
+        noticeLostContact()
+        pump()
+    }
+
+    // MARK: - The engine
+
+    /// Sends what the state wants sent.
+    func pump() {
+        guard !isShutDownComplete else { return }
+        driveLink()
+        resumeStalledWatches()
+        driveHeartbeat()
+        driveOwnership()
+        settleHeartbeat()
+        driveWork()
+        driveWatchStream()
+        driveDrain()
+        // One of them may have found the connection dead.
+        if case .idle = link { driveLink() }
+    }
+
+    /// A connection is there: everything that the last one left unfinished goes on.
+    func linkIsReady() {
+        renewOnNewConnection()
+    }
+
+    /// The streams are gone with their connection.
+    func streamsAreLost() {
+        keepAliveStream = nil
+        watchStreamIsLost()
+    }
+
+    /// The revisions we know mean nothing in the store that answers now.
+    func storeWasReplaced() {
+        log(.warn, "the store behind \(currentTarget) is not the one known before")
+        for id in operations.keys {
+            switch operations[id] {
+            case .watch(let watch):
+                resync(watch, "the store was replaced", forgetRevisions: true)
+            case .fetch(let fetch): fetchAgain(fetch)
+            case .list(let job): job.restart(keyspace.root)
+            case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate,
+                nil:
+                break
+            }
+        }
+        ownershipStoreReplaced()
+    }
+
+    private func noticeLostContact() {
+        guard let since = unreachableSince, !isContactLost, now &- since >= Timing.contactLost
+        else { return }
+        isContactLost = true
+        for operation in operations.values {
+            if case .watch(let watch) = operation { contactLost(watch) }
+        }
+    }
+
+    // MARK: - Outputs
 
     /// When `advance` has something to do next; nil: never.
-    public var nextDeadline: Milliseconds? { nil }
+    public var nextDeadline: Milliseconds? {
+        guard !isShutDownComplete else { return nil }
+        if notices.isEmpty, !stalledWatches.isEmpty { return now }
+        while let first = deadlines.first, operations[first.operation] == nil {
+            deadlines.removeFirst()
+        }
+        var earliest: Milliseconds?
+        func consider(_ deadline: Milliseconds?) {
+            if let deadline { earliest = min(earliest ?? deadline, deadline) }
+        }
+        consider(deadlines.first?.at)
+        consider(linkDeadline)
+        consider(callDeadline)
+        consider(heartbeatDeadline)
+        consider(drainDeadline)
+        if isReady, ownershipRetryAt > now { consider(ownershipRetryAt) }
+        if let unreachableSince, !isContactLost {
+            consider(unreachableSince &+ Timing.contactLost)
+        }
+        return earliest
+    }
 
-    public func nextAction() -> Action? { nil }
-    public func nextNotice() -> Notice? { nil }
+    public func nextAction() -> Action? { actions.popFirst() }
+
+    public func nextNotice() -> Notice? {
+        guard let (notice, bytes) = notices.popFirst() else { return nil }
+        noticeBytes -= bytes
+        return notice
+    }
+
     /// Notices that wait for `nextNotice()`.
-    public var pendingNotices: Int { 0 }
+    public var pendingNotices: Int { notices.count }
+
     /// The drain is over and no notice is left.
-    public var isShutDown: Bool { false }
+    public var isShutDown: Bool { isShutDownComplete && notices.isEmpty }
 }

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// What one watch of the host has been told about one agent, and so what a change means to it.
+final class AgentView {
+    enum Presence {
+        /// Nothing was seen of it.
+        case never
+        /// There are labels, but there never was a presence key (stock NIXL leaves such).
+        case implied
+        case present(incarnation: UInt64)
+        /// Told GONE; `incarnation` 0: it never had a presence key.
+        case departed(incarnation: UInt64)
+    }
+    var presence = Presence.never
+    /// The labels told (or, where labels are not told, those that imply presence) and the revision of each.
+    var labels = ByteMap<Int64>()
+
+    var isPresent: Bool {
+        switch presence {
+        case .never, .departed: false
+        case .implied, .present: true
+        }
+    }
+
+    /// Nothing worth remembering.
+    var isEmpty: Bool {
+        if case .never = presence { labels.isEmpty } else { false }
+    }
+}
+
+/// Turns changes of keys into events of a watch. Pure: state and change in, events out.
+struct AgentTelling {
+    let watch: OperationID
+    let agent: Bytes
+    /// Whether labels and blobs are told, or presence only.
+    let tellsLabels: Bool
+    let view: AgentView
+    var events: [WatchEvent] = []
+
+    init(watch: OperationID, agent: Bytes, tellsLabels: Bool, view: AgentView) {
+        self.watch = watch
+        self.agent = agent
+        self.tellsLabels = tellsLabels
+        self.view = view
+    }
+
+    private mutating func tell(_ kind: WatchEvent.Kind, _ revision: Int64) {
+        events.append(WatchEvent(watch: watch, kind: kind, revision: revision))
+    }
+
+    mutating func presencePut(_ kv: KeyValue) {
+        let found = Incarnation.of(kv)
+        switch view.presence {
+        case .never:
+            tell(.appeared(agent: agent, incarnation: found), kv.modRevision)
+        case .implied:
+            break  // It was told when its first label was.
+        case .present(let known):
+            if known != found {
+                tell(.restarted(agent: agent, incarnation: found), kv.modRevision)
+            }
+        case .departed(let known):
+            if known == found {
+                tell(.returned(agent: agent, incarnation: found), kv.modRevision)
+            } else {
+                tell(.restarted(agent: agent, incarnation: found), kv.modRevision)
+            }
+        }
+        view.presence = .present(incarnation: found)
+        if !tellsLabels { view.labels.removeAll() }
+    }
+
+    mutating func presenceDeleted(_ revision: Int64) {
+        guard case .present(let known) = view.presence else { return }
+        depart(known, revision)
+    }
+
+    private mutating func depart(_ incarnation: UInt64, _ revision: Int64) {
+        view.presence = .departed(incarnation: incarnation)
+        view.labels.removeAll()
+        tell(.gone(agent: agent), revision)
+    }
+
+    mutating func labelPut(_ label: Bytes, _ kv: KeyValue) {
+        guard kv.hasValue else {
+            labelDeleted(label, kv.modRevision)
+            return
+        }
+        switch view.presence {
+        case .never:
+            tell(.appeared(agent: agent, incarnation: 0), kv.modRevision)
+            view.presence = .implied
+        case .departed(0):
+            // Without a presence key nobody can say whether it is the same process: the safe answer.
+            tell(.restarted(agent: agent, incarnation: 0), kv.modRevision)
+            view.presence = .implied
+        case .departed:
+            return  // GONE ended all its labels; those of its next life follow its presence key.
+        case .implied, .present:
+            break
+        }
+        guard tellsLabels || isImplied else { return }
+        view.labels[label] = kv.modRevision
+        if tellsLabels {
+            tell(.put(agent: agent, label: label, blob: kv.value), kv.modRevision)
+        }
+    }
+
+    private var isImplied: Bool {
+        if case .implied = view.presence { true } else { false }
+    }
+
+    mutating func labelDeleted(_ label: Bytes, _ revision: Int64) {
+        guard view.isPresent, view.labels.index(of: label) != nil else { return }
+        view.labels[label] = nil
+        if isImplied, view.labels.isEmpty {
+            depart(0, revision)
+        } else if tellsLabels {
+            tell(.delete(agent: agent, label: label), revision)
+        }
+    }
+
+    // MARK: - What a list found
+
+    /// The list has come to this agent: its presence key, or none.
+    mutating func listed(presence: KeyValue?, at revision: Int64) {
+        guard let presence else {
+            presenceDeleted(revision)
+            return
+        }
+        if case .present(let known) = view.presence, known != Incarnation.of(presence) {
+            // Told to drop what it has, the host is given all labels again.
+            view.labels.removeAll()
+        }
+        presencePut(presence)
+    }
+
+    mutating func listed(_ label: Bytes, _ kv: KeyValue) {
+        if view.labels[label] != kv.modRevision { labelPut(label, kv) }
+    }
+
+    /// The list has passed this agent; `labels`, in order, are those that it found.
+    mutating func passed(_ labels: [Bytes], at revision: Int64) {
+        var position = 0
+        for label in view.labels.keys {
+            while position < labels.count, labels[position].precedes(label) { position += 1 }
+            if position == labels.count || labels[position] != label {
+                labelDeleted(label, revision)
+            }
+        }
+    }
+}

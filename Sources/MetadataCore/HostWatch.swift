@@ -1,0 +1,373 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// A watch of the host: lists what is there, then follows the changes.
+final class HostWatch {
+    /// One pass over the keys, in pages of one pinned revision.
+    struct Listing {
+        /// The agent whose keys are being read and the labels found so far.
+        struct Open {
+            let agent: Bytes
+            var labels: [Bytes] = []
+        }
+        /// The next key to read.
+        var cursor: Bytes
+        /// 0 until the first page has told it.
+        var revision: Int64 = 0
+        var limit: Int64
+        var open: Open?
+    }
+    enum State {
+        case listing(Listing)
+        case watching(Watcher)
+        /// The host does not keep up: nothing more is told until it has taken what waits.
+        case overflowed
+        case ended
+    }
+    let operation: OperationID
+    /// nil: the whole namespace.
+    let agent: Bytes?
+    let presenceOnly: Bool
+    var state: State
+    /// By name + "/": the order of keys, which is not that of names ("a-b/" precedes "a/").
+    var views = ByteMap<AgentView>()
+    /// Who departed, the earliest first; the memory of them is bounded.
+    var departed = Queue<Bytes>()
+    var isContactLostTold = false
+    /// Counts the listings, so that what was asked for an earlier one is known as such.
+    var epoch = 0
+
+    init(operation: OperationID, agent: Bytes?, presenceOnly: Bool, cursor: Bytes) {
+        self.operation = operation
+        self.agent = agent
+        self.presenceOnly = presenceOnly
+        state = .listing(HostWatch.listing(from: cursor, presenceOnly: presenceOnly))
+    }
+
+    static func listing(from cursor: Bytes, presenceOnly: Bool) -> Listing {
+        Listing(cursor: cursor, limit: presenceOnly ? Limits.pageKeys : Limits.pageValues)
+    }
+}
+
+extension MetadataCore {
+    func watch(_ id: OperationID, agent: Bytes?, presenceOnly: Bool) {
+        let watch = HostWatch(
+            operation: id, agent: agent, presenceOnly: presenceOnly, cursor: prefix(of: agent))
+        operations[id] = .watch(watch)
+        work.append(.page(watch, epoch: watch.epoch))
+        if isContactLost { contactLost(watch) }
+    }
+
+    private func prefix(of agent: Bytes?) -> Bytes {
+        agent.map { keyspace.key(agent: $0) } ?? keyspace.root
+    }
+
+    func tell(_ event: WatchEvent) {
+        counters.events &+= 1
+        if case .put(_, _, let blob) = event.kind {
+            tell(.event(event), bytes: blob.count)
+        } else {
+            tell(.event(event), bytes: 0)
+        }
+    }
+
+    func end(_ watch: HostWatch, _ status: Status, _ text: Text) {
+        stopWatching(watch)
+        watch.state = .ended
+        guard operations[watch.operation] != nil else { return }
+        operations[watch.operation] = nil
+        tell(WatchEvent(watch: watch.operation, kind: .ended(status, text)))
+    }
+
+    private func stopWatching(_ watch: HostWatch) {
+        guard case .watching(let watcher) = watch.state else { return }
+        var ended: Watcher? = watcher
+        cancel(&ended)
+    }
+
+    // MARK: - Contact
+
+    func contactLost(_ watch: HostWatch) {
+        guard !watch.isContactLostTold else { return }
+        watch.isContactLostTold = true
+        tell(WatchEvent(watch: watch.operation, kind: .contactLost(lastTrouble)))
+    }
+
+    func contactRegained(_ watch: HostWatch) {
+        guard watch.isContactLostTold else { return }
+        watch.isContactLostTold = false
+        tell(WatchEvent(watch: watch.operation, kind: .contactRegained))
+    }
+
+    // MARK: - Listing
+
+    /// The chain of events is broken: list again and tell the differences. `forgetRevisions`: those known
+    /// are of another store.
+    func resync(_ watch: HostWatch, _ text: Text, forgetRevisions: Bool) {
+        if case .ended = watch.state { return }
+        if case .listing = watch.state, watch.views.isEmpty {
+            listAgain(watch)  // Nothing was told yet.
+            return
+        }
+        stopWatching(watch)
+        counters.resyncs &+= 1
+        tell(WatchEvent(watch: watch.operation, kind: .resync(text)))
+        if forgetRevisions {
+            for view in watch.views.values { view.forgetRevisions() }
+        }
+        listAgain(watch)
+    }
+
+    private func listAgain(_ watch: HostWatch) {
+        watch.state = .listing(
+            HostWatch.listing(from: prefix(of: watch.agent), presenceOnly: watch.presenceOnly))
+        watch.epoch += 1
+        work.append(.page(watch, epoch: watch.epoch))
+    }
+
+    func sendPage(_ watch: HostWatch, epoch: Int) {
+        guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
+        guard notices.count < Limits.notices / 2, noticeBytes < Limits.noticeBytes / 2 else {
+            stalledWatches.append(watch)
+            return
+        }
+        var request = RangeRequest(
+            key: listing.cursor, rangeEnd: Keyspace.end(of: prefix(of: watch.agent)))
+        request.limit = listing.limit
+        request.revision = listing.revision
+        request.keysOnly = watch.presenceOnly
+        send(.range(request), .page(watch, epoch: epoch))
+    }
+
+    func pageUnanswered(_ watch: HostWatch, epoch: Int) {
+        work.append(.page(watch, epoch: epoch))
+    }
+
+    func pageAnswered(_ watch: HostWatch, epoch: Int, _ answer: Answer) {
+        guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
+        switch answer {
+        case .message(let bytes):
+            guard let response = decoded(bytes, RangeResponse.decode) else { return }
+            seen(response.header)
+            contactRegained(watch)
+            take(response, for: watch, listing)
+        case .refused(.compacted, _):
+            // The pinned revision is gone; what was told stays told, the rest is found by the difference.
+            listAgain(watch)
+        case .refused(let failure, let text):
+            end(watch, failure.status, text)
+        case .oversized(let size):
+            guard listing.limit > 1 else {
+                end(watch, .tooLarge, "a value of \(size) bytes is over \(Limits.watchBytes)")
+                return
+            }
+            var smaller = listing
+            smaller.limit /= 2
+            watch.state = .listing(smaller)
+            work.append(.page(watch, epoch: watch.epoch))
+        }
+    }
+
+    private func take(
+        _ response: RangeResponse, for watch: HostWatch, _ listing: HostWatch.Listing
+    ) {
+        var listing = listing
+        if listing.revision == 0 { listing.revision = response.header.revision }
+        var bytes = 0
+        for kv in response.kvs {
+            bytes += kv.value.count
+            listed(kv, for: watch, &listing)
+        }
+        if response.more, let last = response.kvs.last {
+            // The smallest key after it.
+            listing.cursor = last.key + [0]
+            if !watch.presenceOnly { adapt(&listing.limit, to: bytes) }
+            watch.state = .listing(listing)
+            work.append(.page(watch, epoch: watch.epoch))
+        } else {
+            close(&listing, for: watch)
+            let end = watch.views.count
+            notListed(watch, from: position(after: listing, in: watch), to: end, at: listing.revision)
+            tell(WatchEvent(watch: watch.operation, kind: .synced, revision: listing.revision))
+            follow(watch, from: listing.revision &+ 1)
+        }
+    }
+
+    private func adapt(_ limit: inout Int64, to bytes: Int) {
+        if bytes < Limits.pageBytes / 2 {
+            limit = min(limit * 2, Limits.pageValuesMax)
+        } else if bytes > Limits.pageBytes * 2 {
+            limit = max(limit / 2, 1)
+        }
+    }
+
+    private func listed(_ kv: KeyValue, for watch: HostWatch, _ listing: inout HostWatch.Listing) {
+        guard let (agent, label) = keyspace.parse(kv.key) else { return }
+        if listing.open?.agent != agent {
+            close(&listing, for: watch)
+            let key = agent + [UInt8(ascii: "/")]
+            let passed = position(after: listing, in: watch)
+            notListed(
+                watch, from: passed, to: watch.views.position(key), at: listing.revision)
+            listing.open = HostWatch.Listing.Open(agent: agent)
+            let presence = label.isEmpty ? kv : nil
+            change(watch, agent) { $0.listed(presence: presence, at: listing.revision) }
+        }
+        guard !label.isEmpty else { return }
+        var found = kv
+        // Without values an empty one cannot be told from others.
+        if watch.presenceOnly { found.hasValue = true }
+        guard found.hasValue else { return }
+        listing.open?.labels.append(label)
+        change(watch, agent) { $0.listed(label, found) }
+    }
+
+    /// All keys of the open agent have been read.
+    private func close(_ listing: inout HostWatch.Listing, for watch: HostWatch) {
+        guard let open = listing.open else { return }
+        let revision = listing.revision
+        change(watch, open.agent) { $0.passed(open.labels, at: revision) }
+    }
+
+    /// The first view behind the agent that was read last.
+    private func position(after listing: HostWatch.Listing, in watch: HostWatch) -> Int {
+        guard let open = listing.open else { return 0 }
+        let key = open.agent + [UInt8(ascii: "/")]
+        let at = watch.views.position(key)
+        return at < watch.views.count && watch.views.keys[at] == key ? at + 1 : at
+    }
+
+    /// Views from one position up to another: agents that the list did not find.
+    private func notListed(_ watch: HostWatch, from: Int, to: Int, at revision: Int64) {
+        guard from < to else { return }
+        let agents = watch.views.keys[from..<to].map { Bytes($0.dropLast()) }
+        for agent in agents {
+            change(watch, agent) {
+                $0.listed(presence: nil, at: revision)
+                $0.passed([], at: revision)
+            }
+        }
+    }
+
+    private func follow(_ watch: HostWatch, from revision: Int64) {
+        let key = prefix(of: watch.agent)
+        // etcd has no watch without values, so one that wants only presence reads one key. Where there
+        // are labels without a presence key, their end is the agent's.
+        let isOneKey = watch.agent != nil && watch.presenceOnly && !watch.hasImpliedAgent
+        watch.state = .watching(
+            startWatcher(
+                key: key, rangeEnd: isOneKey ? [] : Keyspace.end(of: key), from: revision,
+                keepsValues: !watch.presenceOnly, for: .host(watch)))
+    }
+
+    // MARK: - Following
+
+    /// Events in the order of revisions; those of one revision are told together, or not at all.
+    func changed(_ watch: HostWatch, _ events: [WatchResponse.Event]) {
+        var start = 0
+        while start < events.count {
+            var end = start
+            var bytes = 0
+            while end < events.count, events[end].kv.modRevision == events[start].kv.modRevision {
+                bytes += events[end].kv.value.count
+                end += 1
+            }
+            let fits =
+                notices.count + (end - start) <= Limits.notices
+                && noticeBytes + bytes <= Limits.noticeBytes
+            guard fits || notices.isEmpty else {
+                stopWatching(watch)
+                watch.state = .overflowed
+                stalledWatches.append(watch)
+                return
+            }
+            apply(events[start..<end], to: watch)
+            start = end
+        }
+    }
+
+    private func apply(_ events: ArraySlice<WatchResponse.Event>, to watch: HostWatch) {
+        // Presence first: GONE stands for the end of all labels, an appearance comes before them.
+        for isPresence in [true, false] {
+            for event in events {
+                guard let (agent, label) = keyspace.parse(event.kv.key),
+                    label.isEmpty == isPresence
+                else { continue }
+                let revision = event.kv.modRevision
+                change(watch, agent) {
+                    switch (event.kind, isPresence) {
+                    case (.put, true): $0.presencePut(event.kv)
+                    case (.delete, true): $0.presenceDeleted(revision)
+                    case (.put, false): $0.labelPut(label, event.kv)
+                    case (.delete, false): $0.labelDeleted(label, revision)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies a change to the view of an agent and tells what it means.
+    private func change(
+        _ watch: HostWatch, _ agent: Bytes, _ body: (inout AgentTelling) -> Void
+    ) {
+        let key = agent + [UInt8(ascii: "/")]
+        let view: AgentView
+        if let known = watch.views[key] {
+            view = known
+        } else {
+            view = AgentView()
+            watch.views[key] = view
+        }
+        let wasPresent = view.isPresent
+        var telling = AgentTelling(
+            watch: watch.operation, agent: agent, tellsLabels: !watch.presenceOnly, view: view)
+        body(&telling)
+        for event in telling.events { tell(event) }
+        if view.isEmpty {
+            watch.views[key] = nil
+        } else if wasPresent, !view.isPresent {
+            watch.remember(departed: key)
+        }
+    }
+
+    // MARK: - A slow host
+
+    /// The host has taken all that waited: watches that stood still go on.
+    func resumeStalledWatches() {
+        guard notices.isEmpty, !stalledWatches.isEmpty else { return }
+        let watches = stalledWatches
+        stalledWatches.removeAll()
+        for watch in watches {
+            switch watch.state {
+            case .overflowed:
+                let text: Text = "the host left more than \(Limits.notices) events waiting"
+                resync(watch, text, forgetRevisions: false)
+            case .listing: work.append(.page(watch, epoch: watch.epoch))
+            case .watching, .ended: break
+            }
+        }
+    }
+}
+
+extension HostWatch {
+    fileprivate var hasImpliedAgent: Bool {
+        for view in views.values {
+            if case .implied = view.presence { return true }
+        }
+        return false
+    }
+
+    fileprivate func remember(departed key: Bytes) {
+        departed.append(key)
+        guard departed.count > Limits.departedAgents, let oldest = departed.popFirst() else { return }
+        if let view = views[oldest], !view.isPresent { views[oldest] = nil }
+    }
+}
+
+extension AgentView {
+    fileprivate func forgetRevisions() {
+        for index in labels.values.indices { labels.values[index] = 0 }
+    }
+}

@@ -1,0 +1,299 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// One label of this agent: what the store holds under it as far as we know, and what it is to hold.
+final class LabelRecord {
+    struct Change {
+        enum Content {
+            case blob(Bytes)
+            case removal
+        }
+        /// Whom to tell; nil when that operation has ended and the change must be finished all the same.
+        var operation: OperationID?
+        let content: Content
+    }
+    enum Write {
+        case none
+        /// On its way; its outcome is not known.
+        case inFlight(Change)
+        /// Was sent, the answer was lost: to be sent again.
+        case unknown(Change)
+    }
+    let label: Bytes
+    /// What the store holds under our hold; nil: nothing.
+    var confirmed: Bytes?
+    var write = Write.none
+    /// What is to be written after that; a newer one replaces it.
+    var next: Change?
+
+    init(label: Bytes) {
+        self.label = label
+    }
+
+    var isInFlight: Bool {
+        if case .inFlight = write { true } else { false }
+    }
+
+    var isBusy: Bool {
+        if case .none = write { next != nil } else { true }
+    }
+}
+
+extension MetadataCore {
+    func publish(_ id: OperationID, label: Bytes, blob: Bytes) {
+        if case .superseded = ownership {
+            complete(id, .superseded, supersededText)
+            return
+        }
+        guard labels[label] != nil || labels.count < Limits.labels else {
+            complete(id, .limit, "\(labels.count) labels are published; the limit is \(Limits.labels)")
+            return
+        }
+        let record = labels[label] ?? LabelRecord(label: label)
+        labels[label] = record
+        operations[id] = .publish(record)
+        change(record, LabelRecord.Change(operation: id, content: .blob(blob)))
+    }
+
+    func unpublish(_ id: OperationID, label: Bytes) {
+        if case .superseded = ownership {
+            complete(id, .superseded, supersededText)
+            return
+        }
+        guard let record = labels[label] else {
+            complete(id, .notFound, "label '\(label)' has not been published by this handle")
+            return
+        }
+        operations[id] = .unpublish(record)
+        change(record, LabelRecord.Change(operation: id, content: .removal))
+        if case .none = record.write, record.confirmed == nil {
+            // It was never sent; taking it out of the queue was all there was to do.
+            record.next = nil
+            dropIfEmpty(record)
+            complete(id, .success)
+        }
+    }
+
+    private func change(_ record: LabelRecord, _ change: LabelRecord.Change) {
+        let replaced = record.next
+        record.next = change
+        if !record.isInFlight { labelQueue.append(record) }
+        complete(replaced?.operation, .replaced, replacedText(record))
+    }
+
+    private func replacedText(_ record: LabelRecord) -> Text {
+        "a newer change of label '\(record.label)' took its place"
+    }
+
+    /// The operation has ended. What was never sent is forgotten, what was sent is finished.
+    func abandonChange(of record: LabelRecord, operation: OperationID) {
+        if record.next?.operation == operation { record.next = nil }
+        switch record.write {
+        case .inFlight(var change) where change.operation == operation:
+            change.operation = nil
+            record.write = .inFlight(change)
+        case .unknown(var change) where change.operation == operation:
+            change.operation = nil
+            record.write = .unknown(change)
+        case .none, .inFlight, .unknown:
+            break
+        }
+        dropIfEmpty(record)
+    }
+
+    private func dropIfEmpty(_ record: LabelRecord) {
+        guard !record.isBusy, record.confirmed == nil, labels[record.label] === record else {
+            return
+        }
+        labels[record.label] = nil
+    }
+
+    /// Whether any label waits to be written.
+    var hasChanges: Bool {
+        while let record = labelQueue.first {
+            if record.isBusy, !record.isInFlight { return true }
+            _ = labelQueue.popFirst()
+        }
+        return false
+    }
+
+    /// Writes what waits, as far as the connection takes it; the name is ours.
+    func writeLabels(_ hold: Hold) {
+        while hasFreeCall, let record = labelQueue.popFirst() {
+            let change: LabelRecord.Change
+            switch record.write {
+            case .inFlight:
+                continue
+            case .unknown(let earlier):
+                if let next = record.next {
+                    complete(earlier.operation, .replaced, replacedText(record))
+                    record.next = nil
+                    change = next
+                } else {
+                    change = earlier
+                }
+            case .none:
+                guard let next = record.next else { continue }
+                record.next = nil
+                change = next
+            }
+            record.write = .inFlight(change)
+            labelsInFlight += 1
+            send(.txn(labelTransaction(record.label, change.content, hold)), .label(record))
+        }
+    }
+
+    private func labelTransaction(
+        _ label: Bytes, _ content: LabelRecord.Change.Content, _ hold: Hold
+    ) -> TxnRequest {
+        let key = keyspace.key(agent: ownName, label: label)
+        let request: RequestOp =
+            switch content {
+            case .blob(let blob): .put(PutRequest(key: key, value: blob, lease: hold.lease))
+            case .removal: .deleteRange(DeleteRangeRequest(key: key))
+            }
+        return TxnRequest(compare: [guardOf(hold)], success: [request])
+    }
+
+    func labelUnanswered(_ record: LabelRecord) {
+        guard case .inFlight(let change) = record.write else { return }
+        labelsInFlight -= 1
+        record.write = .unknown(change)
+        labelQueue.append(record)
+    }
+
+    func labelAnswered(_ record: LabelRecord, _ answer: Answer) {
+        guard case .inFlight(let change) = record.write else { return }
+        switch answer {
+        case .message(let bytes):
+            guard let response = decoded(bytes, TxnResponse.decode) else { return }
+            seen(response.header)
+            guard response.succeeded else {
+                labelUnanswered(record)
+                guardFailed()
+                return
+            }
+            labelsInFlight -= 1
+            wrote(record, change, revision: response.header.revision)
+        case .refused(.leaseNotFound, let text):
+            labelUnanswered(record)
+            leaseIsLost("etcd does not know the lease any more (\(text))")
+        case .refused(let failure, let text):
+            labelsInFlight -= 1
+            failed(record, change, failure.status, explain(failure, text, change))
+        case .oversized(let size):
+            labelsInFlight -= 1
+            failed(record, change, .backend, "etcd answered a write with \(size) bytes")
+        }
+    }
+
+    private func wrote(_ record: LabelRecord, _ change: LabelRecord.Change, revision: Int64) {
+        record.write = .none
+        switch change.content {
+        case .blob(let blob): record.confirmed = blob
+        case .removal: record.confirmed = nil
+        }
+        if record.next != nil { labelQueue.append(record) }
+        dropIfEmpty(record)
+        complete(change.operation, .success, revision: revision)
+    }
+
+    private func failed(
+        _ record: LabelRecord, _ change: LabelRecord.Change, _ status: Status, _ text: Text
+    ) {
+        record.write = .none
+        if record.next != nil { labelQueue.append(record) }
+        dropIfEmpty(record)
+        complete(change.operation, status, "label '\(record.label)': \(text)")
+    }
+
+    /// 'too large' with both sizes. etcd names its limit only when gRPC's own check refused the
+    /// message ('larger than max (X vs. Y)'); else it is --max-request-bytes, 1.5 MiB by default.
+    private func explain(_ failure: Failure, _ text: Text, _ change: LabelRecord.Change) -> Text {
+        guard case .tooLarge = failure, case .blob(let blob) = change.content else { return text }
+        return
+            "a blob of \(blob.count) bytes is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
+    }
+
+    /// Ends all changes that wait or whose outcome is not known, and forgets what was confirmed.
+    func dropLabels(_ status: Status, _ text: Text) {
+        let records = labels.values
+        labels.removeAll()
+        labelQueue.removeAll()
+        for record in records {
+            var operations = [record.next?.operation]
+            record.next = nil
+            switch record.write {
+            case .none: break
+            case .inFlight(let change):
+                labelsInFlight -= 1
+                operations.insert(change.operation, at: 0)
+            case .unknown(let change):
+                operations.insert(change.operation, at: 0)
+            }
+            record.write = .none
+            record.confirmed = nil
+            for operation in operations { complete(operation, status, text) }
+        }
+    }
+
+    /// Ends changes that were never sent (and so waited for the name); what is confirmed stays.
+    func failChanges(_ status: Status, _ text: Text) {
+        for record in labels.values {
+            if let next = record.next {
+                record.next = nil
+                complete(next.operation, status, text)
+            }
+            if case .unknown(let change) = record.write {
+                record.write = .none
+                complete(change.operation, status, text)
+            }
+            dropIfEmpty(record)
+        }
+    }
+
+    /// The store holds none of our keys any more, and we made it so: only what came after that is left to do.
+    func labelsWereWithdrawn() {
+        for record in labels.values {
+            record.confirmed = nil
+            if case .unknown(let change) = record.write {
+                record.write = .none
+                complete(change.operation, .replaced, "everything was withdrawn after it")
+            }
+            dropIfEmpty(record)
+        }
+    }
+
+    /// The next confirmed labels after `last`, as many as one transaction takes, to be written again
+    /// under a new hold. Named by label, not by position: the host may publish others meanwhile.
+    func nextBatch(after last: Bytes?) -> [LabelRecord] {
+        var index = 0
+        if let last {
+            index = labels.position(last)
+            if index < labels.count, labels.keys[index] == last { index += 1 }
+        }
+        var batch: [LabelRecord] = []
+        var bytes = 0
+        while index < labels.count, batch.count < Limits.batchOperations {
+            let record = labels.values[index]
+            index += 1
+            guard let blob = record.confirmed else { continue }
+            bytes += blob.count + record.label.count + ownName.count + keyspace.root.count
+            guard batch.isEmpty || bytes <= Limits.batchBytes else { break }
+            batch.append(record)
+        }
+        return batch
+    }
+
+    func batchTransaction(_ batch: [LabelRecord], _ hold: Hold) -> TxnRequest {
+        var puts: [RequestOp] = []
+        for record in batch {
+            guard let blob = record.confirmed else { continue }
+            let key = keyspace.key(agent: ownName, label: record.label)
+            puts.append(.put(PutRequest(key: key, value: blob, lease: hold.lease)))
+        }
+        return TxnRequest(compare: [guardOf(hold)], success: puts)
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// Lists who is present, page by page at one pinned revision.
+final class ListJob {
+    let operation: OperationID
+    var cursor: Bytes
+    var revision: Int64 = 0
+    var keys = 0
+    /// In the order of keys.
+    var agents: [PresentAgent] = []
+    var isDone = false
+
+    init(operation: OperationID, cursor: Bytes) {
+        self.operation = operation
+        self.cursor = cursor
+    }
+
+    func restart(_ cursor: Bytes) {
+        self.cursor = cursor
+        revision = 0
+        keys = 0
+        agents = []
+    }
+}
+
+extension MetadataCore {
+    func list(_ id: OperationID) {
+        let job = ListJob(operation: id, cursor: keyspace.root)
+        operations[id] = .list(job)
+        work.append(.list(job))
+    }
+
+    func sendList(_ job: ListJob) {
+        guard !job.isDone else { return }
+        var request = RangeRequest(key: job.cursor, rangeEnd: Keyspace.end(of: keyspace.root))
+        request.limit = Limits.pageKeys
+        request.revision = job.revision
+        request.keysOnly = true
+        send(.range(request), .list(job))
+    }
+
+    func listUnanswered(_ job: ListJob) {
+        work.append(.list(job))
+    }
+
+    func listAnswered(_ job: ListJob, _ answer: Answer) {
+        guard !job.isDone else { return }
+        switch answer {
+        case .message(let bytes):
+            guard let response = decoded(bytes, RangeResponse.decode) else { return }
+            seen(response.header)
+            take(response, job)
+        case .refused(.compacted, _):
+            job.restart(keyspace.root)
+            work.append(.list(job))
+        case .refused(let failure, let text):
+            job.isDone = true
+            complete(job.operation, failure.status, text)
+        case .oversized(let size):
+            job.isDone = true
+            complete(job.operation, .tooLarge, "a page of keys is \(size) bytes")
+        }
+    }
+
+    private func take(_ response: RangeResponse, _ job: ListJob) {
+        if job.revision == 0 { job.revision = response.header.revision }
+        job.keys += response.kvs.count
+        for kv in response.kvs {
+            guard let (agent, label) = keyspace.parse(kv.key) else { continue }
+            if label.isEmpty {
+                job.agents.append(
+                    PresentAgent(
+                        name: agent, incarnation: Incarnation.of(kv), revision: kv.modRevision))
+            } else if job.agents.last?.name != agent {
+                job.agents.append(
+                    PresentAgent(name: agent, incarnation: 0, revision: kv.modRevision))
+            }
+        }
+        guard response.more, let last = response.kvs.last else {
+            finish(job)
+            return
+        }
+        guard job.keys < Limits.listKeys else {
+            job.isDone = true
+            complete(
+                job.operation, .limit, "the namespace holds more than \(Limits.listKeys) keys")
+            return
+        }
+        job.cursor = last.key + [0]
+        work.append(.list(job))
+    }
+
+    private func finish(_ job: ListJob) {
+        job.isDone = true
+        var completion = Completion(operation: job.operation, status: .success)
+        completion.revision = job.revision
+        // Keys are in another order than names: "a-b/" precedes "a/".
+        completion.agents = job.agents.sorted { $0.name.precedes($1.name) }
+        complete(completion)
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// An open operation of the host and what works on it.
+enum Operation {
+    /// Just submitted, not yet with whoever works on it.
+    case starting
+    case publish(LabelRecord)
+    case unpublish(LabelRecord)
+    case startHeartbeat
+    case stopHeartbeat
+    case fetch(Fetch)
+    case watch(HostWatch)
+    case invalidate
+    case list(ListJob)
+}
+
+extension MetadataCore {
+    /// Tells the completion of an operation, once: later calls for the same one do nothing.
+    func complete(
+        _ operation: OperationID?, _ status: Status, _ text: Text = "", revision: Int64 = 0
+    ) {
+        guard let operation else { return }
+        var completion = Completion(operation: operation, status: status, text: text)
+        completion.revision = revision
+        complete(completion)
+    }
+
+    func complete(_ completion: Completion) {
+        guard operations[completion.operation] != nil else { return }
+        operations[completion.operation] = nil
+        tell(.completed(completion), bytes: completion.blob?.count ?? 0)
+    }
+
+    func tell(_ notice: Notice, bytes: Int) {
+        notices.append((notice, bytes))
+        noticeBytes += bytes
+    }
+
+    /// Completes what ran into its own time-out.
+    func expireOperations() {
+        while let first = deadlines.first {
+            guard let operation = operations[first.operation] else {
+                deadlines.removeFirst()
+                continue
+            }
+            guard first.at <= now else { return }
+            deadlines.removeFirst()
+            let trouble: Text = lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
+            end(
+                first.operation, operation, .timedOut,
+                "the operation's time-out has passed without an answer\(trouble)")
+        }
+    }
+
+    /// Ends an operation from outside: its time has passed, or the host does not want it any more.
+    func end(_ id: OperationID, _ operation: Operation, _ status: Status, _ text: Text) {
+        switch operation {
+        case .starting:
+            complete(id, status, text)
+        case .publish(let record), .unpublish(let record):
+            abandonChange(of: record, operation: id)
+            complete(id, status, text)
+        case .startHeartbeat:
+            complete(id, status, text)
+            heartbeatStartEnded()
+        case .stopHeartbeat:
+            complete(id, status, text)
+            heartbeatStopEnded(timedOut: status == .timedOut)
+        case .fetch(let fetch):
+            finish(fetch)
+            complete(id, status, text)
+        case .watch(let watch):
+            end(watch, status, text)
+        case .invalidate:
+            complete(id, status, text)
+            invalidateEnded(id, canceled: status == .canceled)
+        case .list(let job):
+            job.isDone = true
+            complete(id, status, text)
+        }
+    }
+
+    /// Ends all operations that still need the network, because it is known that none of them can succeed.
+    func endAll(_ status: Status, _ text: Text) {
+        for id in operations.keys {
+            if let operation = operations[id] { end(id, operation, status, text) }
+        }
+    }
+}

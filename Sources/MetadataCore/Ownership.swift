@@ -1,0 +1,360 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// That the presence key is ours, and by what a transaction can tell.
+struct Hold: Equatable {
+    /// 0: permanent.
+    let lease: Int64
+    let createRevision: Int64
+    let modRevision: Int64
+}
+
+/// Who owns this agent's name, as far as we know.
+enum Ownership {
+    /// Nothing of ours is in the store.
+    case none
+    case claiming(Claim)
+    case owned(Hold)
+    case moving(Move)
+    /// Something contradicts our hold: look.
+    case checking(Check)
+    case restoring(Restore)
+    case withdrawing(Hold)
+    /// Somebody else removed our keys; the name is free until the host publishes again.
+    case withdrawn
+    /// Final.
+    case superseded
+
+    struct Claim {
+        enum Step {
+            case read
+            /// Remove what is there: guarded by the revision of the presence key (0: there is none).
+            case sweep(seen: Int64)
+            case put
+        }
+        var step = Step.read
+        var conflicts = 0
+        /// A Put was sent, so the name may be ours already.
+        var mayHavePut = false
+    }
+
+    /// From one lease to another, or to none: first the presence key, then the labels.
+    struct Move {
+        enum Step {
+            case presence(Hold)
+            case labels(Hold, after: Bytes?)
+        }
+        let target: Int64
+        var step: Step
+    }
+
+    struct Check {
+        enum Step { case read, askLease }
+        let hold: Hold
+        let move: Move?
+        var step = Step.read
+    }
+
+    /// The keys were lost although we live: put them back where nobody has taken the name.
+    struct Restore {
+        enum Step {
+            case read
+            case put(seen: Int64)
+            /// The self-watch must have told all up to our Put: somebody may have come and gone.
+            case confirm(Hold)
+            case labels(Hold, after: Bytes?)
+            /// Somebody was there: take our Put back.
+            case retreat(Hold)
+        }
+        /// The last hold; what others did to the name after it counts.
+        let lost: Hold
+        var step = Step.read
+        var mayHavePut = false
+    }
+
+    var needsLink: Bool {
+        switch self {
+        case .none, .superseded: false
+        case .claiming, .owned, .moving, .checking, .restoring, .withdrawing, .withdrawn: true
+        }
+    }
+
+    /// Whether nothing hangs on another lease than this and nothing is on its way.
+    func isSettled(on lease: Int64) -> Bool {
+        switch self {
+        case .none, .withdrawn, .superseded: true
+        case .owned(let hold): hold.lease == lease
+        case .claiming, .moving, .checking, .restoring, .withdrawing: false
+        }
+    }
+}
+
+/// The requests that ownership makes; at most one is in flight.
+enum OwnershipStep {
+    case claimRead, claimSweep
+    case claimPut(lease: Int64)
+    case movePresence, moveLabels([LabelRecord])
+    case checkRead, checkLease
+    case restoreRead
+    case restorePut(lease: Int64)
+    case restoreLabels([LabelRecord])
+    case retreat, withdraw
+}
+
+extension MetadataCore {
+    var supersededText: Text {
+        "another process has taken over the agent's name '\(ownName)'"
+    }
+
+    /// The compare that lets a transaction write only while the name is ours.
+    func guardOf(_ hold: Hold) -> Compare {
+        let key = ownPresenceKey ?? []
+        return hold.lease != 0
+            ? Compare(key: key, target: .lease(hold.lease))
+            : Compare(key: key, target: .modRevision(hold.modRevision))
+    }
+
+    /// A presence key that only this process can have put.
+    func isOurs(lease: Int64) -> Bool {
+        lease != 0 && Incarnation.of(lease: lease) == incarnation
+    }
+
+    func driveOwnership() {
+        guard isReady, !isOwnershipBusy, now >= ownershipRetryAt else { return }
+        switch ownership {
+        case .none, .withdrawn: driveWithoutHold()
+        case .claiming(let claim): drive(claim)
+        case .owned(let hold): drive(hold)
+        case .moving(let move): drive(move)
+        case .checking(let check): drive(check)
+        case .restoring(let restore): drive(restore)
+        case .withdrawing(let hold): sendWithdrawal(hold)
+        case .superseded: break
+        }
+    }
+
+    private func driveWithoutHold() {
+        if isWithdrawalWanted { withdrawalIsDone(revision: 0) }
+        if case .withdrawn = ownership, foreignPresence(after: 0) != nil {
+            supersede(supersededText)
+            return
+        }
+        guard hasChanges, targetLease != nil else { return }
+        ownership = .claiming(Ownership.Claim())
+        driveOwnership()
+    }
+
+    private func drive(_ hold: Hold) {
+        if let change = presenceLog.last, change.modRevision > hold.modRevision,
+            change.isDeleted || !isOurs(lease: change.lease)
+        {
+            ownership = .checking(Ownership.Check(hold: hold, move: nil))
+        } else if isWithdrawalWanted {
+            guard labelsInFlight == 0 else { return }
+            ownership = .withdrawing(hold)
+        } else if let target = targetLease, target != hold.lease {
+            guard labelsInFlight == 0 else { return }
+            ownership = .moving(Ownership.Move(target: target, step: .presence(hold)))
+        } else {
+            writeLabels(hold)
+            return
+        }
+        driveOwnership()
+    }
+
+    func sendOwnership(_ body: CallBody, _ step: OwnershipStep) {
+        isOwnershipBusy = true
+        send(body, .ownership(step))
+    }
+
+    func readPresence(_ step: OwnershipStep) {
+        sendOwnership(.range(RangeRequest(key: ownPresenceKey ?? [])), step)
+    }
+
+    /// Settled as ours: what we knew of others' doing before is history.
+    func own(_ hold: Hold) {
+        ownership = .owned(hold)
+        ownershipFailures = 0
+        presenceLog.removeAll { $0.modRevision <= hold.modRevision }
+    }
+
+    /// A transaction of a label found the name not to be ours.
+    func guardFailed() {
+        if case .owned(let hold) = ownership {
+            ownership = .checking(Ownership.Check(hold: hold, move: nil))
+        }
+    }
+
+    func ownershipUnanswered(_ step: OwnershipStep) {
+        isOwnershipBusy = false
+        switch ownership {
+        case .claiming(var claim):
+            claim.step = .read
+            ownership = .claiming(claim)
+        case .restoring(var restore):
+            switch restore.step {
+            case .read, .put: restore.step = .read
+            case .confirm, .labels, .retreat: break
+            }
+            ownership = .restoring(restore)
+        case .none, .owned, .moving, .checking, .withdrawing, .withdrawn, .superseded:
+            break
+        }
+    }
+
+    func ownershipAnswered(_ step: OwnershipStep, _ answer: Answer) {
+        switch answer {
+        case .message(let bytes):
+            ownershipMessage(step, bytes)
+        case .refused(.leaseNotFound, let text):
+            ownershipUnanswered(step)
+            leaseIsLost("etcd does not know the lease any more (\(text))")
+        case .refused(let failure, let text):
+            ownershipUnanswered(step)
+            ownershipRefused(failure.status, text)
+        case .oversized(let size):
+            ownershipUnanswered(step)
+            ownershipRefused(.backend, "etcd answered with \(size) bytes")
+        }
+    }
+
+    private func ownershipMessage(_ step: OwnershipStep, _ bytes: Bytes) {
+        switch step {
+        case .claimRead, .checkRead, .restoreRead:
+            guard let response = decoded(bytes, RangeResponse.decode) else { return }
+            isOwnershipBusy = false
+            seen(response.header)
+            presenceRead(step, response)
+        case .checkLease:
+            guard let response = decoded(bytes, LeaseTimeToLiveResponse.decode) else { return }
+            isOwnershipBusy = false
+            seen(response.header)
+            leaseAsked(isAlive: response.ttl > 0)
+        case .claimSweep, .claimPut, .movePresence, .moveLabels, .restorePut, .restoreLabels,
+            .retreat, .withdraw:
+            guard let response = decoded(bytes, TxnResponse.decode) else { return }
+            isOwnershipBusy = false
+            seen(response.header)
+            transacted(step, response.succeeded, response.header.revision)
+        }
+    }
+
+    private func presenceRead(_ step: OwnershipStep, _ response: RangeResponse) {
+        switch (step, ownership) {
+        case (.claimRead, .claiming(let claim)): claimRead(claim, response)
+        case (.checkRead, .checking(let check)): checkRead(check, response)
+        case (.restoreRead, .restoring(let restore)): restoreRead(restore, response)
+        default: break  // The state has moved on (the lease was lost, the store replaced).
+        }
+    }
+
+    private func transacted(_ step: OwnershipStep, _ succeeded: Bool, _ revision: Int64) {
+        switch (step, ownership) {
+        case (.claimSweep, .claiming(let claim)):
+            swept(claim, succeeded)
+        case (.claimPut(let lease), .claiming(let claim)):
+            claimPut(claim, succeeded, lease, revision)
+        case (.movePresence, .moving(let move)):
+            presenceMoved(move, succeeded, revision)
+        case (.moveLabels(let batch), .moving(let move)):
+            labelsMoved(move, succeeded, batch)
+        case (.restorePut(let lease), .restoring(let restore)):
+            restorePut(restore, succeeded, lease, revision)
+        case (.restoreLabels(let batch), .restoring(let restore)):
+            labelsRestored(restore, succeeded, batch, revision)
+        case (.retreat, .restoring):
+            supersede(supersededText)
+        case (.withdraw, .withdrawing(let hold)):
+            withdrew(hold, succeeded, revision)
+        default: break  // As above.
+        }
+    }
+
+    /// etcd refuses what ownership needs (permission, no space, ...): those who wait are told, and what must go on is
+    /// tried again, slowly.
+    private func ownershipRefused(_ status: Status, _ text: Text) {
+        log(.warn, "etcd refused to write the presence key: \(text)")
+        lastTrouble = text
+        ownershipFailures += 1
+        ownershipRetryAt = now &+ min(Timing.retryPause << min(ownershipFailures, 5), 2000)
+        switch ownership {
+        case .claiming:
+            ownership = .none
+            failChanges(status, "the agent's name cannot be claimed: \(text)")
+        case .moving:
+            if let operation = heartbeat.startOperation {
+                complete(operation, status, text)
+                heartbeatStartEnded()
+            }
+        case .withdrawing:
+            failWithdrawal(status, text)
+        case .none, .owned, .checking, .restoring, .withdrawn, .superseded:
+            break
+        }
+    }
+
+    /// The store was wiped, or is another one: nothing that was learned from it holds any more.
+    func ownershipStoreReplaced() {
+        presenceLog.removeAll()
+        cancel(&selfWatcher)
+        let text: Text = "the store was replaced: it does not hold what it held"
+        if heartbeat.lease != nil {
+            leaseIsLost(text)
+        } else {
+            keysAreLost(lease: 0, text)
+        }
+    }
+
+    // MARK: - The self-watch
+
+    /// Watches our presence key from `revision` on, if that is not done already.
+    func watchOurselves(from revision: Int64) {
+        guard selfWatcher == nil, let key = ownPresenceKey else { return }
+        selfWatcher = startWatcher(
+            key: key, rangeEnd: [], from: revision, keepsValues: false, for: .ourselves)
+    }
+
+    func ourPresenceChanged(_ events: [WatchResponse.Event]) {
+        for event in events {
+            let change = PresenceChange(
+                modRevision: event.kv.modRevision, lease: event.kv.lease,
+                isDeleted: event.kind == .delete)
+            // More than the log holds in one go is a fight over the name; the latest decide it.
+            if presenceLog.count == Limits.presenceChanges { presenceLog.removeFirst() }
+            presenceLog.append(change)
+        }
+    }
+
+    /// The self-watch cannot go on where it stopped; what it missed is found by looking.
+    func selfWatchWasInterrupted() {
+        selfWatcher = nil
+        if case .owned(let hold) = ownership {
+            ownership = .checking(Ownership.Check(hold: hold, move: nil))
+        }
+    }
+
+    func selfWatchWasRefused(_ text: Text) {
+        selfWatcher = nil
+        log(.warn, text)
+    }
+
+    /// The revision at which another process last took the name, after `revision`.
+    func foreignPresence(after revision: Int64, but own: Int64? = nil) -> Int64? {
+        for change in presenceLog.reversed()
+        where change.modRevision > revision && !change.isDeleted && change.modRevision != own
+            && !isOurs(lease: change.lease)
+        {
+            return change.modRevision
+        }
+        return nil
+    }
+}
+
+/// What the self-watch told about our presence key.
+struct PresenceChange {
+    let modRevision: Int64
+    let lease: Int64
+    let isDeleted: Bool
+}

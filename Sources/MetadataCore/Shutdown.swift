@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+extension MetadataCore {
+    /// Begins the drain: what reads is ended, what is queued to be written is written, then everything is
+    /// withdrawn and the lease given back.
+    public func shutdown(drain: Milliseconds, now: Milliseconds) {
+        self.now = now
+        guard drainDeadline == nil, !isShutDownComplete else { return }
+        drainDeadline = now &+ drain
+        let text: Text = "the handle is being shut down"
+        for id in operations.keys {
+            switch operations[id] {
+            case .fetch(let fetch): fail(fetch, .canceled, text)
+            case .watch(let watch): end(watch, .canceled, text)
+            case .list(let job):
+                job.isDone = true
+                complete(id, .canceled, text)
+            case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate,
+                nil:
+                break
+            }
+        }
+        pump()
+    }
+
+    /// The steps of the drain, each when the one before is done.
+    func driveDrain() {
+        guard let deadline = drainDeadline, !isShutDownComplete else { return }
+        guard now < deadline else {
+            endAll(.canceled, "the drain of the shutdown has taken its time")
+            finishDrain()
+            return
+        }
+        guard operations.isEmpty, !hasChanges, labelsInFlight == 0 else { return }
+        switch ownership {
+        case .none, .withdrawn, .superseded:
+            break
+        case .owned, .withdrawing, .claiming, .moving, .checking, .restoring:
+            if !isWithdrawalWanted {
+                wantWithdrawal("the handle is shut down")
+                driveOwnership()
+            }
+            return
+        }
+        if heartbeat.isOn {
+            if heartbeat.stop == nil { beginStop(keep: true, operation: nil) }
+            driveHeartbeat()
+            return
+        }
+        guard leasesToRevoke.isEmpty, calls.isEmpty else { return }
+        finishDrain()
+    }
+
+    private func finishDrain() {
+        isShutDownComplete = true
+        heartbeatIsOff()
+        cancel(&selfWatcher)
+        labels.removeAll()
+        labelQueue.removeAll()
+        if let connection = link.connection { act(.disconnect(connection)) }
+        link = .idle
+        calls.removeAll()
+        counters.isConnected = false
+    }
+}

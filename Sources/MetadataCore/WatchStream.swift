@@ -1,0 +1,261 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// One watch of etcd, on the one stream that carries all of them.
+final class Watcher {
+    enum Sink {
+        case host(HostWatch)
+        case fetch(Fetch)
+        case ourselves
+    }
+    enum State {
+        /// Waits for its turn on the stream.
+        case wanted
+        case creating
+        case active
+        case canceled
+    }
+    /// Ours to choose, from 1, never used twice: a refused creation is answered with id 0 or -1.
+    let id: Int64
+    let key: Bytes
+    let rangeEnd: Bytes
+    let keepsValues: Bool
+    let sink: Sink
+    var state = State.wanted
+    /// The revision from which it goes on: the last complete one plus one.
+    var next: Int64
+    /// Pieces of a message that etcd has sent in several (rpc.proto, WatchCreateRequest.fragment).
+    var pieces: [WatchResponse.Event] = []
+    var pieceBytes = 0
+
+    init(id: Int64, key: Bytes, rangeEnd: Bytes, from next: Int64, keepsValues: Bool, sink: Sink) {
+        self.id = id
+        self.key = key
+        self.rangeEnd = rangeEnd
+        self.next = next
+        self.keepsValues = keepsValues
+        self.sink = sink
+    }
+
+    var isCanceled: Bool {
+        if case .canceled = state { true } else { false }
+    }
+}
+
+/// The Watch stream.
+struct WatchStream {
+    var id: StreamID?
+    var watchers = SortedMap<Watcher>()
+    var wanted = Queue<Watcher>()
+    /// Creations on their way: etcd answers them in the order of the requests, refusals included.
+    var creating = Queue<Watcher>()
+    var lastID: Int64 = 0
+}
+
+extension MetadataCore {
+    func startWatcher(
+        key: Bytes, rangeEnd: Bytes, from revision: Int64, keepsValues: Bool,
+        for sink: Watcher.Sink
+    ) -> Watcher {
+        watchStream.lastID += 1
+        let watcher = Watcher(
+            id: watchStream.lastID, key: key, rangeEnd: rangeEnd, from: revision,
+            keepsValues: keepsValues, sink: sink)
+        watchStream.watchers[UInt64(watcher.id)] = watcher
+        watchStream.wanted.append(watcher)
+        return watcher
+    }
+
+    /// Ends a watcher; nothing of it is told any more.
+    func cancel(_ watcher: inout Watcher?) {
+        guard let ended = watcher else { return }
+        watcher = nil
+        if case .active = ended.state, let stream = watchStream.id {
+            act(.send(stream, frame: WatchCancelRequest(watchID: ended.id).frame()))
+        }
+        forget(ended)
+    }
+
+    private func forget(_ watcher: Watcher) {
+        watcher.state = .canceled
+        watcher.pieces = []
+        watchStream.watchers[UInt64(watcher.id)] = nil
+    }
+
+    func driveWatchStream() {
+        guard isReady, let connection = link.connection else { return }
+        while watchStream.creating.count < Limits.creationsInFlight,
+            let watcher = watchStream.wanted.popFirst()
+        {
+            guard case .wanted = watcher.state else { continue }
+            let stream = watchStream.id ?? newID()
+            if watchStream.id == nil {
+                watchStream.id = stream
+                act(.openStream(stream, connection, .watch, token: token))
+            }
+            let request = WatchCreateRequest(
+                key: watcher.key, rangeEnd: watcher.rangeEnd, startRevision: watcher.next,
+                watchID: watcher.id)
+            act(.send(stream, frame: request.frame()))
+            watcher.state = .creating
+            watchStream.creating.append(watcher)
+        }
+    }
+
+    /// All watchers are to be created anew on the next connection, where each stopped.
+    func watchStreamIsLost() {
+        watchStream.id = nil
+        watchStream.wanted.removeAll()
+        watchStream.creating.removeAll()
+        for watcher in watchStream.watchers.values {
+            watcher.state = .wanted
+            watcher.pieces = []
+            watcher.pieceBytes = 0
+            watchStream.wanted.append(watcher)
+        }
+    }
+
+    func watchMessage(_ bytes: Bytes) {
+        guard let id = decoded(bytes, WatchResponse.watchID) else { return }
+        let keepsValues = UInt64(exactly: id).flatMap { watchStream.watchers[$0] }?.keepsValues
+        guard
+            let response = decoded(
+                bytes,
+                { (bytes) throws(WireError) in
+                    try WatchResponse.decode(bytes, keepValues: keepsValues ?? false)
+                })
+        else { return }
+        seen(response.header)
+        if response.created {
+            created(response)
+            return
+        }
+        guard let key = UInt64(exactly: id), let watcher = watchStream.watchers[key],
+            case .active = watcher.state
+        else { return }
+        if response.canceled {
+            watcherEnded(watcher, response)
+        } else {
+            take(response, bytes: bytes.count, for: watcher)
+        }
+    }
+
+    private func created(_ response: WatchResponse) {
+        guard let watcher = watchStream.creating.popFirst() else { return }
+        if watcher.isCanceled {
+            // Canceled by us before etcd had told that it exists.
+            guard !response.canceled, let stream = watchStream.id else { return }
+            act(.send(stream, frame: WatchCancelRequest(watchID: watcher.id).frame()))
+            return
+        }
+        guard !response.canceled else {
+            watcherEnded(watcher, response)
+            return
+        }
+        watcher.state = .active
+        switch watcher.sink {
+        case .host(let watch): contactRegained(watch)
+        case .fetch, .ourselves: break
+        }
+    }
+
+    /// etcd has ended a watch or refused to begin it.
+    private func watcherEnded(_ watcher: Watcher, _ response: WatchResponse) {
+        if response.compactRevision > 0 {
+            forget(watcher)
+            wasCompacted(watcher, response.compactRevision)
+            return
+        }
+        let reason = response.cancelReason
+        // etcd 3.5.1 tells a watch with a stale token 'permission denied' (the token is fixed when the stream
+        // opens): only one from a fresh token is believed.
+        let isBelieved =
+            configuration.user.isEmpty || now &- authenticatedAt < Timing.freshToken
+        guard reason.contains("permission denied"), isBelieved else {
+            failConnection("\(currentTarget) ended a watch: \(reason)")
+            return
+        }
+        forget(watcher)
+        let text: Text = "etcd's roles do not allow to watch '\(watcher.key)': \(reason)"
+        switch watcher.sink {
+        case .host(let watch): end(watch, .permission, text)
+        case .fetch(let fetch): fail(fetch, .permission, text)
+        case .ourselves: selfWatchWasRefused(text)
+        }
+    }
+
+    private func wasCompacted(_ watcher: Watcher, _ revision: Int64) {
+        let text: Text =
+            "etcd has compacted revision \(watcher.next) away; the oldest is \(revision)"
+        log(.info, text)
+        switch watcher.sink {
+        case .host(let watch): resync(watch, text, forgetRevisions: false)
+        case .fetch(let fetch): fetchAgain(fetch)
+        case .ourselves: selfWatchWasInterrupted()
+        }
+    }
+
+    /// Events, in one piece or several. Several revisions may come in one message; a revision never
+    /// comes in two (etcd server/mvcc/watchable_store.go, eventBatch).
+    private func take(_ response: WatchResponse, bytes: Int, for watcher: Watcher) {
+        if response.fragment || !watcher.pieces.isEmpty {
+            watcher.pieceBytes += bytes
+            guard watcher.pieceBytes <= Limits.watchBytes else {
+                interrupt(watcher, "one change is over \(Limits.watchBytes) bytes")
+                return
+            }
+            watcher.pieces.append(contentsOf: response.events)
+            guard !response.fragment else { return }
+            let events = watcher.pieces
+            watcher.pieces = []
+            watcher.pieceBytes = 0
+            deliver(events, to: watcher, header: response.header)
+        } else {
+            deliver(response.events, to: watcher, header: response.header)
+        }
+    }
+
+    private func deliver(
+        _ events: [WatchResponse.Event], to watcher: Watcher, header: ResponseHeader
+    ) {
+        guard let last = events.last else {
+            // A progress notification: all up to this revision has been told.
+            watcher.next = max(watcher.next, header.revision &+ 1)
+            return
+        }
+        // Some servers send older events than were asked for.
+        let from = watcher.next
+        let fresh = events.first.map { $0.kv.modRevision >= from } ?? true
+        let events = fresh ? events : events.filter { $0.kv.modRevision >= from }
+        watcher.next = max(watcher.next, last.kv.modRevision &+ 1)
+        guard !events.isEmpty else { return }
+        switch watcher.sink {
+        case .host(let watch): changed(watch, events)
+        case .fetch(let fetch): appeared(fetch, events)
+        case .ourselves: ourPresenceChanged(events)
+        }
+    }
+
+    /// A watcher's messages cannot be held: what it misses must be found by listing.
+    private func interrupt(_ watcher: Watcher, _ text: Text) {
+        var ended: Watcher? = watcher
+        cancel(&ended)
+        switch watcher.sink {
+        case .host(let watch): resync(watch, text, forgetRevisions: false)
+        case .fetch(let fetch): fetchAgain(fetch)
+        case .ourselves: selfWatchWasInterrupted()
+        }
+    }
+
+    /// A message over the cap on messages names no watcher, and the stream cannot go on behind it: every
+    /// watcher finds by listing what it may have missed.
+    func watchMessageTooLarge(_ size: Int) {
+        let text: Text = "etcd sent a watch message of \(size) bytes"
+        log(.warn, text)
+        watchStream.id = nil
+        watchStream.creating.removeAll()
+        for watcher in watchStream.watchers.values { interrupt(watcher, text) }
+    }
+}
