@@ -1,0 +1,190 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Requests of etcd's KV service; field numbers are those of etcd's api/etcdserverpb/rpc.proto.
+
+public struct RangeRequest: Sendable, WireMessage {
+    public var key: Bytes
+    /// Empty: the one key.
+    public var rangeEnd: Bytes
+    /// 0: all.
+    public var limit: Int64
+    /// 0: the newest.
+    public var revision: Int64
+    /// Answered by the member alone, without asking its leader.
+    public var serializable: Bool
+    public var keysOnly: Bool
+
+    public init(
+        key: Bytes, rangeEnd: Bytes = [], limit: Int64 = 0, revision: Int64 = 0,
+        serializable: Bool = false, keysOnly: Bool = false
+    ) {
+        self.key = key
+        self.rangeEnd = rangeEnd
+        self.limit = limit
+        self.revision = revision
+        self.serializable = serializable
+        self.keysOnly = keysOnly
+    }
+
+    public var encodedSize: Int {
+        WireWriter.size(1, key) + WireWriter.size(2, rangeEnd) + WireWriter.size(3, limit)
+            + WireWriter.size(4, revision) + WireWriter.size(7, serializable)
+            + WireWriter.size(8, keysOnly)
+    }
+
+    public func write(_ writer: inout WireWriter) {
+        writer.bytes(1, key)
+        writer.bytes(2, rangeEnd)
+        writer.int64(3, limit)
+        writer.int64(4, revision)
+        writer.bool(7, serializable)
+        writer.bool(8, keysOnly)
+    }
+}
+
+public struct PutRequest: Sendable, WireMessage {
+    public var key: Bytes
+    public var value: Bytes
+    public var lease: Int64
+
+    public init(key: Bytes, value: Bytes, lease: Int64 = 0) {
+        self.key = key
+        self.value = value
+        self.lease = lease
+    }
+
+    public var encodedSize: Int {
+        WireWriter.size(1, key) + WireWriter.size(2, value) + WireWriter.size(3, lease)
+    }
+
+    public func write(_ writer: inout WireWriter) {
+        writer.bytes(1, key)
+        writer.bytes(2, value)
+        writer.int64(3, lease)
+    }
+}
+
+public struct DeleteRangeRequest: Sendable, WireMessage {
+    public var key: Bytes
+    /// Empty: the one key.
+    public var rangeEnd: Bytes
+
+    public init(key: Bytes, rangeEnd: Bytes = []) {
+        self.key = key
+        self.rangeEnd = rangeEnd
+    }
+
+    public var encodedSize: Int { WireWriter.size(1, key) + WireWriter.size(2, rangeEnd) }
+
+    public func write(_ writer: inout WireWriter) {
+        writer.bytes(1, key)
+        writer.bytes(2, rangeEnd)
+    }
+}
+
+/// One operation of a transaction.
+public enum RequestOp: Sendable, WireMessage {
+    case range(RangeRequest)
+    case put(PutRequest)
+    case deleteRange(DeleteRangeRequest)
+
+    private var bodySize: Int {
+        switch self {
+        case .range(let request): request.encodedSize
+        case .put(let request): request.encodedSize
+        case .deleteRange(let request): request.encodedSize
+        }
+    }
+
+    public var encodedSize: Int { WireWriter.size(1, message: bodySize) }
+
+    public func write(_ writer: inout WireWriter) {
+        switch self {
+        case .range(let request):
+            writer.message(1, size: bodySize)
+            request.write(&writer)
+        case .put(let request):
+            writer.message(2, size: bodySize)
+            request.write(&writer)
+        case .deleteRange(let request):
+            writer.message(3, size: bodySize)
+            request.write(&writer)
+        }
+    }
+}
+
+/// A condition of a transaction: that something of a key equals a number. A key that does not exist has create
+/// and mod revision 0 and lease 0.
+public struct Compare: Sendable, WireMessage {
+    public enum Target: Sendable {
+        case createRevision(Int64)
+        case modRevision(Int64)
+        case lease(Int64)
+    }
+    public var key: Bytes
+    public var target: Target
+
+    public init(key: Bytes, target: Target) {
+        self.key = key
+        self.target = target
+    }
+
+    /// CompareTarget, the field of the oneof that holds the number, and the number. `result` is
+    /// EQUAL, 0, and so not written.
+    private var parts: (target: Int64, field: UInt64, value: Int64) {
+        switch target {
+        case .createRevision(let revision): (1, 5, revision)
+        case .modRevision(let revision): (2, 6, revision)
+        case .lease(let lease): (4, 8, lease)
+        }
+    }
+
+    public var encodedSize: Int {
+        let (target, field, value) = parts
+        return WireWriter.size(2, target) + WireWriter.size(3, key)
+            + WireWriter.size(field, value, writesZero: true)
+    }
+
+    public func write(_ writer: inout WireWriter) {
+        let (target, field, value) = parts
+        writer.int64(2, target)
+        writer.bytes(3, key)
+        writer.int64(field, value, writesZero: true)
+    }
+}
+
+public struct TxnRequest: Sendable, WireMessage {
+    public var compare: [Compare]
+    public var success: [RequestOp]
+    public var failure: [RequestOp]
+
+    public init(compare: [Compare], success: [RequestOp], failure: [RequestOp] = []) {
+        self.compare = compare
+        self.success = success
+        self.failure = failure
+    }
+
+    public var encodedSize: Int {
+        var size = 0
+        for one in compare { size += WireWriter.size(1, message: one.encodedSize) }
+        for one in success { size += WireWriter.size(2, message: one.encodedSize) }
+        for one in failure { size += WireWriter.size(3, message: one.encodedSize) }
+        return size
+    }
+
+    public func write(_ writer: inout WireWriter) {
+        for one in compare {
+            writer.message(1, size: one.encodedSize)
+            one.write(&writer)
+        }
+        for one in success {
+            writer.message(2, size: one.encodedSize)
+            one.write(&writer)
+        }
+        for one in failure {
+            writer.message(3, size: one.encodedSize)
+            one.write(&writer)
+        }
+    }
+}

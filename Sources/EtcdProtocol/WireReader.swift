@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why bytes from the network are not the message that they should be.
+public enum WireError: Error, Equatable {
+    case truncated
+    /// A varint of more than ten bytes, or a length that no message can have.
+    case overlong
+    case wrongType
+}
+
+/// The protobuf wire format (https://protobuf.dev/programming-guides/encoding/), read from a span: every
+/// access is checked before it is made, because a failed bounds check would kill the host.
+struct WireReader: ~Escapable {
+    enum WireType: UInt8 {
+        case varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5
+    }
+    struct Field {
+        let number: UInt64
+        let type: WireType
+    }
+    private let span: Span<UInt8>
+    private var offset = 0
+
+    @_lifetime(copy span)
+    init(_ span: Span<UInt8>) {
+        self.span = span
+    }
+
+    private var left: Int { span.count - offset }
+
+    /// The next field's number and type; nil at the end of the message.
+    @_lifetime(self: copy self)
+    mutating func nextField() throws(WireError) -> Field? {
+        guard left > 0 else { return nil }
+        let tag = try varint()
+        // Groups (3, 4) are not in proto3.
+        guard let type = WireType(rawValue: UInt8(truncatingIfNeeded: tag & 7)), tag >> 3 != 0
+        else { throw .wrongType }
+        return Field(number: tag >> 3, type: type)
+    }
+
+    @_lifetime(self: copy self)
+    private mutating func varint() throws(WireError) -> UInt64 {
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        while true {
+            guard offset < span.count else { throw .truncated }
+            let byte = span[offset]
+            offset += 1
+            // The tenth byte holds the one bit that is left.
+            guard shift < 63 || byte <= 1 else { throw .overlong }
+            value |= UInt64(byte & 0x7f) << shift
+            if byte & 0x80 == 0 { return value }
+            shift += 7
+        }
+    }
+
+    @_lifetime(self: copy self)
+    private mutating func length() throws(WireError) -> Int {
+        let length = try varint()
+        guard length <= UInt64(left) else { throw .truncated }
+        return Int(truncatingIfNeeded: length)
+    }
+
+    @_lifetime(self: copy self)
+    mutating func skip(_ field: Field) throws(WireError) {
+        switch field.type {
+        case .varint: _ = try varint()
+        case .fixed64: try advance(8)
+        case .bytes: try advance(try length())
+        case .fixed32: try advance(4)
+        }
+    }
+
+    @_lifetime(self: copy self)
+    private mutating func advance(_ count: Int) throws(WireError) {
+        guard count <= left else { throw .truncated }
+        offset += count
+    }
+
+    @_lifetime(self: copy self)
+    mutating func uint64(_ field: Field) throws(WireError) -> UInt64 {
+        guard field.type == .varint else { throw .wrongType }
+        return try varint()
+    }
+
+    @_lifetime(self: copy self)
+    mutating func int64(_ field: Field) throws(WireError) -> Int64 {
+        Int64(bitPattern: try uint64(field))
+    }
+
+    @_lifetime(self: copy self)
+    mutating func bool(_ field: Field) throws(WireError) -> Bool {
+        try uint64(field) != 0
+    }
+
+    /// The bytes of a string, a bytes field or an embedded message, where they are.
+    @_lifetime(copy self)
+    mutating func slice(_ field: Field) throws(WireError) -> Span<UInt8> {
+        guard field.type == .bytes else { throw .wrongType }
+        let length = try length()
+        let start = offset
+        offset += length
+        return span.extracting(start..<(start + length))
+    }
+
+    @_lifetime(self: copy self)
+    mutating func bytes(_ field: Field) throws(WireError) -> Bytes {
+        Bytes(copying: try slice(field))
+    }
+}
+
+extension [UInt8] {
+    /// A copy, in one allocation.
+    public init(copying span: Span<UInt8>) {
+        self = span.withUnsafeBufferPointer { [UInt8]($0) }
+    }
+}
