@@ -1,0 +1,188 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+import CNixlMD
+import CSystem
+import EtcdProtocol
+import MetadataCore
+
+/// What one tick may do at most. What is left makes the efd readable again at once.
+enum TickBudget {
+    static let callbacks = 256
+    /// Of blobs handed to callbacks.
+    static let blobBytes = 1 << 20
+    /// Time in callbacks and between them, in nanoseconds.
+    static let callbackTime: UInt64 = 5_000_000
+    /// Notices that are taken from the core at a time; the clocks are read once for each batch.
+    static let batch = 32
+    /// CPU time for calls of the host and for what the network brought, in nanoseconds. A tick may take 20 ms in all.
+    static let intakeTime: UInt64 = 5_000_000
+    /// Steps between two looks at that clock.
+    static let stepsPerLook = 32
+    /// How often sockets are read again when a deadline has passed, before it is judged.
+    static let rereads = 8
+    /// How often the core may answer to what its own actions led to, for example by trying the next endpoint.
+    static let rounds = 16
+}
+
+/// The side of a handle that ticks: the core, the transport and what moves between them. Only the thread that has the turn
+/// touches it.
+final class Engine {
+    let core: MetadataCore
+    let transport: Transport
+    let shared: SharedState
+    let gate: Gate
+    let logger: Logger
+    var wakeup: Wakeup
+    var resolver: Resolver
+    let owner: OwnerListener
+
+    /// Calls of the host that are still to be given to the core.
+    var intake: [QueuedCall] = []
+    var intakeTaken = 0
+    /// Notices that were taken from the core and are still to be told.
+    var batch: [Notice] = []
+    var batchTold = 0
+
+    /// What `nixl_md_stats_t` has of the ticks; the rest is counted elsewhere.
+    var stats = nixl_md_stats_t()
+    var meter = TickMeter()
+
+    init(
+        core: MetadataCore, transport: Transport, shared: SharedState, gate: Gate, logger: Logger,
+        wakeup: Wakeup, resolver: Resolver, owner: OwnerListener
+    ) {
+        self.core = core
+        self.transport = transport
+        self.shared = shared
+        self.gate = gate
+        self.logger = logger
+        self.wakeup = wakeup
+        self.resolver = resolver
+        self.owner = owner
+    }
+
+    /// The whole shutdown is done and told.
+    var isOver: Bool { core.isShutDown && batchTold == batch.count }
+
+    /// The system refused something; told by the tick that it happened in.
+    var failure: Refusal?
+
+    /// A tick. The result is the number of callbacks run.
+    func tick() throws(Refusal) -> Int32 {
+        guard !isOver else {
+            shared.countIdleTick()
+            throw Refusal(StatusCode.shutDown, "the shutdown is complete: call nixl_md_close()")
+        }
+        // Zeroed like this, not as an array: an idle tick allocates nothing.
+        var ready = ReadyList()
+        let count = try ready.fill(from: wakeup)
+        guard count > 0 else {
+            shared.countIdleTick()
+            return 0
+        }
+        meter = TickMeter()
+        shared.beginTurn()
+        let callbacks = work(ready, count)
+        // In a child that a callback forked, nothing of the parent's may be touched.
+        guard !gate.isForked else { throw Handle.forkedRefusal }
+        endTurn()
+        if let failure {
+            self.failure = nil
+            throw failure
+        }
+        return callbacks
+    }
+
+    private func work(_ ready: borrowing ReadyList, _ count: Int) -> Int32 {
+        readNetwork(ready, count)
+        takeCalls(now)
+        // A deadline is judged only after all that came in before it has been heard: a host that was held up for
+        // seconds must not take its own absence for a dead server.
+        if transport.pendingEvents == 0 { core.advance(now: now) }
+        settle(now)
+        let callbacks = runCallbacks()
+        guard callbacks > 0, !gate.isForked else { return callbacks }
+        // What callbacks started is on its way before this tick ends. A callback may have taken long, and
+        // nothing was heard in that time, so no deadline is judged here.
+        now = Self.clock()
+        takeCalls(now)
+        settle(now)
+        return callbacks
+    }
+
+    private func endTurn() {
+        transport.updateInterest()
+        let deadline = Self.earlier(core.nextDeadline, transport.timeout)
+        do throws(Refusal) {
+            try wakeup.arm(deadline)
+        } catch {
+            failure = error
+        }
+        let hasMore =
+            intakeTaken < intake.count || transport.pendingEvents > 0 || batchTold < batch.count
+            || core.pendingNotices > 0 || core.isShutDown
+        collectStats()
+        shared.endTurn(hasMore: hasMore, dueAt: deadline, stats: stats)
+    }
+
+    // MARK: Time
+
+    var now: Milliseconds = Engine.clock()
+
+    static func clock() -> Milliseconds { csystem_boottime() / 1_000_000 }
+
+    private static func earlier(_ a: Milliseconds?, _ b: Milliseconds?) -> Milliseconds? {
+        guard let a else { return b }
+        guard let b else { return a }
+        return min(a, b)
+    }
+
+    // MARK: Statistics
+
+    private func collectStats() {
+        let (cpu, wall) = (meter.cpu, meter.wall)
+        stats.size = UInt32(MemoryLayout<nixl_md_stats_t>.size)
+        stats.tick_wall_max_ns = max(stats.tick_wall_max_ns, wall)
+        stats.tick_cpu_total_ns &+= cpu
+        if transport.takeTLSSetup() {
+            stats.ticks_tls_setup &+= 1
+            stats.tick_tls_setup_cpu_max_ns = max(stats.tick_tls_setup_cpu_max_ns, cpu)
+        } else {
+            stats.tick_cpu_max_ns = max(stats.tick_cpu_max_ns, cpu)
+        }
+        stats.bytes_sent = transport.bytesSent
+        stats.bytes_received = transport.bytesReceived
+        stats.resolver_threads = resolver.threadsStarted
+        stats.callbacks_queued = UInt64(core.pendingNotices + batch.count - batchTold)
+        let counters = core.counters
+        stats.requests = counters.requests
+        stats.requests_failed = counters.requestsFailed
+        stats.connects = counters.connects
+        stats.connects_failed = counters.connectsFailed
+        stats.renewals = counters.renewals
+        stats.renewals_unanswered = counters.renewalsUnanswered
+        stats.leases_lost = counters.leasesLost
+        stats.restores = counters.restores
+        stats.events = counters.events
+        stats.resyncs = counters.resyncs
+        stats.connected = counters.isConnected ? 1 : 0
+        stats.lease_id = UInt64(bitPattern: counters.leaseID)
+        stats.lease_ttl_ms = counters.leaseTTL
+        stats.revision = counters.revision
+    }
+}
+
+/// Room for what epoll reports, on the stack.
+struct ReadyList {
+    private var entries: InlineArray<16, csystem_ready> = .init(repeating: csystem_ready())
+
+    mutating func fill(from wakeup: Wakeup) throws(Refusal) -> Int {
+        var span = entries.mutableSpan
+        return try span.withUnsafeMutableBufferPointer { buffer throws(Refusal) in
+            guard let start = buffer.baseAddress else { return 0 }
+            return try wakeup.poll(start)
+        }
+    }
+
+    subscript(index: Int) -> csystem_ready { entries[index] }
+}
