@@ -187,16 +187,7 @@ struct Configuration {
     /// Resolves names first, where that is asked for: then it blocks.
     func makeCore(now: Milliseconds) throws(Refusal) -> MetadataCore {
         var coreEndpoints: [CoreConfiguration.Endpoint] = []
-        for endpoint in endpoints {
-            var addresses = endpoint.isAddress ? [endpoint.host] : []
-            if !endpoint.isAddress, resolveInOpen {
-                addresses = try Resolver.resolveNow(endpoint.host)
-            }
-            coreEndpoints.append(
-                CoreConfiguration.Endpoint(
-                    name: endpoint.name, addresses: addresses,
-                    canResolve: !endpoint.isAddress && !resolveInOpen))
-        }
+        for i in endpoints.indices { coreEndpoints.append(try coreEndpoint(endpoints[i])) }
         var seed: (UInt64, UInt64) = (0, 0)
         let isRandom = withUnsafeMutableBytes(of: &seed) {
             csystem_random($0.baseAddress, $0.count)
@@ -210,6 +201,17 @@ struct Configuration {
                 password: password, refuseTakeover: refuseTakeover,
                 logLevel: logger.effectiveLevel, seed: seed),
             now: now)
+    }
+
+    private func coreEndpoint(
+        _ endpoint: Endpoint
+    ) throws(Refusal) -> CoreConfiguration.Endpoint {
+        let isToResolve = !endpoint.isAddress && resolveInOpen
+        let known = endpoint.isAddress ? [endpoint.host] : []
+        return CoreConfiguration.Endpoint(
+            name: endpoint.name,
+            addresses: try isToResolve ? Resolver.resolveNow(endpoint.host) : known,
+            canResolve: !endpoint.isAddress && !resolveInOpen)
     }
 }
 

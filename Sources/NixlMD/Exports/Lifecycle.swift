@@ -12,7 +12,7 @@ public func nixl_md_open(
 ) -> Int32 {
     statusOf { () throws(Refusal) in
         guard let md else { throw .invalid("md is NULL: pass where to write the handle") }
-        let handle = try Handle(Configuration(config))
+        let handle = try Handle.open(Configuration(config))
         md.pointee = OpaquePointer(Unmanaged.passRetained(handle).toOpaque())
         return StatusCode.success
     }

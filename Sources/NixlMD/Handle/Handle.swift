@@ -13,8 +13,17 @@ final class Handle {
     private let isAgent: Bool
     private let engine: Engine
 
-    /// Opens nothing on the network. Whatever fails, nothing is left behind.
-    init(_ configuration: Configuration) throws(Refusal) {
+    private init(gate: Gate, shared: SharedState, engine: Engine, isAgent: Bool) {
+        self.gate = gate
+        self.shared = shared
+        self.engine = engine
+        self.isAgent = isAgent
+        efd = engine.wakeup.epoll
+    }
+
+    /// Opens nothing on the network. Whatever fails, nothing is left behind. Not an initialiser: in Embedded mode one
+    /// of a class that throws leaks the object.
+    static func open(_ configuration: Configuration) throws(Refusal) -> Handle {
         let usesTLS = configuration.endpoints.contains { $0.tls }
         if let reason = Transport.checkLibrary(tls: usesTLS) {
             throw Refusal(StatusCode.notSupported, reason)
@@ -36,17 +45,16 @@ final class Handle {
             gate.free()
             throw Refusal(StatusCode.backend, "libcurl has no memory")
         }
-        self.gate = gate
-        efd = wakeup.epoll
-        isAgent = configuration.agent != nil
-        shared = SharedState(gate: gate, signal: wakeup.signal)
-        engine = Engine(
+        let shared = SharedState(gate: gate, signal: wakeup.signal)
+        let engine = Engine(
             core: core, transport: transport, shared: shared, gate: gate,
             logger: configuration.logger, wakeup: wakeup,
             resolver: Resolver(hosts: configuration.endpoints.map { $0.host }),
             owner: configuration.owner)
         // The first tick connects.
         shared.wake()
+        return Handle(
+            gate: gate, shared: shared, engine: engine, isAgent: configuration.agent != nil)
     }
 
     static var forkedRefusal: Refusal {
