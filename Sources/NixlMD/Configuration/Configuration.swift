@@ -185,7 +185,7 @@ struct Configuration {
     // MARK: For the core
 
     /// Resolves names first, where that is asked for: then it blocks.
-    func makeCore(now: Milliseconds) throws(Refusal) -> MetadataCore {
+    func forCore() throws(Refusal) -> CoreConfiguration {
         var coreEndpoints: [CoreConfiguration.Endpoint] = []
         for i in endpoints.indices { coreEndpoints.append(try coreEndpoint(endpoints[i])) }
         var seed: (UInt64, UInt64) = (0, 0)
@@ -195,12 +195,10 @@ struct Configuration {
         guard isRandom else {
             throw Refusal(StatusCode.backend, "getrandom failed: the kernel gives no random bytes")
         }
-        return MetadataCore(
-            CoreConfiguration(
-                namespace: namespace, agent: agent, endpoints: coreEndpoints, user: user,
-                password: password, refuseTakeover: refuseTakeover,
-                logLevel: logger.effectiveLevel, seed: seed),
-            now: now)
+        return CoreConfiguration(
+            namespace: namespace, agent: agent, endpoints: coreEndpoints, user: user,
+            password: password, refuseTakeover: refuseTakeover, logLevel: logger.effectiveLevel,
+            seed: seed)
     }
 
     private func coreEndpoint(

@@ -28,15 +28,8 @@ final class Handle {
         if let reason = Transport.checkLibrary(tls: usesTLS) {
             throw Refusal(StatusCode.notSupported, reason)
         }
-        let core = try configuration.makeCore(now: Engine.clock())
-        let gate = try Gate()
-        let wakeup: Wakeup
-        do throws(Refusal) {
-            wakeup = try Wakeup()
-        } catch {
-            gate.free()
-            throw error
-        }
+        let coreConfiguration = try configuration.forCore()
+        let (gate, wakeup) = try openDescriptors()
         let transport = Transport(
             epoll: wakeup.epoll, endpoints: configuration.endpoints.map { $0.forTransport },
             tls: configuration.tls)
@@ -47,14 +40,24 @@ final class Handle {
         }
         let shared = SharedState(gate: gate, signal: wakeup.signal)
         let engine = Engine(
-            core: core, transport: transport, shared: shared, gate: gate,
-            logger: configuration.logger, wakeup: wakeup,
+            core: MetadataCore(coreConfiguration, now: Engine.clock()), transport: transport,
+            shared: shared, gate: gate, logger: configuration.logger, wakeup: wakeup,
             resolver: Resolver(hosts: configuration.endpoints.map { $0.host }),
             owner: configuration.owner)
         // The first tick connects.
         shared.wake()
         return Handle(
             gate: gate, shared: shared, engine: engine, isAgent: configuration.agent != nil)
+    }
+
+    private static func openDescriptors() throws(Refusal) -> (Gate, Wakeup) {
+        let gate = try Gate()
+        do throws(Refusal) {
+            return (gate, try Wakeup())
+        } catch {
+            gate.free()
+            throw error
+        }
     }
 
     static var forkedRefusal: Refusal {
