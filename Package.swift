@@ -53,6 +53,9 @@ let package = Package(
         .testTarget(
             name: "MetadataCoreTests", dependencies: ["MetadataCore", "EtcdProtocol"],
             swiftSettings: swiftSettings),
+        .testTarget(
+            name: "NixlMDTests", dependencies: ["NixlMD", "CNixlMD", "MetadataCore", "EtcdProtocol"],
+            swiftSettings: swiftSettings),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -182,6 +182,20 @@ struct Configuration {
         return text
     }
 
+    // MARK: For people
+
+    func logSummary() {
+        let who: Text = agent.map { "agent '\($0)'" } ?? "an observer"
+        logger.log(
+            .info,
+            "opened for \(who) in the namespace '\(namespace)' with \(endpoints.count) endpoints, the first \(endpoints[0].name)"
+        )
+        if !endpoints[0].tls, tls.caFile != nil || tls.certFile != nil || tls.serverName != nil {
+            logger.log(
+                .warn, "config has files or a name for TLS, but the endpoints are not https://: not used")
+        }
+    }
+
     // MARK: For the core
 
     /// Resolves names first, where that is asked for: then it blocks.

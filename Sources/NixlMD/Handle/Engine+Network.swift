@@ -59,6 +59,7 @@ extension Engine {
             intakeTaken = 0
             shared.takeCalls(&intake)
         }
+        guard intakeTaken < intake.count else { return }
         let start = meter.cpu
         while intakeTaken < intake.count {
             let call = intake[intakeTaken]

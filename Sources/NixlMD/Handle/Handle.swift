@@ -46,6 +46,7 @@ final class Handle {
             owner: configuration.owner)
         // The first tick connects.
         shared.wake()
+        configuration.logSummary()
         return Handle(
             gate: gate, shared: shared, engine: engine, isAgent: configuration.agent != nil)
     }
