@@ -86,6 +86,11 @@ long ccurl_os_errno(CURL *easy) {
     return curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &value) == CURLE_OK ? value : 0;
 }
 
+int64_t ccurl_uploaded(CURL *easy) {
+    curl_off_t bytes = 0;
+    return curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &bytes) == CURLE_OK ? bytes : 0;
+}
+
 CURLcode ccurl_keep_authorities(CURL *easy) {
 #if LIBCURL_VERSION_NUM >= 0x075700
     CURLcode result = curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, -1L);

@@ -34,6 +34,8 @@ CURLcode ccurl_set_protocols(CURL *easy);
 void *ccurl_private(CURL *easy);
 // The errno of a failed connect; 0: none.
 long ccurl_os_errno(CURL *easy);
+// Bytes of the request's body that have left libcurl's buffer for HTTP/2.
+int64_t ccurl_uploaded(CURL *easy);
 // The file of trusted authorities that is built into this libcurl; NULL: none, or unknown.
 const char *ccurl_default_ca_file(CURL *easy);
 // Parsed authorities are kept for as long as the multi handle lives.

@@ -28,6 +28,9 @@ final class CurlMulti {
     /// It has them: a TLS handshake was completed.
     var hasParsedAuthorities = false
 
+    /// libcurl waits until it can write.
+    var wantsWrite: Bool { sockets.contains { $0.wanted & EpollEvent.write != 0 } }
+
     struct WatchedSocket {
         let descriptor: Int32
         /// Events that libcurl wants, and those that epoll has.
@@ -89,6 +92,12 @@ final class CurlMulti {
         if events & EpollEvent.write != 0 { mask |= CURL_CSELECT_OUT }
         var running: Int32 = 0
         _ = curl_multi_socket_action(handle, socket, mask, &running)
+    }
+
+    /// Makes libcurl look at every transfer of the connection.
+    func actOnAll(now: Milliseconds) {
+        guard let socket = sockets.first else { return }
+        act(on: socket.descriptor, events: EpollEvent.read | EpollEvent.write, now: now)
     }
 
     /// The time of `timeout` has come.

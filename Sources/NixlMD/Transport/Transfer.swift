@@ -25,6 +25,8 @@ final class Transfer {
     private var frames: [Bytes] = []
     private var firstFrame = 0
     private var offset = 0
+    /// Bytes that libcurl has taken from them.
+    private var handedOut: Int64 = 0
     /// Bytes of a call's request.
     private var length = 0
     /// libcurl was told to wait for more to send.
@@ -97,6 +99,7 @@ final class Transfer {
         frames.removeAll()
         firstFrame = 0
         offset = 0
+        handedOut = 0
         length = 0
         isPaused = false
         deframer = GRPCDeframer(maximumMessage: Self.maximumMessage)
@@ -109,10 +112,22 @@ final class Transfer {
     /// Sends one more frame of a stream. Not to be called inside a callback of libcurl.
     func send(_ frame: Bytes) {
         frames.append(frame)
+        resume()
+    }
+
+    /// Makes libcurl ask again for what is to be sent, if it was told to wait.
+    func resume() {
         guard isPaused else { return }
         isPaused = false
         _ = curl_easy_pause(easy, CURLPAUSE_CONT)
     }
+
+    /// Some of the request has not left libcurl.
+    var hasUnsent: Bool { !frames.isEmpty || ccurl_uploaded(easy) < handedOut }
+
+    /// libcurl waits for more to send and keeps what it has: 7.88.1 asks for more while less than a 32nd of its buffer
+    /// is left unsent, and takes 'wait' as true for that too (readwrite_upload in lib/transfer.c there).
+    var isStuck: Bool { isPaused && hasUnsent }
 
     // MARK: Outcome
 
@@ -240,6 +255,7 @@ extension Transfer {
             if offset == frame.count { dropFirstFrame() }
         }
         events.bytesSent += UInt64(filled)
+        handedOut += Int64(filled)
         if filled > 0 { return filled }
         guard case .stream = owner else { return 0 }
         isPaused = true

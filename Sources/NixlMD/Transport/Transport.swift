@@ -21,6 +21,7 @@ final class Transport {
     private var multis: [CurlMulti?]
     private var active: [Transfer] = []
     private var idle: [Transfer] = []
+    private var nudge = Nudge()
     private var mayHaveSetUpTLS = false
 
     /// Idle transfers of each kind that are kept.
@@ -42,7 +43,10 @@ final class Transport {
     // MARK: For the owner's loop
 
     /// When `handleTimeout` is wanted; nil: never.
-    var timeout: Milliseconds? { connection?.multi.timeout }
+    var timeout: Milliseconds? {
+        guard let timeout = connection?.multi.timeout else { return nudge.due }
+        return min(timeout, nudge.due ?? timeout)
+    }
 
     /// epoll reported `events` on `socket`; one that is not (or no more) ours is ignored. Reads nothing while too much
     /// waits to be taken; epoll is level-triggered and reports it again.
@@ -53,14 +57,34 @@ final class Transport {
         guard self.events.pendingBytes < Self.maximumPending else { return }
         noteTLSSetup()
         multi.act(on: socket, events: events, now: now)
-        collectEnded()
+        finish(now: now)
     }
 
     func handleTimeout(now: Milliseconds) {
-        guard let multi = connection?.multi, let due = multi.timeout, due <= now else { return }
-        noteTLSSetup()
-        multi.expire(now: now)
+        guard let multi = connection?.multi else { return }
+        if let due = multi.timeout, due <= now {
+            noteTLSSetup()
+            multi.expire(now: now)
+        }
+        if let due = nudge.due, due <= now {
+            nudge.due = nil
+            for transfer in active where transfer.isStuck { transfer.resume() }
+            multi.actOnAll(now: now)
+        }
+        finish(now: now)
+    }
+
+    private func finish(now: Milliseconds) {
         collectEnded()
+        nudge.update(isStalled: isStalled, now: now)
+    }
+
+    /// Something is to be sent, and nothing would make libcurl try: see `Transfer.isStuck`; and of the transfers that
+    /// wait for flow control it only wakes those that it looks at after the window was opened.
+    private var isStalled: Bool {
+        guard let multi = connection?.multi, events.hasAnswered else { return false }
+        let wantsWrite = multi.wantsWrite
+        return active.contains { $0.isStuck || (!wantsWrite && $0.hasUnsent) }
     }
 
     /// To be called at the end of every turn: until then epoll has the interest of the last one.
@@ -318,6 +342,7 @@ final class Transport {
         }
         while let transfer = active.last { remove(transfer) }
         self.connection = nil
+        nudge = Nudge()
         connection.connectTo.free()
         // libcurl closes a connection with its last transfer where reuse is forbidden. One that was idle, or whose
         // closing libcurl draws out, is closed with its multi handle.
