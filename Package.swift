@@ -8,12 +8,14 @@ import PackageDescription
 let embedded = BuildSettingCondition.when(traits: ["Embedded"])
 
 let swiftSettings: [SwiftSetting] = [
-    .enableExperimentalFeature("Embedded", embedded),
     .enableExperimentalFeature("Lifetimes"),
     .treatAllWarnings(as: .error),
     // A section per function, so that the linker drops the copies that each module brings of the same
     // generic code: with both the stripped library has less than half the size.
     .unsafeFlags(["-Osize", "-Xfrontend", "-function-sections"], embedded),
+    // Not .enableExperimentalFeature: SwiftPM 6.3 gives that to the linking of the ordinary build too, whatever the
+    // trait, and then the tests are linked without Swift's runtime and none is found.
+    .unsafeFlags(["-enable-experimental-feature", "Embedded"], embedded),
 ]
 
 let package = Package(
