@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from gateway import Gateway, GatewayError
+from procfs import thread_states
 
 VERSIONS = ("3.4", "3.5")
 START_SECONDS = 20.0
@@ -134,7 +135,12 @@ class Etcd:
             self._process = None
 
     def freeze(self) -> None:
+        """Stops it, and waits until its last thread has stopped."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 5
+        while not all(state in "tT" for state in thread_states(self.pid)):
+            assert time.monotonic() < deadline, "etcd does not stop"
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

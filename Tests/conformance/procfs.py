@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-import threading
-import time
+import select
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +19,18 @@ _HELD_STATES = frozenset({"01", "02", "04", "05", "08"})
 
 def thread_count(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def thread_states(pid: int) -> list[str]:
+    """One letter per thread, as proc(5) has them."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            text = Path(f"/proc/{pid}/task/{task}/stat").read_text()
+        except FileNotFoundError:
+            continue
+        found.append(text.rpartition(") ")[2][0])
+    return found
 
 
 def _socket_inodes(pid: int) -> set[str]:
@@ -44,46 +58,65 @@ def tcp_connections(pid: int) -> set[str]:
 
 
 def descriptors(pid: int) -> dict[int, str]:
-    """Its open descriptors and what they are."""
+    """Its open descriptors and what they are; without the one that this look takes."""
     found = {}
-    for descriptor in os.scandir(f"/proc/{pid}/fd"):
+    for name in os.listdir(f"/proc/{pid}/fd"):
         try:
-            found[int(descriptor.name)] = os.readlink(descriptor.path)
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
         except FileNotFoundError:
             continue
     return found
 
 
 @dataclass
-class Sampler:
-    """Looks at a process every 5 ms from a thread of its own, until stopped."""
+class Samples:
+    """What was seen of a process while it was being looked at."""
 
-    pid: int
-    interval: float = 0.005
     threads: set[int] = field(default_factory=set)
     connections: set[str] = field(default_factory=set)
     connections_max: int = 0
-    samples: int = 0
-    longest_gap: float = 0.0
+    count: int = 0
+
+
+class Sampler:
+    """Looks at a process every few milliseconds, from a process of its own, until stopped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.samples = Samples()
 
     def __enter__(self) -> Sampler:
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        command = [sys.executable, __file__, str(self._pid)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+        output, _ = self._process.communicate(b"stop\n", timeout=10)
+        told = json.loads(output)
+        self.samples = Samples(
+            set(told["threads"]), set(told["connections"]), told["connections_max"], told["count"]
+        )
 
-    def _run(self) -> None:
-        last = time.monotonic()
-        while not self._stopping.wait(self.interval):
-            self.threads.add(thread_count(self.pid))
-            now_open = tcp_connections(self.pid)
-            self.connections |= now_open
-            self.connections_max = max(self.connections_max, len(now_open))
-            self.samples += 1
-            now = time.monotonic()
-            self.longest_gap = max(self.longest_gap, now - last)
-            last = now
+
+def _sample(pid: int) -> None:
+    seen = Samples()
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.003)[0]:
+        seen.threads.add(thread_count(pid))
+        now_open = tcp_connections(pid)
+        seen.connections |= now_open
+        seen.connections_max = max(seen.connections_max, len(now_open))
+        seen.count += 1
+    told = {
+        "threads": sorted(seen.threads),
+        "connections": sorted(seen.connections),
+        "connections_max": seen.connections_max,
+        "count": seen.count,
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    _sample(int(sys.argv[1]))

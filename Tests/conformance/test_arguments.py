@@ -1,0 +1,248 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: each call gives its documented status and a text that names the offending value, and
+nothing changes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import capi
+import pytest
+from etcd_server import Etcd
+from inprocess import Local
+
+INVALID = capi.INVALID_PARAM
+NUL = capi.NUL_TERMINATED
+ENDED_EVENT = capi.EventCallback(lambda event, user: None)
+ON_DONE = capi.DoneCallback(lambda result, user: None)
+OP = ctypes.c_uint64(0x5A5A)
+TOLD = ctypes.byref(OP)
+
+
+@pytest.fixture
+def agent(library: Path, etcd34: Etcd, namespace: bytes) -> Iterator[Local]:
+    local = Local(
+        endpoints=etcd34.endpoint.encode(), name_space=namespace, agent=b"alpha", agent_len=5
+    )
+    yield local
+    local.close()
+
+
+@pytest.fixture
+def observer(library: Path, etcd34: Etcd, namespace: bytes) -> Iterator[Local]:
+    local = Local(endpoints=etcd34.endpoint.encode(), name_space=namespace)
+    yield local
+    local.close()
+
+
+def options(**fields: Any) -> Any:
+    return ctypes.byref(capi.opts(**fields))
+
+
+_BAD_OPTIONS: list[tuple[str, Any, str]] = [
+    ("size", options(size=3), "3"),
+    ("large size", options(size=4096), "4096"),
+    ("flag", options(flags=1 << 20), "100000"),
+    ("time-out", options(timeout_ms=capi.MAX_TIMEOUT_MS + 1), str(capi.MAX_TIMEOUT_MS + 1)),
+]
+
+# Of every starting call: the arguments before its options.
+_STARTING: dict[str, tuple[Any, ...]] = {
+    "publish": (b"l", 1, b"b", 1),
+    "unpublish": (b"l", 1),
+    "start_heartbeat": (1000, 5000),
+    "stop_heartbeat": (capi.HEARTBEAT_KEEP,),
+    "fetch": (b"beta", 4, b"l", 1),
+    "watch": (b"beta", 4, ENDED_EVENT),
+    "invalidate": (),
+    "list": (),
+}
+
+BAD: list[tuple[str, tuple[Any, ...], int, str]] = [
+    ("publish", (None, 0, b"b", 1), INVALID, "label"),
+    ("publish", (b"", 0, b"b", 1), INVALID, "label"),
+    ("publish", (b"", NUL, b"b", 1), INVALID, "label"),
+    ("publish", (b"a\0b", 3, b"b", 1), INVALID, "label"),
+    ("publish", (b"l" * 1025, 1025, b"b", 1), capi.TOO_LARGE, "1025"),
+    ("publish", (b"l" * 1025, NUL, b"b", 1), capi.TOO_LARGE, "1024"),
+    ("publish", (b"l", 1, None, 5), INVALID, "blob"),
+    ("publish", (b"l", 1, b"", 0), INVALID, "blob"),
+    ("publish", (b"l", 1, b"x", capi.MAX_BLOB + 1), capi.TOO_LARGE, str(capi.MAX_BLOB + 1)),
+    ("publish", (b"l", 1, b"x", 2**63), capi.TOO_LARGE, str(2**63)),
+    ("unpublish", (None, 0), INVALID, "label"),
+    ("unpublish", (b"", 0), INVALID, "label"),
+    ("unpublish", (b"a\0b", 3), INVALID, "label"),
+    ("unpublish", (b"l" * 2000, 2000), capi.TOO_LARGE, "2000"),
+    ("start_heartbeat", (5000, 5000), INVALID, "5000"),
+    ("start_heartbeat", (6000, 5000), INVALID, "6000"),
+    ("start_heartbeat", (1000, capi.MAX_TIMEOUT_MS + 1), INVALID, str(capi.MAX_TIMEOUT_MS + 1)),
+    ("start_heartbeat", (capi.NEVER, 0), INVALID, str(capi.NEVER)),
+    ("start_heartbeat", (0, capi.NEVER), INVALID, str(capi.NEVER)),
+    ("stop_heartbeat", (0,), INVALID, "0"),
+    ("stop_heartbeat", (3,), INVALID, "3"),
+    ("fetch", (None, 0, b"l", 1), INVALID, "agent"),
+    ("fetch", (b"", 0, b"l", 1), INVALID, "agent"),
+    ("fetch", (b"be/ta", 5, b"l", 1), INVALID, "be/ta"),
+    ("fetch", (b"be\0ta", 5, b"l", 1), INVALID, "be"),
+    ("fetch", (b"a" * 1025, 1025, b"l", 1), capi.TOO_LARGE, "1025"),
+    ("fetch", (b"beta", 4, b"", 0), INVALID, "label"),
+    ("fetch", (b"beta", 4, b"a\0b", 3), INVALID, "label"),
+    ("fetch", (b"beta", 4, b"l" * 1025, 1025), capi.TOO_LARGE, "1025"),
+    ("watch", (b"", 0, ENDED_EVENT), INVALID, "agent"),
+    ("watch", (b"be/ta", 5, ENDED_EVENT), INVALID, "be/ta"),
+    ("watch", (b"be\0ta", 5, ENDED_EVENT), INVALID, "be"),
+    ("watch", (b"a" * 1025, 1025, ENDED_EVENT), capi.TOO_LARGE, "1025"),
+    ("watch", (b"beta", 4, capi.EventCallback()), INVALID, "on_event"),
+]
+
+
+def check_refused(local: Local, call: str, arguments: tuple[Any, ...], rc: int, text: str) -> None:
+    OP.value = 0x5A5A
+    before = local.stats()["operations_open"]
+    assert local.call(call, *arguments) == rc, local.error()
+    assert text in local.error(), f"'{local.error()}' does not name {text}"
+    assert OP.value == 0x5A5A, "a refused call wrote an operation id"
+    local.call("tick")
+    assert local.stats()["operations_open"] == before
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "rc", "text"),
+    BAD,
+    ids=[f"{b[0]}-{i}" for i, b in enumerate(BAD)],
+)
+def test_bad_argument(
+    agent: Local, call: str, arguments: tuple[Any, ...], rc: int, text: str
+) -> None:
+    check_refused(agent, call, (*arguments, None, TOLD), rc, text)
+
+
+@pytest.mark.parametrize("call", sorted(_STARTING))
+def test_bad_options(agent: Local, call: str) -> None:
+    for what, opts, text in _BAD_OPTIONS:
+        if call == "watch" and what == "time-out":
+            continue  # A watch ignores it.
+        check_refused(agent, call, (*_STARTING[call], opts, TOLD), INVALID, text)
+
+
+def test_nothing_reached_the_store(agent: Local, etcd34: Etcd, namespace: bytes) -> None:
+    before = etcd34.gateway.revision()
+    for call, arguments, rc, text in BAD:
+        check_refused(agent, call, (*arguments, None, TOLD), rc, text)
+    for _ in range(50):
+        assert agent.call("tick") >= 0
+    assert etcd34.gateway.revision() == before
+    assert not agent.done
+
+
+def test_flags_of_other_calls_are_refused(agent: Local) -> None:
+    no_wait = options(flags=capi.FETCH_NO_WAIT)
+    for call in ("publish", "unpublish", "invalidate", "start_heartbeat"):
+        check_refused(agent, call, (*_STARTING[call], no_wait, TOLD), INVALID, "flag")
+    both = options(flags=capi.WATCH_BLOBS | capi.WATCH_PRESENCE_ONLY)
+    check_refused(agent, "watch", (*_STARTING["watch"], both, TOLD), INVALID, "flag")
+
+
+def test_watch_refuses_a_completion_callback(agent: Local) -> None:
+    opts = options(on_done=ON_DONE)
+    check_refused(agent, "watch", (*_STARTING["watch"], opts, TOLD), INVALID, "on_done")
+
+
+def test_list_refuses_to_have_no_completion(agent: Local) -> None:
+    check_refused(agent, "list", (None, TOLD), INVALID, "on_done")
+
+
+def test_observer_may_not_write(observer: Local) -> None:
+    for call in ("publish", "unpublish", "start_heartbeat", "stop_heartbeat", "invalidate"):
+        arguments = (*_STARTING[call], None, TOLD)
+        check_refused(observer, call, arguments, capi.NOT_ALLOWED, "observer")
+
+
+def test_unknown_ids(agent: Local) -> None:
+    for call in ("cancel", "unwatch"):
+        assert agent.call(call, 0) == INVALID
+        assert agent.call(call, 987654321) == capi.NOT_FOUND
+        assert "987654321" in agent.error()
+
+
+def test_other_bad_values(agent: Local) -> None:
+    too_long = capi.MAX_TIMEOUT_MS + 1
+    assert agent.call("shutdown", too_long) == INVALID
+    assert str(too_long) in agent.error()
+    assert agent.call("deadline_ms", None) == INVALID
+    assert "ms" in agent.error()
+    assert agent.call("get_stats", None) == INVALID
+    assert "stats" in agent.error()
+    stats = capi.Stats(size=3)
+    assert agent.call("get_stats", ctypes.byref(stats)) == INVALID
+    assert "3" in agent.error()
+    # None of it has begun a shutdown.
+    assert agent.finish("publish", b"l", 1, b"b", 1)[0] == capi.SUCCESS
+
+
+def test_null_handle(library: Path) -> None:
+    api = capi.load()
+    for call, arguments in _STARTING.items():
+        rc = getattr(api, "nixl_md_" + call)(None, *arguments, None, TOLD)
+        assert rc == INVALID, call
+        assert b"md" in api.nixl_md_last_error(None), call
+    number = ctypes.c_uint64()
+    stats = capi.Stats(size=ctypes.sizeof(capi.Stats))
+    others: dict[str, tuple[Any, ...]] = {
+        "shutdown": (0,),
+        "close": (),
+        "unwatch": (1,),
+        "cancel": (1,),
+        "tick": (),
+        "efd": (),
+        "deadline_ms": (ctypes.byref(number),),
+        "get_stats": (ctypes.byref(stats),),
+    }
+    for call, arguments in others.items():
+        assert getattr(api, "nixl_md_" + call)(None, *arguments) == INVALID, call
+        assert b"md" in api.nixl_md_last_error(None), call
+
+
+def test_outputs_are_optional(agent: Local) -> None:
+    assert agent.call("publish", b"l", NUL, b"b", 1, None, None) == capi.SUCCESS
+    assert agent.call("fetch", b"alpha", NUL, None, 0, None, None) == capi.SUCCESS
+    assert agent.call("watch", None, 0, agent.on_event, None, None) == capi.SUCCESS
+    agent.tick_until(lambda: any(event[0] == capi.SYNCED for event in agent.events))
+
+
+def test_struct_of_a_newer_header(agent: Local) -> None:
+    """A caller with a longer stats struct is told how much of it was filled."""
+
+    class Newer(capi.Stats):
+        _fields_ = [("more", ctypes.c_uint64 * 8)]
+
+    known = ctypes.sizeof(capi.Stats)
+    stats = Newer(size=known + 64)
+    stats.more[0] = 0x5A5A
+    agent.call("tick")
+    pointer = ctypes.cast(ctypes.byref(stats), ctypes.POINTER(capi.Stats))
+    assert agent.call("get_stats", pointer) == capi.SUCCESS
+    assert stats.size == known
+    assert stats.ticks >= 1
+    assert stats.more[0] == 0x5A5A
+
+
+def test_too_many_operations(observer: Local) -> None:
+    arguments = (b"nobody", NUL, None, 0, options(timeout_ms=capi.NEVER), None)
+    for _ in range(capi.MAX_OPERATIONS):
+        assert observer.call("fetch", *arguments) == capi.SUCCESS, observer.error()
+    assert observer.call("fetch", *arguments) == capi.LIMIT
+    assert str(capi.MAX_OPERATIONS) in observer.error()
+
+
+def test_too_many_queued_bytes(agent: Local) -> None:
+    blob = bytes(capi.MAX_BLOB)
+    for number in range(25):
+        label = b"l%d" % number
+        assert agent.call("publish", label, NUL, blob, len(blob), None, None) == capi.SUCCESS
+    assert agent.call("publish", b"last", NUL, blob, len(blob), None, None) == capi.LIMIT
+    assert str(256 * 1024 * 1024) in agent.error()

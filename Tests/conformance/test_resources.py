@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the library costs its host: no thread, one connection, next to nothing when idle."""
+
+from __future__ import annotations
+
+import re
+import select
+import shutil
+import time
+from pathlib import Path
+
+import capi
+import pytest
+from conftest import HostFactory
+from etcd_server import Etcd
+from hosts import Host
+from inprocess import Local
+from procfs import Sampler, descriptors, tcp_connections, thread_count
+
+LANGUAGES = ("cpp", "python")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_thread_and_one_connection(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
+) -> None:
+    """Handle, heartbeat, 1,000 watches and 150 fetches in flight; sampled all the time."""
+    host = hosts(language)
+    before = thread_count(host.pid)
+    assert tcp_connections(host.pid) == set()
+    for number in range(150):
+        etcd.gateway.put(namespace + b"/there%d/l" % number, b"b")
+    with Sampler(host.pid) as sampler:
+        host.open(etcd.endpoint, namespace, agent=b"alpha")
+        host.succeed("start_heartbeat", interval=300, ttl=5000)
+        watches = host.do("watch", agent=b"peer", repeat=1000)["ops"]
+        waiting = host.do("fetch", agent=b"later", label=b"l", timeout=60_000, repeat=150)["ops"]
+        there = host.do("fetch", agent=b"there", label=b"l", repeat=150)["ops"]
+        found = host.completions(there, within=20)
+        assert {line["status"] for line in found.values()} == {0}
+        host.event("SYNCED", count=1000, within=20)
+        assert {line["watch"] for line in host.events(event="SYNCED")} == set(watches)
+        for number in range(0, 1000, 50):
+            etcd.gateway.put(namespace + b"/peer%d/l" % number, b"b")
+            host.event("PUT", watch=watches[number], label=b"l")
+        host.succeed("publish", label=b"l", size=1 << 20)
+        time.sleep(1)  # some renewals
+        assert host.stats()["operations_open"] == 1150
+        for number in range(150):
+            etcd.gateway.put(namespace + b"/later%d/l" % number, b"b")
+        host.completions(waiting, within=20)
+    seen = sampler.samples
+    assert seen.count > 100
+    assert seen.threads == {before}, "a thread was started"
+    assert seen.connections_max == 1, seen.connections
+    assert len(seen.connections) == 1, "the connection was replaced"
+    stats = host.stats()
+    assert (stats["connects"], stats["connects_failed"]) == (1, 0)
+    assert stats["resolver_threads"] == 0
+
+
+def test_close_gives_everything_back(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+    host = hosts()
+    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.succeed("publish", label=b"l", blob=b"b")
+    host.close()
+    before = descriptors(host.pid)
+    for _ in range(20):
+        host.open(etcd34.endpoint, namespace, agent=b"alpha")
+        host.succeed("start_heartbeat", interval=1000, ttl=5000)
+        host.event("SYNCED", watch=host.start("watch"))
+        host.close()
+    assert descriptors(host.pid) == before
+    assert tcp_connections(host.pid) == set()
+
+
+def test_name_is_resolved_by_a_thread_that_ends(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """The one documented exception; it is over when the connection stands."""
+    host = hosts()
+    before = thread_count(host.pid)
+    host.open(f"http://localhost:{etcd34.port}", namespace, agent=b"alpha")
+    host.succeed("publish", label=b"l", blob=b"b")
+    assert host.stats()["resolver_threads"] >= 1
+    deadline = time.monotonic() + 2
+    while thread_count(host.pid) != before:
+        assert time.monotonic() < deadline, "the resolver's thread is still there"
+        time.sleep(0.01)
+
+
+def test_name_resolved_in_open_needs_no_thread(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    host = hosts()
+    host.open(
+        f"http://localhost:{etcd34.port}",
+        namespace,
+        agent=b"alpha",
+        flags=capi.CONFIG_RESOLVE_IN_OPEN,
+    )
+    host.succeed("publish", label=b"l", blob=b"b")
+    assert host.stats()["resolver_threads"] == 0
+
+
+def settle(host: Host, namespace: bytes, etcd: Etcd) -> None:
+    """A handle that has used everything and now has nothing to do."""
+    host.open(etcd.endpoint, namespace, agent=b"alpha")
+    host.succeed("publish", label=b"l", blob=b"b")
+    host.event("SYNCED", watch=host.start("watch"))
+    host.start("fetch", agent=b"nobody", timeout=capi.NEVER)
+    time.sleep(1)
+
+
+@pytest.mark.parametrize("with_heartbeat", [False, True])
+def test_idle_tick_makes_at_most_one_system_call(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, tmp_path: Path, with_heartbeat: bool
+) -> None:
+    assert shutil.which("strace"), "strace is missing: apt-get install strace"
+    trace = tmp_path / "trace"
+    host = hosts(prefix=("strace", "-f", "-qq", "-o", str(trace)))
+    settle(host, namespace, etcd)
+    if with_heartbeat:
+        host.succeed("start_heartbeat", interval=20_000, ttl=60_000)
+        time.sleep(1)
+    host.do("drive", mode="hand")
+    count = 2000
+    before = host.stats()
+    assert host.do("spin", count=count)["not_idle"] == 0
+    after = host.stats()
+    host.quit()
+    calls = _between_marks(trace.read_text(errors="replace"))
+    assert len(calls) <= count, calls[:50]
+    assert after["ticks_idle"] - before["ticks_idle"] == count
+
+
+def _between_marks(trace: str) -> list[str]:
+    """The system calls between the host's two marks, the marks themselves excluded."""
+    _, _, rest = trace.partition("spin_begins")
+    found, _, _ = rest.partition("spin_ended")
+    lines = found.splitlines()[1:-1]
+    return [line for line in lines if re.search(r"\w+\(", line)]
+
+
+@pytest.mark.parametrize("with_heartbeat", [False, True])
+def test_idle_tick_costs_less_than_a_microsecond(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes, with_heartbeat: bool
+) -> None:
+    """On average. The best of five: what disturbs a busy test machine is not the library's."""
+    host = hosts()
+    settle(host, namespace, etcd34)
+    if with_heartbeat:
+        host.succeed("start_heartbeat", interval=20_000, ttl=60_000)
+        time.sleep(1)
+    host.do("drive", mode="hand")
+    averages = [host.do("spin", count=200_000)["took_ns"] / 200_000 for _ in range(5)]
+    assert min(averages) < 1000, averages
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_process_that_sleeps_wakes_only_for_its_renewals(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
+) -> None:
+    host = hosts(language)
+    settle(host, namespace, etcd)
+    host.succeed("start_heartbeat", interval=2000, ttl=6000)
+    time.sleep(1)
+    before = host.stats()
+    time.sleep(20)
+    after = host.stats()
+    renewals = after["renewals"] - before["renewals"]
+    wakes = after["host_wakes"] - before["host_wakes"]
+    assert 8 <= renewals <= 14
+    # One to send each, one for its answer; etcd's own PINGs come with them.
+    assert wakes <= 3 * renewals, f"{wakes} wakes for {renewals} renewals"
+    assert after["ticks"] - before["ticks"] == wakes
+
+
+def test_process_with_nothing_to_do_does_not_wake(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """With a handle that was never used, not at all; with watches, to ask after silence only."""
+    host = hosts()
+    host.open(etcd34.endpoint, namespace)
+    time.sleep(3)
+    assert host.stats()["host_wakes"] <= 1
+    host.event("SYNCED", watch=host.start("watch"))
+    time.sleep(1)
+    before = host.stats()["host_wakes"]
+    time.sleep(12)
+    # A probe each 5 s of silence: sent, answered.
+    assert host.stats()["host_wakes"] - before <= 9
+
+
+def test_efd_is_readable_exactly_when_there_is_something_to_do(
+    library: Path, etcd34: Etcd, namespace: bytes
+) -> None:
+    local = Local(endpoints=etcd34.endpoint.encode(), name_space=namespace)
+    efd = local.call("efd")
+    poller = select.poll()
+    poller.register(efd, select.POLLIN)
+
+    def settle_down() -> None:
+        deadline = time.monotonic() + 5
+        while poller.poll(300):
+            assert local.call("tick") >= 0
+            assert time.monotonic() < deadline, "the efd stays readable"
+
+    settle_down()
+    assert local.call("watch", b"beta", 4, local.on_event, None, None) == 0
+    assert poller.poll(0), "a new call did not make the efd readable"
+    local.tick_until(lambda: any(event[0] == capi.SYNCED for event in local.events))
+    settle_down()
+    assert not poller.poll(500)
+    etcd34.gateway.put(namespace + b"/beta/l", b"b")
+    assert poller.poll(1000), "an event did not make the efd readable"
+    settle_down()
+    assert local.call("fetch", b"no", 2, None, 0, local.opts(timeout_ms=700), None) == 0
+    local.call("tick")
+    settle_down()
+    assert local.done == []
+    before = time.monotonic()
+    while not local.done:
+        assert poller.poll(1500), "a passed deadline did not make the efd readable"
+        local.call("tick")
+    assert time.monotonic() - before < 0.8
+    local.close()
