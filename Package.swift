@@ -43,6 +43,8 @@ let package = Package(
             linkerSettings: [
                 .unsafeFlags(
                     [
+                        // No Swift runtime.
+                        "-enable-experimental-feature", "Embedded",
                         // Nothing but nixl_md_* may be seen: objects export weak swift_* symbols.
                         "-Xlinker", "--version-script=Sources/NixlMD/nixl_md.map",
                         "-Xlinker", "--gc-sections", "-Xlinker", "--no-undefined",
