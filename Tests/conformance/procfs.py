@@ -47,7 +47,10 @@ def _socket_inodes(pid: int) -> set[str]:
 
 def tcp_connections(pid: int) -> set[str]:
     """Its TCP connections, each as 'local remote' in the kernel's own notation."""
-    owned = _socket_inodes(pid)
+    return _tcp_connections(pid, _socket_inodes(pid))
+
+
+def _tcp_connections(pid: int, owned: set[str]) -> set[str]:
     found = set()
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
@@ -102,10 +105,15 @@ class Sampler:
 
 def _sample(pid: int) -> None:
     seen = Samples()
+    inodes: set[str] = set()
+    now_open: set[str] = set()
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0.003)[0]:
         seen.threads.add(thread_count(pid))
-        now_open = tcp_connections(pid)
+        # The table of connections takes the kernel 20 ms; only a new socket can be in it anew.
+        if (sockets := _socket_inodes(pid)) != inodes:
+            inodes = sockets
+            now_open = _tcp_connections(pid, inodes)
         seen.connections |= now_open
         seen.connections_max = max(seen.connections_max, len(now_open))
         seen.count += 1
