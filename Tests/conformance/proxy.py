@@ -103,11 +103,11 @@ class Proxy:
             self._drop(side)
 
     def _drop(self, side: socket.socket) -> None:
-        other = self._pairs.pop(side, None)
+        other = self._pairs.get(side)
+        if other is None:
+            return  # dropped with its other side
         for one in (side, other):
-            if one is None:
-                continue
-            self._pairs.pop(one, None)
+            del self._pairs[one]
             try:
                 self._selector.unregister(one)
             except KeyError:

@@ -198,6 +198,8 @@ class Host:
         if command in ("unwatch", "cancel"):
             function = getattr(library, "nixl_md_" + command)
             return int(function(handle.pointer, int(values["op"])))
+        if command == "tick":
+            return int(library.nixl_md_tick(handle.pointer))
         if command == "shutdown":
             return int(library.nixl_md_shutdown(handle.pointer, int(values.get("drain", 0))))
         if command == "close":

@@ -1,0 +1,361 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""etcd killed, frozen, wiped, compacted or not there at all."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import capi
+import pytest
+from conftest import EtcdFactory, HostFactory
+from etcd_server import Etcd
+from hosts import Host
+from proxy import Proxy
+
+LANGUAGES = ("cpp", "python")
+NS = b"/ns/"
+TTL = 5
+
+
+def live(host: Host, endpoints: str, agent: bytes = b"alpha") -> None:
+    host.open(endpoints, NS, agent=agent)
+    host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    host.succeed("publish", label=b"metadata", blob=b"1")
+
+
+def synced(host: Host, endpoints: str, **values: object) -> int:
+    if not host.open_handles:
+        host.open(endpoints, NS)
+    watch = host.start("watch", **values)
+    host.event("SYNCED", watch=watch)
+    return watch
+
+
+class Writer:
+    """Writes numbered values to one key, all the time, whatever happens to the server."""
+
+    def __init__(self, etcd: Etcd, key: bytes) -> None:
+        self.etcd = etcd
+        self.key = key
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stopping.wait(0.005):
+            number += 1
+            try:
+                self.etcd.gateway.put(self.key, b"%d" % number, timeout=1.0)
+            except OSError:
+                continue  # It may have been written or not: etcd's history tells.
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_killed_and_restarted_with_the_same_data(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str, language: str
+) -> None:
+    """Nothing lost, nothing twice, within 1 s of its being healthy; the lease survives."""
+    etcd = own_etcd(version)
+    peer, agent = hosts(language), hosts()
+    live(agent, etcd.endpoint)
+    lease = agent.stats()["lease_id"]
+    watch = synced(peer, etcd.endpoint, agent=b"busy")
+    first = etcd.gateway.revision() + 1
+    with Writer(etcd, NS + b"/busy/l"):
+        for _ in range(2):
+            time.sleep(0.5)
+            etcd.kill()
+            time.sleep(0.3)
+            healthy = etcd.start().wait_healthy()
+            revision = etcd.gateway.put(NS + b"/busy/after", b"%f" % healthy)
+            back = peer.event("PUT", watch=watch, label=b"after", revision=revision, within=2)
+            assert back["t"] / 1e9 - healthy < 1.0
+            time.sleep(0.5)
+    last = etcd.gateway.put(NS + b"/busy/end", b"end")
+    peer.event("PUT", watch=watch, label=b"end")
+    expected = [
+        (change.revision, change.kv.value) for change in etcd.gateway.history(NS, first, last)
+    ]
+    told = [
+        (line["revision"], bytes.fromhex(line["blob"]))
+        for line in peer.events(watch=watch, event="PUT")
+        if line["label"]
+    ]
+    assert told == expected
+    assert len(told) > 50
+    assert not {"RESYNC", "GONE", "RESTARTED"} & set(peer.names())
+    assert agent.stats()["lease_id"] == lease
+    assert agent.events() == []
+    agent.succeed("publish", label=b"metadata", blob=b"2")
+
+
+def test_everything_goes_on_after_a_restart(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    """Publish, fetch and list that were made while etcd was down."""
+    etcd = own_etcd(version)
+    host = hosts()
+    live(host, etcd.endpoint)
+    host.succeed("publish", label=b"old", blob=b"b")
+    waiting = host.start("fetch", agent=b"later", timeout=30_000)
+    etcd.kill()
+    time.sleep(0.5)
+    ops = [
+        host.start("publish", label=b"down", blob=b"b", timeout=20_000),
+        host.start("fetch", agent=b"alpha", timeout=20_000),
+        host.start("list", timeout=20_000),
+        host.start("unpublish", label=b"old", timeout=20_000),
+    ]
+    impatient = host.start("publish", label=b"impatient", blob=b"b", timeout=300)
+    assert host.done(impatient)["status"] == capi.TIMED_OUT
+    healthy = etcd.start().wait_healthy()
+    for op in ops:
+        done = host.done(op)
+        assert done["status"] == capi.SUCCESS, done
+        assert done["t"] / 1e9 - healthy < 1.0
+    etcd.gateway.put(NS + b"/later/metadata", b"b")
+    assert host.done(waiting)["status"] == capi.SUCCESS
+
+
+def test_down_at_open(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """Open succeeds; watches are told that contact is lost, and when it is regained."""
+    etcd = own_etcd.unstarted()
+    host = hosts()
+    host.open(etcd.endpoint, NS, agent=b"alpha")
+    heartbeat = host.start("start_heartbeat", interval=1000, ttl=5000, timeout=30_000)
+    publish = host.start("publish", label=b"l", blob=b"b", timeout=30_000)
+    watch = host.start("watch", agent=b"beta")
+    lost = host.event("CONTACT_LOST", watch=watch, within=5)
+    assert lost["text"]
+    assert host.stats()["connected"] == 0
+    healthy = etcd.start().wait_healthy()
+    host.event("SYNCED", watch=watch, within=3)
+    assert host.names(watch=watch) == ["CONTACT_LOST", "CONTACT_REGAINED", "SYNCED"]
+    assert host.done(heartbeat)["status"] == capi.SUCCESS
+    assert host.done(publish)["status"] == capi.SUCCESS
+    assert host.done(publish)["t"] / 1e9 - healthy < 1.0
+    assert host.stats()["connected"] == 1
+
+
+def test_contact_lost_and_regained(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    etcd = own_etcd(version)
+    peer = hosts()
+    watch = synced(peer, etcd.endpoint, agent=b"beta")
+    whole = synced(peer, etcd.endpoint)
+    etcd.kill()
+    for each in (watch, whole):
+        peer.event("CONTACT_LOST", watch=each, within=5)
+    healthy = etcd.start().wait_healthy()
+    for each in (watch, whole):
+        regained = peer.event("CONTACT_REGAINED", watch=each, within=3)
+        assert regained["t"] / 1e9 - healthy < 1.0
+    etcd.gateway.put(NS + b"/beta/l", b"b")
+    peer.event("PUT", watch=watch, label=b"l", within=2)
+    peer.event("PUT", watch=whole, agent=b"beta", within=2)
+    assert peer.names(watch=watch) == ["SYNCED", "CONTACT_LOST", "CONTACT_REGAINED", "PUT", "PUT"]
+
+
+def test_short_interruption_is_not_told(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    etcd = own_etcd()
+    proxy = Proxy(etcd.port)
+    try:
+        peer = hosts()
+        watch = synced(peer, proxy.endpoint, agent=b"beta")
+        for number in range(3):
+            proxy.cut()
+            proxy.heal()
+            etcd.gateway.put(NS + b"/beta/l", b"%d" % number)
+            peer.event("PUT", watch=watch, blob=b"%d" % number, within=2)
+        assert peer.names(watch=watch) == ["SYNCED", "PUT", "PUT", "PUT", "PUT"]
+    finally:
+        proxy.close()
+
+
+def test_agents_that_change_while_contact_is_lost(
+    hosts: HostFactory, own_etcd: EtcdFactory
+) -> None:
+    """All of it is told afterwards, in order."""
+    etcd = own_etcd()
+    proxy = Proxy(etcd.port)
+    try:
+        peer, first, second = hosts("python"), hosts(), hosts()
+        live(first, etcd.endpoint)
+        watch = synced(peer, proxy.endpoint, agent=b"alpha")
+        proxy.silence()
+        first.do("shutdown", drain=2000)
+        first.line("shut_down")
+        live(second, etcd.endpoint)
+        peer.event("CONTACT_LOST", watch=watch, within=10)
+        proxy.heal()
+        peer.event("PUT", watch=watch, count=4, within=10)
+        names = peer.names(watch=watch)
+        after = names.index("CONTACT_LOST") + 1
+        assert names[after:] == ["CONTACT_REGAINED", "GONE", "RESTARTED", "PUT"] or names[
+            after:
+        ] == ["CONTACT_REGAINED", "GONE", "RESTARTED", "PUT", "PUT"]
+    finally:
+        proxy.close()
+
+
+def test_silent_server_is_noticed(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """No RST, no FIN: open streams alone would say nothing for ever. No tick blocks."""
+    etcd = own_etcd()
+    proxy = Proxy(etcd.port)
+    try:
+        peer = hosts()
+        watch = synced(peer, proxy.endpoint, agent=b"beta")
+        proxy.silence()
+        etcd.gateway.put(NS + b"/beta/l", b"b")
+        peer.event("CONTACT_LOST", watch=watch, within=12)
+        proxy.heal()
+        peer.event("PUT", watch=watch, label=b"l", within=6)
+        assert peer.stats()["tick_wall_max_ns"] < 100_000_000
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_frozen_etcd_blocks_no_tick(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str, language: str
+) -> None:
+    """SIGSTOP for longer than TTL: every call returns at once, all goes on afterwards."""
+    etcd = own_etcd(version)
+    host = hosts(language)
+    host.do("drive", mode="period", period=50)
+    live(host, etcd.endpoint)
+    watch = synced(host, etcd.endpoint, agent=b"beta")
+    etcd.freeze()
+    frozen = time.monotonic()
+    op = host.start("publish", label=b"l", blob=b"b", timeout=30_000)
+    slowest = 0.0
+    while time.monotonic() - frozen < TTL + 2:
+        before = time.monotonic()
+        host.do("stats")
+        slowest = max(slowest, time.monotonic() - before)
+        time.sleep(0.05)
+    etcd.thaw()
+    etcd.wait_healthy()
+    assert host.done(op)["status"] == capi.SUCCESS
+    etcd.gateway.put(NS + b"/beta/l", b"b")
+    host.event("PUT", watch=watch, label=b"l", within=5)
+    host.event("CONTACT_REGAINED", watch=watch)
+    deadline = time.monotonic() + 5
+    keys = [NS + b"/alpha/", NS + b"/alpha/l", NS + b"/alpha/metadata", NS + b"/beta/l"]
+    while etcd.gateway.keys(NS) != keys:
+        assert time.monotonic() < deadline, etcd.gateway.keys(NS)
+        time.sleep(0.05)
+    assert slowest < 0.2
+    assert host.stats()["tick_wall_max_ns"] < 100_000_000
+
+
+def test_compaction(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
+    """What was missed is compacted away: RESYNC, the differences, SYNCED."""
+    etcd = own_etcd(version)
+    proxy = Proxy(etcd.port)
+    put = etcd.gateway.put
+    try:
+        for name in (b"stays", b"changes", b"leaves"):
+            put(NS + b"/" + name + b"/", b"")
+            put(NS + b"/" + name + b"/l", b"1")
+        peer = hosts()
+        watch = synced(peer, proxy.endpoint, flags=capi.WATCH_BLOBS)
+        proxy.cut()
+        put(NS + b"/changes/l", b"2")
+        put(NS + b"/changes/new", b"2")
+        etcd.gateway.delete_prefix(NS + b"/leaves/")
+        put(NS + b"/comes/l", b"1")
+        etcd.gateway.compact(etcd.gateway.revision())
+        mark = peer.mark()
+        proxy.heal()
+        peer.event("RESYNC", watch=watch, since=mark, within=10)
+        peer.event("SYNCED", watch=watch, since=mark)
+        told = [
+            (line["event"], bytes.fromhex(line["agent"]), bytes.fromhex(line["label"] or ""))
+            for line in peer.events(mark, watch=watch)
+            if line["agent"]
+        ]
+        assert sorted(told) == sorted(
+            [
+                ("PUT", b"changes", b"l"),
+                ("PUT", b"changes", b"new"),
+                ("GONE", b"leaves", b""),
+                ("PUT", b"comes", b""),
+                ("PUT", b"comes", b"l"),
+            ]
+        )
+        put(NS + b"/stays/l", b"3")
+        peer.event("PUT", watch=watch, agent=b"stays", blob=b"3", within=2)
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize("leased", [True, False])
+def test_store_replaced(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str, leased: bool
+) -> None:
+    """etcd comes back empty, with the same cluster id: keys are put back, watches resynchronised."""
+    etcd = own_etcd(version)
+    agent, peer = hosts(), hosts()
+    agent.open(etcd.endpoint, NS, agent=b"alpha")
+    if leased:
+        agent.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    for number in range(20):
+        agent.succeed("publish", label=b"l%d" % number, blob=b"b")
+    etcd.gateway.put(NS + b"/stock/", b"")
+    etcd.gateway.put(NS + b"/stock/l", b"1")
+    watch = synced(peer, etcd.endpoint, flags=capi.WATCH_BLOBS)
+    keys = [key for key in etcd.gateway.keys(NS) if b"/alpha/" in key]
+    etcd.kill()
+    etcd.wipe()
+    etcd.start().wait_healthy()
+    agent.event("RESTORED", within=5)
+    assert agent.names() == ["LOST", "RESTORED"]
+    assert etcd.gateway.keys(NS) == keys
+    assert {kv.lease for kv in etcd.gateway.range(NS)} == {agent.stats()["lease_id"]}
+    peer.event("RESYNC", watch=watch, within=5)
+    peer.event("SYNCED", watch=watch, count=2, within=5)
+    peer.event("GONE", watch=watch, agent=b"stock")
+    agent.succeed("publish", label=b"l0", blob=b"after")
+    peer.event("PUT", watch=watch, label=b"l0", blob=b"after", within=2)
+    etcd.gateway.put(NS + b"/stock/", b"")
+    peer.event("RESTARTED", watch=watch, agent=b"stock", within=2)
+
+
+def test_drain_with_a_dead_etcd(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    etcd = own_etcd()
+    host = hosts()
+    live(host, etcd.endpoint)
+    etcd.kill()
+    op = host.start("publish", label=b"l", blob=b"b")
+    before = time.monotonic()
+    host.do("shutdown", drain=1000)
+    host.line("shut_down", within=3)
+    assert 0.9 < time.monotonic() - before < 1.6
+    assert host.done(op)["status"] == capi.CANCELED
+
+
+def test_close_with_a_frozen_etcd_is_quick(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    etcd = own_etcd()
+    host = hosts()
+    live(host, etcd.endpoint)
+    watch = synced(host, etcd.endpoint, agent=b"beta")
+    etcd.freeze()
+    op = host.start("publish", label=b"l", size=1 << 20)
+    time.sleep(0.2)
+    before = time.monotonic()
+    host.close()
+    assert time.monotonic() - before < 0.5
+    assert host.done(op)["status"] == capi.CANCELED
+    host.event("ENDED", watch=watch, status=capi.CANCELED)
