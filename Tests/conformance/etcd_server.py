@@ -64,18 +64,21 @@ def temporary_directory() -> Path:
 
 
 class Etcd:
-    """One single-member cluster."""
+    """One member, by default of a cluster of its own."""
 
     def __init__(
         self,
         version: str,
         *flags: str,
         tls: ssl.SSLContext | None = None,
+        name: str = "test",
     ) -> None:
         self.version = version
+        self.name = name
         self.directory = temporary_directory()
         self.flags = flags
         self.port, self.peer_port = free_ports(2)
+        self.initial_cluster = f"{name}=http://127.0.0.1:{self.peer_port}"
         scheme = "https" if tls else "http"
         self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
         self.gateway = Gateway("127.0.0.1", self.port, tls)
@@ -92,11 +95,11 @@ class Etcd:
         peer = f"http://127.0.0.1:{self.peer_port}"
         command = [
             str(binary(self.version)),
-            *("--name", "test", "--logger", "zap", "--log-level", "warn"),
+            *("--name", self.name, "--logger", "zap", "--log-level", "warn"),
             *("--data-dir", str(self.directory / "data")),
             *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-            *("--initial-cluster", f"test={peer}"),
+            *("--initial-cluster", self.initial_cluster),
             *self.flags,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD_")}
@@ -126,6 +129,10 @@ class Etcd:
         if exited or time.monotonic() > deadline:
             log = (self.directory / "etcd.log").read_text(errors="replace")
             raise RuntimeError(f"etcd {self.version} did not become healthy:\n{log[-3000:]}")
+
+    def is_leader(self) -> bool:
+        status = self.gateway.call("/v3/maintenance/status", {})
+        return bool(status["leader"] == status["header"]["member_id"])
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""

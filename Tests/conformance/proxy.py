@@ -31,6 +31,17 @@ class Proxy:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def active(self) -> int:
+        """Connections that it forwards now."""
+        with self._lock:
+            return len(self._pairs) // 2
+
+    def aim(self, target: int) -> None:
+        """Forwards new connections to another server."""
+        with self._lock:
+            self._target = target
+
     def cut(self) -> None:
         """Ends every connection and refuses new ones."""
         with self._lock:

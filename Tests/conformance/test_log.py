@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""The log: nothing unless asked for, no secret and no blob ever."""
+
+from __future__ import annotations
+
+import time
+
+import capi
+import pytest
+from conftest import EtcdFactory, HostFactory
+from hosts import Host
+
+LANGUAGES = ("cpp", "python")
+BLOB = b"a blob that no log may hold " * 4
+PASSWORD = "pass-word-that-no-log-may-hold"
+
+
+def live_and_suffer(host: Host, own_etcd: EtcdFactory, **values: object) -> None:
+    """Every kind of work and trouble: calls that fail, a server that dies, a lost lease."""
+    etcd = own_etcd()
+    host.open(etcd.endpoint, b"/ns/", agent=b"alpha", **values)
+    host.succeed("start_heartbeat", interval=1000, ttl=5000)
+    host.succeed("publish", label=b"l", blob=BLOB)
+    host.event("SYNCED", watch=host.start("watch", agent=b"alpha"))
+    host.succeed("fetch", agent=b"alpha", label=b"l")
+    host.finish("publish", label=b"big", size=2_000_000)
+    host.request("fetch", agent=b"a/b", label=b"l")
+    etcd.kill()
+    time.sleep(1.2)
+    etcd.start().wait_healthy()
+    etcd.gateway.revoke(host.stats()["lease_id"])
+    host.event("RESTORED", within=5)
+    host.do("shutdown", drain=2000)
+    host.line("shut_down")
+    host.close()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_quiet_by_default(hosts: HostFactory, own_etcd: EtcdFactory, language: str) -> None:
+    """Nothing on stdout (which the fixture checks for every host) and nothing on stderr."""
+    host = hosts(language)
+    live_and_suffer(host, own_etcd)
+    host.quit()
+    assert hosts.stderr(host) == ""
+
+
+def test_environment_asks_for_it(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    host = hosts(environment={"NIXL_LOG_LEVEL": "TRACE"}, is_quiet=False)
+    live_and_suffer(host, own_etcd)
+    host.quit()
+    text = hosts.stderr(host)
+    assert text.count("\n") > 5
+    assert text.endswith("\n")
+    assert BLOB[:20].decode() not in text
+
+
+def test_level_is_the_least_that_is_told(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    host = hosts(environment={"NIXL_LOG_LEVEL": "FATAL"}, is_quiet=False)
+    live_and_suffer(host, own_etcd)
+    host.quit()
+    assert hosts.stderr(host) == ""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_callback(hosts: HostFactory, own_etcd: EtcdFactory, language: str) -> None:
+    """It takes the place of stderr."""
+    host = hosts(language, environment={"NIXL_LOG_LEVEL": "TRACE"})
+    live_and_suffer(host, own_etcd, log=1, log_level=1)
+    lines = host.lines("log")
+    assert len(lines) > 5
+    for line in lines:
+        assert 1 <= line["level"] <= 6
+        assert line["line"]
+        assert "\n" not in line["line"]
+        assert BLOB[:20].decode() not in line["line"]
+    assert {line["level"] for line in lines} & {4, 5, 6}, "the trouble was not told as a warning"
+
+
+def test_callback_without_a_level_is_told_warnings(
+    hosts: HostFactory, own_etcd: EtcdFactory
+) -> None:
+    host = hosts()
+    live_and_suffer(host, own_etcd, log=1)
+    lines = host.lines("log")
+    assert lines
+    assert min(line["level"] for line in lines) >= 4
+
+
+def test_level_off(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    host = hosts()
+    live_and_suffer(host, own_etcd, log=1, log_level=7)
+    assert host.lines("log") == []
+
+
+def test_secrets_are_not_logged(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """Neither the password nor the token, right or wrong."""
+    etcd = own_etcd()
+    etcd.gateway.enable_auth("root-password")
+    etcd.gateway.add_user("alice", PASSWORD, b"/ns/", "READWRITE")
+    texts = []
+    for password in (PASSWORD, PASSWORD + "-wrong"):
+        host = hosts(environment={"NIXL_LOG_LEVEL": "TRACE"}, is_quiet=False)
+        host.open(etcd.endpoint, b"/ns/", agent=b"alpha", user=b"alice", password=password.encode())
+        done = host.finish("publish", label=b"l", blob=BLOB, timeout=3000)
+        expected = capi.SUCCESS if password == PASSWORD else capi.UNAUTHENTICATED
+        assert done["status"] == expected
+        assert PASSWORD not in done["text"]
+        host.quit()
+        texts.append(hosts.stderr(host))
+    # etcd's simple tokens are 16 letters, a dot and an index.
+    for text in texts:
+        assert text
+        assert PASSWORD not in text
+        assert "token:" not in text
+        assert BLOB[:20].decode() not in text
