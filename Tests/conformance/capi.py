@@ -173,12 +173,35 @@ class Opts(Structure):
     ]
 
 
-STATS_FIELDS = (
-    "ticks ticks_idle tick_cpu_max_ns tick_wall_max_ns tick_cpu_total_ns ticks_tls_setup "
-    "tick_tls_setup_cpu_max_ns callbacks requests requests_failed bytes_sent bytes_received "
-    "connects connects_failed renewals renewals_unanswered leases_lost restores events resyncs "
-    "resolver_threads operations_open watches_open callbacks_queued connected lease_id lease_ttl_ms"
-).split()
+STATS_FIELDS = [
+    "ticks",
+    "ticks_idle",
+    "tick_cpu_max_ns",
+    "tick_wall_max_ns",
+    "tick_cpu_total_ns",
+    "ticks_tls_setup",
+    "tick_tls_setup_cpu_max_ns",
+    "callbacks",
+    "requests",
+    "requests_failed",
+    "bytes_sent",
+    "bytes_received",
+    "connects",
+    "connects_failed",
+    "renewals",
+    "renewals_unanswered",
+    "leases_lost",
+    "restores",
+    "events",
+    "resyncs",
+    "resolver_threads",
+    "operations_open",
+    "watches_open",
+    "callbacks_queued",
+    "connected",
+    "lease_id",
+    "lease_ttl_ms",
+]
 
 
 class Stats(Structure):
@@ -253,16 +276,18 @@ def function_names() -> list[str]:
 
 def config(**fields: Any) -> Config:
     """A config with its size set; `fields` override anything, the size included."""
-    return _filled(Config(), fields)
+    made = Config(size=ctypes.sizeof(Config))
+    _fill(made, fields)
+    return made
 
 
 def opts(**fields: Any) -> Opts:
     """Options with their size set; `fields` override anything, the size included."""
-    return _filled(Opts(), fields)
+    made = Opts(size=ctypes.sizeof(Opts))
+    _fill(made, fields)
+    return made
 
 
-def _filled(struct: Any, fields: dict[str, Any]) -> Any:
-    struct.size = ctypes.sizeof(struct)
+def _fill(struct: Structure, fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         setattr(struct, name, value)
-    return struct

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures: real etcd servers, real host processes, and what is asserted about every one of them."""
+"""Fixtures: real etcd servers, real host processes, and what is asserted about each of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import capi
 import pytest
+
+import capi
 from etcd_server import VERSIONS, Etcd
 from hosts import Host, check_host, python_command
 
@@ -105,9 +106,7 @@ def soname_directory(library: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def hosts(
-    host_binary: Path, soname_directory: Path, tmp_path: Path
-) -> Iterator[HostFactory]:
+def hosts(host_binary: Path, soname_directory: Path, tmp_path: Path) -> Iterator[HostFactory]:
     factory = HostFactory(host_binary, tmp_path, soname_directory)
     try:
         yield factory

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""A real etcd for a test: private, on loopback, in a temporary directory, ended by its process id."""
+"""A real etcd for a test: private, on loopback, in a temporary directory, ended by its pid."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -231,9 +232,7 @@ class Host:
             return seen == count
 
         line = self._wait_line(matches, within, since)
-        assert line is not None, (
-            f"no {name} {wanted} within {within} s; told: {self.tail(since)}"
-        )
+        assert line is not None, f"no {name} {wanted} within {within} s; told: {self.tail(since)}"
         return line
 
     def events(self, since: int = 0, **wanted: Any) -> list[Line]:
@@ -295,10 +294,9 @@ class Host:
         self._reader.join(5)
         for stream in (self.process.stdin, self.process.stdout, self._stderr):
             if stream is not None:
-                try:
+                # What was written last may have no reader any more.
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass  # what was written last has no reader any more
 
 
 def _has(line: Line, wanted: dict[str, Any]) -> bool:

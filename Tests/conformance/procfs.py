@@ -96,7 +96,7 @@ class Sampler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        output, _ = self._process.communicate(b"stop\n", timeout=10)
+        output, _errors = self._process.communicate(b"stop\n", timeout=10)
         told = json.loads(output)
         self.samples = Samples(
             set(told["threads"]), set(told["connections"]), told["connections_max"], told["count"]

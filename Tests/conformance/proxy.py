@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -119,8 +120,7 @@ class Proxy:
             return  # dropped with its other side
         for one in (side, other):
             del self._pairs[one]
-            try:
+            # It may have been taken out while the proxy was silent.
+            with contextlib.suppress(KeyError):
                 self._selector.unregister(one)
-            except KeyError:
-                pass  # taken out while the proxy was silent
             one.close()

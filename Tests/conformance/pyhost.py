@@ -89,7 +89,7 @@ class Host:
         self.period = 0.1
         self.is_stalled = False
         self.is_quitting = False
-        self.wakes = 0
+        self.wakes: list[int] = []
         self._contexts: dict[int, tuple[Handle, str]] = {}
         self._next_context = 1
         self._on_done = capi.DoneCallback(self._done)
@@ -182,6 +182,8 @@ class Host:
             return self._start(command, handle, values)
         if command == "stats":
             return self._stats(handle)
+        if command == "wakes":
+            return 0, {"times": self.wakes}
         if command == "drive":
             self.mode = values["mode"]
             self.period = int(values.get("period", 100)) / 1000
@@ -210,9 +212,16 @@ class Host:
         raise ValueError(f"unknown command {command}")
 
     def _open(self, handle: Handle, values: Values) -> int:
-        texts = (
-            "endpoints agent ca_file cert_file key_file server_name user password".split()
-        )
+        texts = [
+            "endpoints",
+            "agent",
+            "ca_file",
+            "cert_file",
+            "key_file",
+            "server_name",
+            "user",
+            "password",
+        ]
         fields: dict[str, Any] = {
             name: bytes.fromhex(values[name]) for name in texts if name in values
         }
@@ -239,10 +248,8 @@ class Host:
         handle.pointer = pointer.value
         return rc
 
-    def _start(
-        self, command: str, handle: Handle, values: Values
-    ) -> tuple[int, dict[str, Any]]:
-        ops = []
+    def _start(self, command: str, handle: Handle, values: Values) -> tuple[int, dict[str, Any]]:
+        ops: list[int] = []
         for number in range(int(values.get("repeat", 1))):
             suffix = str(number).encode() if "repeat" in values else b""
             op = ctypes.c_uint64()
@@ -268,8 +275,8 @@ class Host:
         label = bytes.fromhex(values["label"]) if "label" in values else None
         if label is not None and agent is None:
             label += suffix
-        agent_pair = [agent, len(agent or b"")]
-        label_pair = [label, len(label or b"")]
+        agent_pair: list[Any] = [agent, len(agent or b"")]
+        label_pair: list[Any] = [label, len(label or b"")]
         if command == "publish":
             blob = (
                 bytes.fromhex(values["blob"])
@@ -279,20 +286,21 @@ class Host:
             return [*label_pair, blob, len(blob)]
         if command == "start_heartbeat":
             return [int(values.get("interval", 0)), int(values.get("ttl", 0))]
-        return {
+        given: dict[str, list[Any]] = {
             "unpublish": label_pair,
             "stop_heartbeat": [int(values.get("mode", 0))],
             "fetch": [*agent_pair, *label_pair],
             "watch": [*agent_pair, self._on_event],
             "invalidate": [],
             "list": [],
-        }[command]
+        }
+        return given[command]
 
     def _stats(self, handle: Handle) -> tuple[int, dict[str, Any]]:
         stats = capi.Stats(size=ctypes.sizeof(capi.Stats))
         rc = int(self.library.nixl_md_get_stats(handle.pointer, ctypes.byref(stats)))
         told = {name: getattr(stats, name) for name in [*capi.STATS_FIELDS, "revision"]}
-        return rc, {**told, "host_wakes": self.wakes}
+        return rc, told
 
     # Driving
 
@@ -318,7 +326,7 @@ class Host:
             ready = self._wait(next_tick)
             for handle in self._driven():
                 if handle.index in ready:
-                    self.wakes += 1
+                    self.wakes.append(time.monotonic_ns())
                     self.tick(handle)
             if -1 in ready:
                 data = os.read(0, 1 << 16)
@@ -349,7 +357,16 @@ class Host:
 
 
 STARTING = frozenset(
-    "publish unpublish start_heartbeat stop_heartbeat fetch watch invalidate list".split()
+    [
+        "publish",
+        "unpublish",
+        "start_heartbeat",
+        "stop_heartbeat",
+        "fetch",
+        "watch",
+        "invalidate",
+        "list",
+    ]
 )
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import pytest
 
 import capi
-import pytest
 from etcd_server import Etcd
 from inprocess import Local
 
@@ -218,7 +219,7 @@ def test_struct_of_a_newer_header(agent: Local) -> None:
     """A caller with a longer stats struct is told how much of it was filled."""
 
     class Newer(capi.Stats):
-        _fields_ = [("more", ctypes.c_uint64 * 8)]
+        _fields_: ClassVar = [("more", ctypes.c_uint64 * 8)]
 
     known = ctypes.sizeof(capi.Stats)
     stats = Newer(size=known + 64)

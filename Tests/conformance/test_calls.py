@@ -8,8 +8,9 @@ import ctypes
 import threading
 from pathlib import Path
 
-import capi
 import pytest
+
+import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 from inprocess import Local
@@ -56,9 +57,7 @@ def test_callback_may_start_new_work(hosts: HostFactory, etcd34: Etcd, namespace
     assert host.succeed("fetch", agent=b"alpha", label=b"inside")["blob"] == b"b".hex()
 
 
-def test_callback_may_end_its_own_watch(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_callback_may_end_its_own_watch(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     host = hosts()
     for number in range(10):
         etcd34.gateway.put(namespace + b"/beta/l%d" % number, b"b")
@@ -80,10 +79,23 @@ def test_shutdown_inside_a_callback(hosts: HostFactory, etcd34: Etcd, namespace:
     assert etcd34.gateway.keys(namespace) == []
 
 
-_CHILD_CALLS = (
-    "publish unpublish start_heartbeat stop_heartbeat fetch watch unwatch invalidate list cancel "
-    "shutdown tick efd deadline_ms get_stats"
-).split()
+_CHILD_CALLS = [
+    "publish",
+    "unpublish",
+    "start_heartbeat",
+    "stop_heartbeat",
+    "fetch",
+    "watch",
+    "unwatch",
+    "invalidate",
+    "list",
+    "cancel",
+    "shutdown",
+    "tick",
+    "efd",
+    "deadline_ms",
+    "get_stats",
+]
 
 
 def test_forked_child(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+
 from cluster import Cluster
 from conftest import EtcdFactory, HostFactory
-from etcd_server import Etcd, free_ports
+from etcd_server import free_ports
 from proxy import Proxy
 
 NS = b"/ns/"
@@ -48,8 +51,6 @@ def full_queue() -> Iterator[str]:
 @pytest.fixture
 def not_etcd() -> Iterator[str]:
     """An endpoint that speaks another language."""
-    import http.server
-    import threading
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -99,9 +100,7 @@ def test_endpoint_that_does_not_accept(
     works(hosts, f"{full_queue},{etcd.endpoint}", within=2.5)
 
 
-def test_endpoint_that_is_no_etcd(
-    hosts: HostFactory, own_etcd: EtcdFactory, not_etcd: str
-) -> None:
+def test_endpoint_that_is_no_etcd(hosts: HostFactory, own_etcd: EtcdFactory, not_etcd: str) -> None:
     etcd = own_etcd()
     works(hosts, f"{not_etcd},{etcd.endpoint}", within=2.5)
 
@@ -202,8 +201,7 @@ def _no_event_twice(events: list[dict[str, object]]) -> None:
 def test_two_clusters_that_are_not_one(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     """Moving to a server with another history is a replaced store: RESYNC, keys put back there."""
     first, second = own_etcd(), own_etcd()
-    way: Etcd = first
-    proxy = Proxy(way.port)
+    proxy = Proxy(first.port)
     try:
         host, peer = hosts(), hosts()
         host.open(proxy.endpoint, NS, agent=b"alpha")

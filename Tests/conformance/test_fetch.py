@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import time
 
-import capi
 import pytest
+
+import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 
@@ -34,9 +35,7 @@ def test_no_wait(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
     etcd.gateway.put(namespace + b"/beta/empty", b"")
     host.open(etcd.endpoint, namespace)
     for label in (b"absent", b"empty"):
-        done = host.finish(
-            "fetch", agent=b"beta", label=label, flags=capi.FETCH_NO_WAIT, within=2
-        )
+        done = host.finish("fetch", agent=b"beta", label=label, flags=capi.FETCH_NO_WAIT, within=2)
         assert done["status"] == capi.NOT_FOUND
         assert "beta" in done["text"]
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import time
 
-import capi
 import pytest
+
+import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host
@@ -119,9 +120,9 @@ def test_ttl_as_granted(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> Non
     host = hosts()
     host.open(etcd.endpoint, namespace, agent=b"alpha")
     done = host.succeed("start_heartbeat", interval=200, ttl=1000)
-    granted = etcd.gateway.call(
-        "/v3/lease/timetolive", {"ID": str(host.stats()["lease_id"])}
-    )["grantedTTL"]
+    granted = etcd.gateway.call("/v3/lease/timetolive", {"ID": str(host.stats()["lease_id"])})[
+        "grantedTTL"
+    ]
     assert done["ttl_ms"] == int(granted) * 1000
     assert host.stats()["lease_ttl_ms"] == done["ttl_ms"]
     assert done["ttl_ms"] >= 2000

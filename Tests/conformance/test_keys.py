@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-import capi
 import pytest
+
+import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 
@@ -65,9 +66,7 @@ def test_config_wins_over_the_environment(
 def test_environment_can_be_ignored(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     etcd = own_etcd()
     host = hosts(environment={"NIXL_ETCD_NAMESPACE": "/elsewhere"})
-    host.open(
-        etcd.endpoint, None, agent=b"alpha", flags=capi.CONFIG_IGNORE_ENVIRONMENT
-    )
+    host.open(etcd.endpoint, None, agent=b"alpha", flags=capi.CONFIG_IGNORE_ENVIRONMENT)
     host.succeed("publish", label=b"l", blob=b"b")
     assert etcd.gateway.keys(b"/") == [b"/nixl/agents//alpha/", b"/nixl/agents//alpha/l"]
 
@@ -120,9 +119,7 @@ def test_names_that_differ_by_normal_form_are_different(
     assert [bytes.fromhex(name) for name, _, _ in listed] == sorted([NFC, NFD])
 
 
-def test_watch_tells_normal_forms_apart(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_watch_tells_normal_forms_apart(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     peer = hosts()
     peer.open(etcd34.endpoint, namespace)
     watch = peer.start("watch", agent=NFC)

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import time
 
-import capi
 import pytest
+
+import capi
 from conftest import EtcdFactory, HostFactory
 from hosts import Host
 

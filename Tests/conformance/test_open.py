@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import capi
 import pytest
+
+import capi
 from procfs import descriptors
 
 GOOD: dict[str, Any] = {"endpoints": b"127.0.0.1:1", "name_space": b"/ns/"}
@@ -132,7 +133,7 @@ def test_no_endpoints_anywhere_is_refused(library: Path, monkeypatch: pytest.Mon
     assert "NIXL_ETCD_ENDPOINTS" in text
 
 
-@pytest.mark.parametrize("level", "TRACE DEBUG INFO WARN ERROR FATAL".split())
+@pytest.mark.parametrize("level", ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"])
 def test_log_levels_of_the_environment(
     library: Path, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import threading
 import time
 
-import capi
 import pytest
+
+import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host
@@ -147,9 +148,7 @@ def test_down_at_open(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     assert host.stats()["connected"] == 1
 
 
-def test_contact_lost_and_regained(
-    hosts: HostFactory, own_etcd: EtcdFactory, version: str
-) -> None:
+def test_contact_lost_and_regained(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
     etcd = own_etcd(version)
     peer = hosts()
     watch = synced(peer, etcd.endpoint, agent=b"beta")
@@ -303,7 +302,7 @@ def test_compaction(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> 
 def test_store_replaced(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, leased: bool
 ) -> None:
-    """etcd comes back empty, with the same cluster id: keys are put back, watches resynchronised."""
+    """etcd comes back empty, with the same cluster id: keys come back, watches resynchronise."""
     etcd = own_etcd(version)
     agent, peer = hosts(), hosts()
     agent.open(etcd.endpoint, NS, agent=b"alpha")

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import time
 
-import capi
 import pytest
+
+import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host
@@ -123,9 +124,7 @@ def test_two_that_refuse_race_for_a_name(
 ) -> None:
     agents = [hosts() for _ in range(4)]
     for agent in agents:
-        agent.open(
-            etcd34.endpoint, namespace, agent=b"alpha", flags=capi.CONFIG_REFUSE_TAKEOVER
-        )
+        agent.open(etcd34.endpoint, namespace, agent=b"alpha", flags=capi.CONFIG_REFUSE_TAKEOVER)
         agent.do("drive", mode="hand")
     ops = [agent.start("publish", label=b"l", blob=b"b") for agent in agents]
     for agent in agents:

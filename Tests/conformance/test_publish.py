@@ -7,9 +7,11 @@ from __future__ import annotations
 import re
 import time
 import zlib
+from typing import Any
+
+import pytest
 
 import capi
-import pytest
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import made_blob
@@ -34,9 +36,7 @@ def test_sizes_up_to_etcds_limit(
 
 
 @pytest.mark.parametrize("size", [1_573_000, 3_000_000, 10 * 1024 * 1024])
-def test_too_large_for_etcd(
-    hosts: HostFactory, etcd: Etcd, namespace: bytes, size: int
-) -> None:
+def test_too_large_for_etcd(hosts: HostFactory, etcd: Etcd, namespace: bytes, size: int) -> None:
     """Its own status, both sizes in the text; what was published before is still there."""
     host = hosts()
     host.open(etcd.endpoint, namespace, agent=b"alpha")
@@ -212,7 +212,7 @@ def test_no_space(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     host.succeed("publish", label=b"l", blob=b"1")
     # etcd looks at the size that its last commit to disk has told, every 100 ms.
     deadline = time.monotonic() + 10
-    done = {"status": capi.SUCCESS}
+    done: dict[str, Any] = {"status": capi.SUCCESS}
     while done["status"] == capi.SUCCESS and time.monotonic() < deadline:
         done = host.finish("publish", label=b"big", size=400_000)
     assert done["status"] == capi.NO_SPACE

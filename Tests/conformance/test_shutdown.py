@@ -9,8 +9,9 @@ import select
 import time
 from pathlib import Path
 
-import capi
 import pytest
+
+import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 from inprocess import Local
@@ -62,9 +63,7 @@ def test_calls_are_refused_at_once(hosts: HostFactory, etcd34: Etcd, namespace: 
     assert refused["error"]
 
 
-def test_zero_drain_withdraws_nothing(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_zero_drain_withdraws_nothing(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     host = hosts()
     host.open(etcd34.endpoint, namespace, agent=b"alpha")
     host.succeed("publish", label=b"l", blob=b"b")
@@ -75,9 +74,7 @@ def test_zero_drain_withdraws_nothing(
     assert len(etcd34.gateway.keys(namespace)) == 2
 
 
-def test_efd_is_readable_when_it_is_done(
-    library: Path, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_efd_is_readable_when_it_is_done(library: Path, etcd34: Etcd, namespace: bytes) -> None:
     local = Local(
         endpoints=etcd34.endpoint.encode(), name_space=namespace, agent=b"alpha", agent_len=5
     )

@@ -8,8 +8,9 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-import capi
 import pytest
+
+import capi
 from certificates import Authority
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import zlib
 
-import capi
 import pytest
+
+import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 from hosts import Host
@@ -35,9 +36,7 @@ def synced(host: Host, **values: object) -> int:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_life_of_an_agent(
-    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
-) -> None:
+def test_life_of_an_agent(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str) -> None:
     peer, agent = hosts(language), hosts()
     peer.open(etcd.endpoint, namespace)
     watch = synced(peer, agent=b"beta")
@@ -80,9 +79,7 @@ def test_what_is_there_already(hosts: HostFactory, etcd: Etcd, namespace: bytes)
     assert events[-1][0] == "SYNCED"
 
 
-def test_namespace_tells_presence_only(
-    hosts: HostFactory, etcd: Etcd, namespace: bytes
-) -> None:
+def test_namespace_tells_presence_only(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
     """By default and by flag: no label, no blob, whoever is in the namespace."""
     peer, agent = hosts(), hosts()
     etcd.gateway.put(namespace + b"/stock/", b"")
@@ -140,9 +137,7 @@ def test_namespace_with_blobs(hosts: HostFactory, etcd: Etcd, namespace: bytes) 
     ]
 
 
-def test_agents_whose_names_begin_alike(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_agents_whose_names_begin_alike(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     peer = hosts()
     peer.open(etcd34.endpoint, namespace)
     watch = synced(peer, agent=b"beta")
@@ -290,9 +285,7 @@ def test_unwatch_before_it_has_begun(hosts: HostFactory, etcd34: Etcd, namespace
     assert peer.names(watch=watch) == ["ENDED"]
 
 
-def test_unwatch_stops_events_at_once(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_unwatch_stops_events_at_once(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     """Called on the ticking thread, nothing but ENDED follows, whatever had arrived."""
     peer = hosts()
     peer.open(etcd34.endpoint, namespace)
@@ -342,9 +335,7 @@ def state_of(host: Host, watch: int) -> dict[str, int]:
     return state
 
 
-def test_slow_host_is_resynchronised(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_slow_host_is_resynchronised(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     """More waits than the library will hold: RESYNC, the differences, SYNCED; nothing wrong in
     the end, and no tick is long."""
     peer = hosts()

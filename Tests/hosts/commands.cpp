@@ -64,7 +64,14 @@ void tellStats(Host &host, const Arguments &arguments) {
     ADD(events); ADD(resyncs); ADD(resolver_threads); ADD(operations_open); ADD(watches_open);
     ADD(callbacks_queued); ADD(connected); ADD(lease_id); ADD(lease_ttl_ms); ADD(revision);
 #undef ADD
-    line.add("host_wakes", host.wakes);
+}
+
+void tellWakes(const Host &host, const Arguments &arguments) {
+    std::string times;
+    for (const uint64_t time : host.wakes) {
+        times += (times.empty() ? "" : ",") + std::to_string(time);
+    }
+    Line(arguments.request, 0).raw("times", "[" + times + "]");
 }
 
 void closeHandle(Host &host, const Arguments &arguments) {
@@ -142,6 +149,8 @@ void perform(Host &host, const Arguments &arguments) {
         closeHandle(host, arguments);
     } else if (command == "stats") {
         tellStats(host, arguments);
+    } else if (command == "wakes") {
+        tellWakes(host, arguments);
     } else if (command == "deadline") {
         tellDeadline(host, arguments);
     } else if (command == "drive") {

@@ -92,7 +92,7 @@ Wait waitOf(Host &host, uint64_t nextTick) {
 void tickReady(Host &host, const Wait &wait) {
     for (size_t i = 1; i < wait.descriptors.size(); ++i) {
         if ((wait.descriptors[i].revents & POLLIN) == 0) continue;
-        host.wakes += 1;
+        host.wakes.push_back(monotonicNanoseconds());
         if (isDriven(*wait.handles[i])) tick(*wait.handles[i]);
     }
 }

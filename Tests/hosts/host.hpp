@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nixl_md.h>
 
@@ -84,7 +85,7 @@ struct Driving {
 struct Host {
     std::map<uint64_t, Handle> handles;
     Driving driving;
-    uint64_t wakes = 0;  // times that an efd woke us
+    std::vector<uint64_t> wakes;  // when an efd woke us, in nanoseconds
     bool isQuitting = false;
 
     Handle &at(const Arguments &arguments);
