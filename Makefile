@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# The front door. SwiftPM and CMake do the work behind it; `make help` lists the targets.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+PYTHON ?= python3
+# Processes that run the conformance suite; its tests mostly wait.
+WORKERS ?= 4
+
+BUILD := $(CURDIR)/build
+LIBRARY := $(BUILD)/lib/libnixl_md.so
+VENV := $(BUILD)/venv
+BIN := $(VENV)/bin
+
+# What the library is made of.
+INPUTS := Package.swift $(shell find Sources include tools/build-library tools/version -type f)
+
+EXAMPLES := $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(wildcard examples/*.cpp))
+
+SWIFT_FILES := Package.swift Sources Tests/EtcdProtocolTests Tests/MetadataCoreTests \
+	Tests/NixlMDTests
+C_FILES = $(shell find include Sources Tests examples -name .build -prune -o -type f \
+	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \) -print)
+SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
+PYTHON_DIRECTORIES := Tests $(wildcard python examples)
+# Each is a world of its own to mypy: some have modules of the same name.
+TYPED := Tests/conformance Tests/consumers Tests/artifact $(wildcard python examples)
+
+# For everything that uses what was built.
+export NIXL_MD_BUILD := $(BUILD)
+export NIXL_MD_LIBRARY := $(LIBRARY)
+export WORKERS
+
+BUILD_NEEDS := swift cc libc-headers curl-headers strip
+TEST_NEEDS := $(BUILD_NEEDS) c++ cmake meson ninja pkg-config python venv readelf nm openssl strace
+DEMO_NEEDS := $(BUILD_NEEDS) c++ python
+# An etcd of one's own replaces the private one of the demo.
+ifeq ($(strip $(NIXL_ETCD_ENDPOINTS)),)
+DEMO_NEEDS += etcd
+endif
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all help examples demo test unit python conformance consumers artifact format lint \
+	install clean
+
+all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
+
+help: ## list the targets
+	@sed -n 's/^\([a-z ]*[a-z]\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
+		while IFS="$$(printf '\t')" read -r target text; do \
+			printf '  make %-40s %s\n' "$$target" "$$text"; done
+	@echo "Variables: PREFIX, DESTDIR (install); PYTHON; WORKERS (conformance); ETCD_34, ETCD_35 (tests)"
+
+$(LIBRARY): $(INPUTS)
+	@tools/require --install $(BUILD_NEEDS)
+	tools/build-library $(BUILD)
+	@touch -c $@
+
+examples: $(EXAMPLES) ## build the C++ examples into build/examples
+
+$(BUILD)/examples/%: examples/%.cpp $(LIBRARY)
+	@tools/require --install c++
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O2 -Wall -Wextra -pthread -I$(BUILD)/include $< -o $@ \
+		$(LIBRARY) -Wl,-rpath,'$$ORIGIN/../lib'
+
+demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 minute)
+	@tools/require --install $(DEMO_NEEDS)
+	@$(MAKE) --no-print-directory all examples
+	PYTHONPATH=python $(PYTHON) examples/demo.py
+
+test: ## run all tests, against etcd 3.4 and 3.5; installs what it needs
+	@$(MAKE) --no-print-directory all test-tools
+	@tools/test unit python artifact consumers conformance
+
+unit: ## the tests of the Swift modules
+	@tools/require --install $(BUILD_NEEDS)
+	@tools/test unit
+
+python conformance consumers artifact: ## one suite of the tests
+	@$(MAKE) --no-print-directory all test-tools
+	@tools/test $@
+
+.PHONY: test-tools
+test-tools: $(VENV)/tests
+	@tools/require --install $(TEST_NEEDS) $(if $(ETCD_34),,etcd)
+
+$(VENV)/bin/python:
+	@tools/require --install python venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/tests: Tests/conformance/requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
+$(VENV)/lint: tools/requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
+format: $(VENV)/lint ## format all sources in place
+	@tools/require swift
+	swift format --in-place --recursive --parallel $(SWIFT_FILES)
+	$(BIN)/clang-format -i $(C_FILES)
+	$(BIN)/ruff format $(PYTHON_DIRECTORIES)
+	$(BIN)/ruff check --fix $(PYTHON_DIRECTORIES)
+
+lint: $(VENV)/lint $(VENV)/tests ## check format, types and scripts; changes nothing
+	@tools/require swift
+	swift format lint --strict --recursive --parallel $(SWIFT_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	$(BIN)/ruff format --check $(PYTHON_DIRECTORIES)
+	$(BIN)/ruff check $(PYTHON_DIRECTORIES)
+	for directory in $(TYPED); do \
+		MYPYPATH=$$directory:python $(BIN)/mypy $$directory || exit 1; done
+	$(BIN)/shellcheck $(SCRIPTS)
+
+install: all ## install the library, headers, nixl_md.pc and the CMake package under PREFIX
+	@tools/require --install cmake
+	cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+	DESTDIR=$(DESTDIR) cmake --install $(BUILD)
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD) .build
