@@ -14,7 +14,7 @@ public struct WireWriter {
     static func frame(size: Int, _ body: (inout WireWriter) -> Void) -> Bytes {
         var writer = WireWriter(capacity: 5 + size)
         writer.bytes.append(0)
-        for shift in [24, 16, 8, 0] {
+        for shift in stride(from: 24, through: 0, by: -8) {
             writer.bytes.append(UInt8(truncatingIfNeeded: size >> shift))
         }
         body(&writer)
