@@ -1,0 +1,278 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+import Testing
+
+@testable import MetadataCore
+
+/// Watches, fetches, lists, and the connection below them.
+@Suite struct WatchTests {
+    let world = World()
+
+    func publish(_ node: World.Node, _ label: StaticString, _ blob: StaticString) {
+        world.submit(node, .publish(label: Bytes(label), blob: Bytes(blob)))
+    }
+
+    func watch(
+        _ node: World.Node, _ agent: StaticString?, presenceOnly: Bool = false
+    ) -> OperationID {
+        world.submit(
+            node, .watch(agent: agent.map { Bytes($0) }, presenceOnly: presenceOnly), timeout: nil)
+    }
+
+    func told(_ node: World.Node) -> [String] {
+        defer { node.events = [] }
+        return node.events.map { $0.brief }
+    }
+
+    @Test func tellsStateThenChanges() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        publish(alpha, "a", "1")
+        let id = watch(peer, "alpha")
+        #expect(told(peer) == ["appeared alpha", "put alpha a=1", "synced"])
+        publish(alpha, "a", "2")
+        world.submit(alpha, .unpublish(label: Bytes("a")))
+        world.submit(alpha, .invalidate)
+        #expect(told(peer) == ["put alpha a=2", "delete alpha a", "gone alpha"])
+        peer.core.cancel(id, now: world.now)
+        world.settle()
+        #expect(told(peer) == ["ended canceled"])
+        publish(alpha, "a", "3")
+        #expect(told(peer).isEmpty)
+    }
+
+    @Test func presenceOnlyTellsNoLabels() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        _ = watch(peer, nil, presenceOnly: true)
+        publish(alpha, "a", "1")
+        world.submit(alpha, .invalidate)
+        #expect(told(peer) == ["synced", "appeared alpha", "gone alpha"])
+    }
+
+    @Test func aKilledAgentIsGoneThenRestarted() {
+        let alpha = world.add("alpha")
+        let peer = world.add("beta", seed: 2)
+        world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        alpha.isStalled = true
+        world.advance(by: 6000)
+        #expect(told(peer) == ["gone alpha"])
+        let next = world.add("alpha", seed: 3)
+        world.submit(next, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+        publish(next, "a", "2")
+        #expect(told(peer) == ["restarted alpha", "put alpha a=2"])
+    }
+
+    @Test func aRestoredAgentHasReturned() {
+        let alpha = world.add("alpha")
+        let peer = world.add("beta", seed: 2)
+        world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        alpha.isStalled = true
+        world.advance(by: 8000)
+        alpha.isStalled = false
+        world.advance(by: 1000)
+        #expect(told(peer) == ["gone alpha", "returned alpha", "put alpha a=1"])
+    }
+
+    @Test func nothingIsLostOrToldTwiceAcrossACut() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        world.cut(peer)
+        for _ in 0..<3 {
+            publish(alpha, "a", "2")
+            world.cut(peer)
+        }
+        world.advance(by: 3000)
+        #expect(told(peer) == ["put alpha a=2", "put alpha a=2", "put alpha a=2"])
+    }
+
+    @Test func aLongInterruptionIsToldAsLostContact() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        _ = watch(peer, "alpha")
+        world.isDown = true
+        world.cut(peer)
+        world.advance(by: 900)
+        #expect(told(peer) == ["synced"])
+        world.advance(by: 200)
+        #expect(told(peer) == ["contact lost"])
+        let late = watch(peer, "gamma")
+        #expect(told(peer) == ["contact lost"])
+        world.isDown = false
+        world.advance(by: 1000)
+        #expect(told(peer) == ["contact regained", "synced", "contact regained"])
+        _ = late
+        publish(alpha, "a", "1")
+        #expect(told(peer) == ["appeared alpha", "put alpha a=1"])
+    }
+
+    @Test func compactionLeadsToResyncWithTheDifference() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        publish(alpha, "a", "1")
+        publish(alpha, "b", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        world.isDown = true
+        world.cut(peer)
+        world.isDown = false
+        publish(alpha, "a", "2")
+        world.submit(alpha, .unpublish(label: Bytes("b")))
+        publish(alpha, "c", "3")
+        world.etcd.compact(to: world.etcd.revision)
+        world.advance(by: 1000)
+        #expect(
+            told(peer) == [
+                "resync", "put alpha a=2", "put alpha c=3", "delete alpha b", "synced",
+            ])
+    }
+
+    @Test func aWipedStoreLeadsToResync() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        alpha.isStalled = true
+        world.etcd.wipe()
+        world.cut(peer)
+        world.advance(by: 1000)
+        #expect(told(peer) == ["resync", "gone alpha", "synced"])
+    }
+
+    @Test func labelsWithoutPresenceKeyImplyPresence() {
+        let peer = world.add(nil)
+        let key = Bytes("/nixl/agents//stock/metadata")
+        world.etcd.apply([.put(key: key, value: Bytes("x"), lease: 0)])
+        _ = watch(peer, nil, presenceOnly: true)
+        _ = watch(peer, "stock")
+        #expect(
+            told(peer) == [
+                "appeared stock", "synced", "appeared stock", "put stock metadata=x", "synced",
+            ])
+        world.etcd.apply([.deleteRange(key: key, rangeEnd: [])])
+        world.settle()
+        #expect(told(peer) == ["gone stock", "gone stock"])
+    }
+
+    @Test func eventsOfOneRevisionBeginWithPresence() {
+        let peer = world.add(nil)
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        world.etcd.apply([
+            .put(key: Bytes("/nixl/agents//alpha/a"), value: Bytes("1"), lease: 0),
+            .put(key: Bytes("/nixl/agents//alpha/"), value: [], lease: 0),
+        ])
+        world.settle()
+        #expect(told(peer) == ["appeared alpha", "put alpha a=1"])
+    }
+
+    @Test func foreignAndEmptyNamesAreIgnored() {
+        let peer = world.add(nil)
+        _ = watch(peer, nil)
+        _ = told(peer)
+        world.etcd.apply([
+            .put(key: Bytes("/nixl/agents///x"), value: Bytes("1"), lease: 0),
+            .put(key: Bytes("/nixl/agents//noslash"), value: Bytes("1"), lease: 0),
+        ])
+        world.settle()
+        #expect(told(peer).isEmpty)
+    }
+
+    @Test func manyAgentsAreListedInPagesAndCompared() {
+        let peer = world.add(nil)
+        for index in 0..<2500 {
+            let name = Bytes("\(index)".utf8)
+            world.etcd.store.append(
+                (Bytes("/nixl/agents//") + name + Bytes("/"), KeyValue()))
+            world.etcd.store[index].kv.key = world.etcd.store[index].key
+            world.etcd.store[index].kv.modRevision = 1
+        }
+        world.etcd.store.sort { $0.key.precedes($1.key) }
+        _ = watch(peer, nil, presenceOnly: true)
+        #expect(peer.events.count == 2501)
+        let list = world.submit(peer, .list)
+        let agents = peer.completions[list]?.agents ?? []
+        #expect(agents.count == 2500)
+        #expect(zip(agents, agents.dropFirst()).allSatisfy { $0.name.precedes($1.name) })
+    }
+
+    @Test func fetchGetsWaitsAndTimesOut() {
+        let alpha = world.add("alpha")
+        let peer = world.add(nil, seed: 2)
+        let call = HostCall.fetch(agent: Bytes("alpha"), label: Bytes("a"), wait: true)
+        let waiting = (0..<100).map { _ in world.submit(peer, call) }
+        let absent = world.submit(
+            peer, .fetch(agent: Bytes("alpha"), label: Bytes("z"), wait: true), timeout: 500)
+        let now = world.submit(
+            peer, .fetch(agent: Bytes("alpha"), label: Bytes("a"), wait: false))
+        #expect(peer.completions[now]?.status == .notFound)
+        world.cut(peer)
+        publish(alpha, "a", "1")
+        world.advance(by: 1000)
+        for operation in waiting {
+            #expect(peer.completions[operation]?.blob == Bytes("1"))
+        }
+        #expect(peer.completions[absent]?.status == .timedOut)
+        let later = world.submit(peer, call)
+        #expect(peer.completions[later]?.blob == Bytes("1"))
+    }
+
+    @Test func aSilentServerIsLeft() {
+        let peer = world.add(nil, endpoints: 2)
+        _ = watch(peer, "alpha")
+        world.advance(by: 1000)
+        world.isSilent = true
+        let connects = peer.connects
+        world.advance(by: 8000)
+        #expect(peer.connects > connects)
+        world.isSilent = false
+        world.advance(by: 5000)
+        #expect(peer.core.counters.isConnected)
+    }
+
+    @Test func anIdleHandleHasNoDeadline() {
+        let peer = world.add(nil)
+        #expect(peer.core.nextDeadline == nil)
+        #expect(peer.connects == 0)
+    }
+
+    @Test func aSlowHostIsResynchronised() {
+        let peer = world.add(nil)
+        _ = watch(peer, nil, presenceOnly: true)
+        _ = told(peer)
+        // The host takes no callbacks while more come than may wait.
+        let stream = peer.watchStreams.first ?? 0
+        for batch in 0..<70 {
+            var events: [DecodedOp] = []
+            for index in 0..<1000 {
+                let key = Bytes("/nixl/agents//") + Bytes("\(batch)-\(index)".utf8) + Bytes("/")
+                events.append(.put(key: key, value: [], lease: 0))
+            }
+            world.etcd.apply(events)
+            for (_, bytes) in world.etcd.outbox {
+                peer.core.receive(.message(stream & 0xffff_ffff, bytes), now: world.now)
+            }
+            world.etcd.outbox = []
+        }
+        #expect(peer.core.pendingNotices <= Limits.notices)
+        world.settle()
+        world.advance(by: 10)
+        let events = told(peer)
+        #expect(events.filter { $0 == "resync" }.count == 1)
+        #expect(events.filter { $0.hasPrefix("appeared") }.count == 70_000)
+        #expect(Set(events).count == events.count)
+        #expect(events.last == "synced")
+    }
+}

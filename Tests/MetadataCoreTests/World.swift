@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+@testable import MetadataCore
+
+/// Cores against one model of etcd, with a clock that only moves when told.
+final class World {
+    /// One process: a core and what its host has been told.
+    final class Node {
+        let core: MetadataCore
+        var connection: ConnectionID?
+        var watchStreams: Set<StreamID> = []
+        var keepAlives: Set<StreamID> = []
+        var completions: [OperationID: Completion] = [:]
+        var events: [WatchEvent] = []
+        var ownership: [String] = []
+        var connects = 0
+        /// The host does not tick.
+        var isStalled = false
+        private var lastOperation: OperationID = 0
+
+        init(_ core: MetadataCore) { self.core = core }
+
+        func newOperation() -> OperationID {
+            lastOperation += 1
+            return lastOperation
+        }
+    }
+    var now: Milliseconds = 1_000_000
+    let etcd = ModelEtcd()
+    var nodes: [Node] = []
+    /// Connections are refused.
+    var isDown = false
+    /// Requests are taken and never answered; `executes`: but carried out.
+    var isSilent = false
+    var executesSilently = false
+
+    func add(
+        _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, refuseTakeover: Bool = false
+    ) -> Node {
+        let list = (0..<endpoints).map { index in
+            CoreConfiguration.Endpoint(
+                name: Bytes("127.0.0.1:2379"), addresses: [[UInt8(index)]], canResolve: false)
+        }
+        let configuration = CoreConfiguration(
+            namespace: Bytes("/nixl/agents/"), agent: agent.map { Bytes($0) }, endpoints: list,
+            refuseTakeover: refuseTakeover, seed: (seed, 2))
+        let node = Node(MetadataCore(configuration, now: now))
+        nodes.append(node)
+        return node
+    }
+
+    @discardableResult
+    func submit(
+        _ node: Node, _ call: HostCall, timeout: Milliseconds? = 10_000
+    ) -> OperationID {
+        let operation = node.newOperation()
+        node.core.submit(call, operation: operation, timeout: timeout, now: now)
+        settle()
+        return operation
+    }
+
+    // MARK: - Time
+
+    /// Lets everything that needs no time happen.
+    func settle() {
+        var wasBusy = true
+        while wasBusy {
+            wasBusy = false
+            for node in nodes where !node.isStalled {
+                while let action = node.core.nextAction() {
+                    wasBusy = true
+                    perform(action, node)
+                }
+                while let notice = node.core.nextNotice() { take(notice, node) }
+            }
+            wasBusy = deliver() || wasBusy
+        }
+    }
+
+    func advance(by duration: Milliseconds) {
+        let end = now + duration
+        while now < end {
+            var next = end
+            for node in nodes where !node.isStalled {
+                if let deadline = node.core.nextDeadline { next = min(next, max(deadline, now + 1)) }
+            }
+            for lease in etcd.leases.values { next = min(next, max(lease.expires, now + 1)) }
+            now = next
+            etcd.expireLeases(now)
+            settle()
+            for node in nodes where !node.isStalled { node.core.advance(now: now) }
+            settle()
+        }
+    }
+
+    // MARK: - The network
+
+    func cut(_ node: Node) {
+        guard let connection = node.connection else { return }
+        drop(node)
+        node.core.receive(.connectionLost(connection, "cut"), now: now)
+        settle()
+    }
+
+    private func drop(_ node: Node) {
+        node.connection = nil
+        for stream in node.watchStreams { etcd.watches[stream] = nil }
+        node.watchStreams = []
+        node.keepAlives = []
+    }
+
+    /// Stream and call ids are unique per core only.
+    private func global(_ id: UInt64, _ node: Node) -> UInt64 {
+        let index = nodes.firstIndex { $0 === node } ?? 0
+        return UInt64(index) << 32 | id
+    }
+
+    private func perform(_ action: Action, _ node: Node) {
+        switch action {
+        case .connect(let connection, _, _):
+            node.connection = connection
+            node.connects += 1
+            if isDown {
+                node.connection = nil
+                node.core.receive(.connectionLost(connection, "connection refused"), now: now)
+            }
+        case .disconnect: drop(node)
+        case .call(let call, let connection, let method, let frame, _):
+            guard connection == node.connection else { return }
+            if isSilent {
+                if executesSilently { _ = etcd.answer(method, frame, now) }
+                return
+            }
+            node.core.receive(.reply(call, etcd.answer(method, frame, now)), now: now)
+        case .openStream(let stream, _, let method, _):
+            if method == .watch {
+                node.watchStreams.insert(global(stream, node))
+            } else {
+                node.keepAlives.insert(stream)
+            }
+        case .send(let stream, let frame):
+            guard !isSilent else { return }
+            if node.keepAlives.contains(stream) {
+                node.core.receive(.message(stream, etcd.keepAlive(frame, now)), now: now)
+            } else if node.watchStreams.contains(global(stream, node)) {
+                etcd.watch(global(stream, node), frame)
+            }
+        case .closeStream(let stream):
+            node.keepAlives.remove(stream)
+            node.watchStreams.remove(global(stream, node))
+            etcd.watches[global(stream, node)] = nil
+        case .abandonCall, .resolve, .log: break
+        }
+    }
+
+    private func deliver() -> Bool {
+        guard !etcd.outbox.isEmpty else { return false }
+        let messages = etcd.outbox
+        etcd.outbox = []
+        for (stream, bytes) in messages {
+            let node = nodes[Int(stream >> 32)]
+            if node.isStalled {
+                etcd.outbox.append((stream, bytes))
+                continue
+            }
+            guard node.watchStreams.contains(stream), !isSilent else { continue }
+            node.core.receive(.message(stream & 0xffff_ffff, bytes), now: now)
+        }
+        return etcd.outbox.count < messages.count
+    }
+
+    private func take(_ notice: Notice, _ node: Node) {
+        switch notice {
+        case .completed(let completion):
+            precondition(node.completions[completion.operation] == nil, "completed twice")
+            node.completions[completion.operation] = completion
+        case .event(let event): node.events.append(event)
+        case .ownership(.lost): node.ownership.append("LOST")
+        case .ownership(.restored): node.ownership.append("RESTORED")
+        case .ownership(.superseded): node.ownership.append("SUPERSEDED")
+        case .ownership(.withdrawn): node.ownership.append("WITHDRAWN")
+        }
+    }
+}
+
+extension WatchEvent {
+    /// Short, for comparisons.
+    var brief: String {
+        func text(_ bytes: Bytes) -> String { String(decoding: bytes, as: UTF8.self) }
+        switch kind {
+        case .put(let agent, let label, let blob):
+            return "put \(text(agent)) \(text(label))=\(text(blob))"
+        case .appeared(let agent, _): return "appeared \(text(agent))"
+        case .delete(let agent, let label): return "delete \(text(agent)) \(text(label))"
+        case .gone(let agent): return "gone \(text(agent))"
+        case .restarted(let agent, _): return "restarted \(text(agent))"
+        case .returned(let agent, _): return "returned \(text(agent))"
+        case .synced: return "synced"
+        case .contactLost: return "contact lost"
+        case .contactRegained: return "contact regained"
+        case .resync: return "resync"
+        case .ended(let status, _): return "ended \(status)"
+        }
+    }
+}
