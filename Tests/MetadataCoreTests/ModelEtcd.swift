@@ -49,12 +49,28 @@ final class ModelEtcd {
 
     // MARK: - Keys
 
+    /// The first position whose key does not precede `key`.
+    private func position(_ key: Bytes) -> Int {
+        var low = 0
+        var high = store.count
+        while low < high {
+            let middle = (low + high) / 2
+            if store[middle].key.precedes(key) { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    private func index(of key: Bytes) -> Int? {
+        let at = position(key)
+        return at < store.count && store[at].key == key ? at : nil
+    }
+
     func value(_ key: Bytes) -> KeyValue? {
-        store.first { $0.key == key }?.kv
+        index(of: key).map { store[$0].kv }
     }
 
     private func remove(_ key: Bytes) {
-        store.removeAll { $0.key == key }
+        if let at = index(of: key) { store.remove(at: at) }
         var event = WatchResponse.Event()
         event.kind = .delete
         event.kv.key = key
@@ -72,9 +88,11 @@ final class ModelEtcd {
         kv.modRevision = revision
         kv.version = (old?.version ?? 0) + 1
         kv.lease = lease
-        store.removeAll { $0.key == key }
-        let at = store.firstIndex { !$0.key.precedes(key) } ?? store.count
-        store.insert((key, kv), at: at)
+        if let at = index(of: key) {
+            store[at].kv = kv
+        } else {
+            store.insert((key, kv), at: position(key))
+        }
         var event = WatchResponse.Event()
         event.kv = kv
         history.append(event)
@@ -250,8 +268,9 @@ final class ModelEtcd {
         for stream in watches.keys.sorted() {
             for id in (watches[stream] ?? [:]).keys.sorted() {
                 guard let watch = watches[stream]?[id] else { continue }
-                let events = history.filter {
-                    $0.kv.modRevision >= watch.next && covers(watch.key, watch.rangeEnd, $0.kv.key)
+                let start = history.lastIndex { $0.kv.modRevision < watch.next }.map { $0 + 1 } ?? 0
+                let events = history[start...].filter {
+                    covers(watch.key, watch.rangeEnd, $0.kv.key)
                 }
                 watches[stream]?[id]?.next = revision + 1
                 guard !events.isEmpty else { continue }
