@@ -57,7 +57,6 @@ help: ## list the targets
 $(LIBRARY): $(INPUTS)
 	@tools/require --install $(BUILD_NEEDS)
 	tools/build-library $(BUILD)
-	@touch -c $@
 
 examples: $(EXAMPLES) ## build the C++ examples into build/examples
 
