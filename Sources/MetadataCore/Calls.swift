@@ -210,7 +210,7 @@ extension MetadataCore {
 
     /// An endpoint that does not answer a request is dead for all of them.
     func expireCalls() {
-        guard let deadline = callDeadline, now >= deadline else { return }
+        guard mayJudge, let deadline = callDeadline, now >= deadline else { return }
         failConnection("\(currentTarget) left a request unanswered for too long")
     }
 

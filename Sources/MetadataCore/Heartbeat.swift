@@ -215,7 +215,7 @@ extension MetadataCore {
     private func renewIfDue(_ lease: Heartbeat.Lease) {
         var lease = lease
         if let attempt = lease.attempt {
-            guard now >= attempt.deadline else { return }
+            guard mayJudge, now >= attempt.deadline else { return }
             lease.attempt = nil
             heartbeat.state = .alive(lease)
             counters.renewalsUnanswered &+= 1

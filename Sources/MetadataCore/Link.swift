@@ -47,7 +47,7 @@ extension MetadataCore {
         case .idle:
             openLink()
         case .opening(let opening):
-            guard now >= opening.deadline else { return }
+            guard mayJudge, now >= opening.deadline else { return }
             hadSilence = true
             failConnection(
                 "no answer within \(connectDeadline) ms after connecting to \(currentTarget)")

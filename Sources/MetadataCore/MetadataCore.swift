@@ -119,6 +119,10 @@ public final class MetadataCore {
     var stalledWatches: [HostWatch] = []
     var drainDeadline: Milliseconds?
     var isShutDownComplete = false
+    /// The host has asked for something since the last `pump`.
+    var hasNews = false
+    /// Whether a missing answer may be held against the server.
+    var mayJudge = false
 
     // What this agent has in the store.
     var incarnation: UInt64
@@ -166,7 +170,8 @@ public final class MetadataCore {
 
     // MARK: - Inputs
 
-    /// A starting call. `timeout` nil: never. Its operation completes exactly once, by a notice.
+    /// A starting call. `timeout` nil: never. Its operation completes exactly once, by a notice. Nothing is
+    /// sent before the next `advance`, which is then due: calls that are made together meet in the queue.
     public func submit(
         _ call: HostCall, operation: OperationID, timeout: Milliseconds?, now: Milliseconds
     ) {
@@ -190,7 +195,7 @@ public final class MetadataCore {
         case .invalidate: invalidate(operation)
         case .list: list(operation)
         }
-        pump()
+        hasNews = true
     }
 
     /// Cancels an operation or ends a watch; unknown ids (just completed) are ignored.
@@ -198,7 +203,7 @@ public final class MetadataCore {
         self.now = now
         guard let canceled = operations[operation] else { return }
         end(operation, canceled, .canceled, "canceled by the host")
-        pump()
+        hasNews = true
     }
 
     /// Something happened on the network.
@@ -239,13 +244,18 @@ public final class MetadataCore {
     }
 
     /// Time has passed: does what is due. Call it at `nextDeadline` at the latest.
-    public func advance(now: Milliseconds) {
+    ///
+    /// `hasHeardAll`: everything that came in until now has been given to `receive`. Only then a missing
+    /// answer is held against the server: a host that was held up must not take its own absence for a dead peer.
+    public func advance(now: Milliseconds, hasHeardAll: Bool = true) {
         self.now = now
         guard !isShutDownComplete else { return }
+        mayJudge = hasHeardAll
         expireOperations()
         expireCalls()
         noticeLostContact()
         pump()
+        mayJudge = false
     }
 
     // MARK: - The engine
@@ -253,6 +263,7 @@ public final class MetadataCore {
     /// Sends what the state wants sent.
     func pump() {
         guard !isShutDownComplete else { return }
+        hasNews = false
         driveLink()
         resumeStalledWatches()
         driveHeartbeat()
@@ -294,7 +305,7 @@ public final class MetadataCore {
     }
 
     private func noticeLostContact() {
-        guard let since = unreachableSince, !isContactLost, now &- since >= Timing.contactLost
+        guard mayJudge, let since = unreachableSince, !isContactLost, now &- since >= Timing.contactLost
         else { return }
         isContactLost = true
         for operation in operations.values {
@@ -307,7 +318,7 @@ public final class MetadataCore {
     /// When `advance` has something to do next; nil: never.
     public var nextDeadline: Milliseconds? {
         guard !isShutDownComplete else { return nil }
-        if notices.isEmpty, !stalledWatches.isEmpty { return now }
+        if hasNews || (notices.isEmpty && !stalledWatches.isEmpty) { return now }
         while let first = deadlines.first, operations[first.operation] == nil {
             deadlines.removeFirst()
         }

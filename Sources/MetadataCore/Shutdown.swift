@@ -23,7 +23,7 @@ extension MetadataCore {
                 break
             }
         }
-        pump()
+        hasNews = true
     }
 
     /// The steps of the drain, each when the one before is done.

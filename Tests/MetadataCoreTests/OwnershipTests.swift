@@ -90,6 +90,36 @@ import Testing
         #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("2"))
     }
 
+    @Test func callsMadeTogetherMeetInTheQueue() {
+        let alpha = world.add("alpha")
+        _ = publish(alpha, "a", "0")
+        for (id, blob) in [(OperationID(100), Bytes("1")), (101, Bytes("2"))] {
+            alpha.core.submit(
+                .publish(label: Bytes("a"), blob: blob), operation: id, timeout: nil,
+                now: world.now)
+        }
+        #expect(alpha.core.nextDeadline == world.now)
+        alpha.core.advance(now: world.now)
+        world.settle()
+        #expect(alpha.completions[100]?.status == .replaced)
+        #expect(alpha.completions[101]?.status == .success)
+        #expect(stored("/nixl/agents//alpha/a")?.version == 2)
+    }
+
+    @Test func aHostThatWasHeldUpDoesNotBlameTheServer() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        world.isSilent = true
+        world.advance(by: 1000)
+        world.isSilent = false
+        let connects = alpha.connects
+        alpha.core.advance(now: world.now + 3000, hasHeardAll: false)
+        #expect(alpha.core.counters.renewalsUnanswered == 0)
+        alpha.core.advance(now: world.now + 3000)
+        world.settle()
+        #expect(alpha.connects == connects + 1)
+    }
+
     @Test func anUnsentPublishIsForgottenAtItsTimeout() {
         world.isDown = true
         let alpha = world.add("alpha")

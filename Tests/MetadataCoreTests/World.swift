@@ -58,6 +58,7 @@ final class World {
     ) -> OperationID {
         let operation = node.newOperation()
         node.core.submit(call, operation: operation, timeout: timeout, now: now)
+        node.core.advance(now: now)
         settle()
         return operation
     }

@@ -13,13 +13,19 @@ extension Engine {
         var hasRead = handle(ready, count)
         hear()
         var left = TickBudget.rereads
-        while hasRead, left > 0, let deadline = core.nextDeadline, deadline <= now {
+        while hasRead, left > 0, meter.cpu < TickBudget.intakeTime,
+            let deadline = core.nextDeadline, deadline <= now
+        {
             left -= 1
             var again = ReadyList()
-            guard let count = try? again.fill(from: wakeup), count > 0 else { break }
+            guard let count = try? again.fill(from: wakeup), count > 0 else {
+                hasRead = false
+                break
+            }
             hasRead = handle(again, count)
             hear()
         }
+        hasHeardAll = !hasRead
         transport.handleTimeout(now: now)
         hear()
     }
@@ -33,7 +39,7 @@ extension Engine {
                 while let answer = resolver.nextAnswer() { core.receive(answer, now: now) }
             } else if wakeup.isSocket(descriptor) {
                 transport.handle(socket: descriptor, events: events, now: now)
-                hasRead = true
+                if events & ~EpollEvent.write != 0 { hasRead = true }
             } else {
                 wakeup.note(ready: descriptor)
             }
@@ -44,10 +50,16 @@ extension Engine {
     /// Gives the core what the transport has to tell, as far as the time goes.
     private func hear() {
         var steps = 0
+        var bytes = 0
         while let event = transport.nextEvent() {
-            core.receive(event, now: now)
             steps += 1
-            if steps % TickBudget.stepsPerLook == 0, meter.cpu > TickBudget.intakeTime { return }
+            bytes += event.messageBytes
+            core.receive(event, now: now)
+            if steps == TickBudget.stepsPerLook || bytes >= TickBudget.bytesPerLook {
+                if meter.cpu > TickBudget.intakeTime { return }
+                steps = 0
+                bytes = 0
+            }
         }
     }
 
@@ -107,5 +119,15 @@ extension Engine {
     private func log(_ level: LogLevel, _ text: Text) {
         guard logger.tells(level), !gate.isForked else { return }
         meter.excluding { logger.log(level, text) }
+    }
+}
+
+extension NetworkEvent {
+    /// Bytes of the message that it carries.
+    var messageBytes: Int {
+        switch self {
+        case .message(_, let message), .reply(_, .ok(let message)): message.count
+        case .reply, .streamEnded, .progress, .connectionLost, .resolved: 0
+        }
     }
 }

@@ -16,8 +16,9 @@ enum TickBudget {
     static let batch = 32
     /// CPU time for calls of the host and for what the network brought, in nanoseconds. A tick may take 20 ms in all.
     static let intakeTime: UInt64 = 5_000_000
-    /// Steps between two looks at that clock.
+    /// Steps, and bytes of messages, between two looks at that clock.
     static let stepsPerLook = 32
+    static let bytesPerLook = 128 << 10
     /// How often sockets are read again when a deadline has passed, before it is judged.
     static let rereads = 8
     /// How often the core may answer to what its own actions led to, for example by trying the next endpoint.
@@ -64,6 +65,9 @@ final class Engine {
     /// The whole shutdown is done and told.
     var isOver: Bool { core.isShutDown && batchTold == batch.count }
 
+    /// Nothing that had come in when this tick looked was left unread.
+    var hasHeardAll = true
+
     /// The system refused something; told by the tick that it happened in.
     var failure: Refusal?
 
@@ -96,16 +100,15 @@ final class Engine {
     private func work(_ ready: borrowing ReadyList, _ count: Int) -> Int32 {
         readNetwork(ready, count)
         takeCalls(now)
-        // A deadline is judged only after all that came in before it has been heard: a host that was held up for
-        // seconds must not take its own absence for a dead server.
-        if transport.pendingEvents == 0 { core.advance(now: now) }
+        core.advance(now: now, hasHeardAll: hasHeardAll && transport.pendingEvents == 0)
         settle(now)
         let callbacks = runCallbacks()
         guard callbacks > 0, !gate.isForked else { return callbacks }
         // What callbacks started is on its way before this tick ends. A callback may have taken long, and
-        // nothing was heard in that time, so no deadline is judged here.
+        // nothing was heard in that time.
         now = Self.clock()
         takeCalls(now)
+        core.advance(now: now, hasHeardAll: false)
         settle(now)
         return callbacks
     }
