@@ -21,8 +21,9 @@ EXAMPLES := $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(wildcard examples/*.
 
 SWIFT_FILES := Package.swift Sources Tests/EtcdProtocolTests Tests/MetadataCoreTests \
 	Tests/NixlMDTests
-C_FILES = $(shell find include Sources Tests examples -name .build -prune -o -type f \
-	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \) -print)
+# Not include/nixl_md.h, whose tables of comments are aligned by hand.
+C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard examples) -type f \
+	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
 SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
 PYTHON_DIRECTORIES := Tests $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
