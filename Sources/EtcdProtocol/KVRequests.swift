@@ -84,16 +84,19 @@ public struct DeleteRangeRequest: Sendable, WireMessage {
 }
 
 /// One operation of a transaction.
-public enum RequestOp: Sendable, WireMessage {
+public indirect enum RequestOp: Sendable, WireMessage {
     case range(RangeRequest)
     case put(PutRequest)
     case deleteRange(DeleteRangeRequest)
+    /// A transaction in a transaction, with conditions of its own.
+    case txn(TxnRequest)
 
     private var bodySize: Int {
         switch self {
         case .range(let request): request.encodedSize
         case .put(let request): request.encodedSize
         case .deleteRange(let request): request.encodedSize
+        case .txn(let request): request.encodedSize
         }
     }
 
@@ -110,17 +113,22 @@ public enum RequestOp: Sendable, WireMessage {
         case .deleteRange(let request):
             writer.message(3, size: bodySize)
             request.write(&writer)
+        case .txn(let request):
+            writer.message(4, size: bodySize)
+            request.write(&writer)
         }
     }
 }
 
-/// A condition of a transaction: that something of a key equals a number. A key that does not exist has create
-/// and mod revision 0 and lease 0.
+/// A condition of a transaction: that something of a key equals a number, or that no value in a range of keys has
+/// any bytes. A key that does not exist has create and mod revision 0 and lease 0.
 public struct Compare: Sendable, WireMessage {
     public enum Target: Sendable {
         case createRevision(Int64)
         case modRevision(Int64)
         case lease(Int64)
+        /// Of all keys from `key` up to this one.
+        case emptyValues(rangeEnd: Bytes)
     }
     public var key: Bytes
     public var target: Target
@@ -137,20 +145,30 @@ public struct Compare: Sendable, WireMessage {
         case .createRevision(let revision): (1, 5, revision)
         case .modRevision(let revision): (2, 6, revision)
         case .lease(let lease): (4, 8, lease)
+        // A byte string of no bytes is written as a number 0 is, but for its wire type.
+        case .emptyValues: (3, 7, 0)
         }
     }
 
     public var encodedSize: Int {
         let (target, field, value) = parts
-        return WireWriter.size(2, target) + WireWriter.size(3, key)
+        var size =
+            WireWriter.size(2, target) + WireWriter.size(3, key)
             + WireWriter.size(field, value, writesZero: true)
+        if case .emptyValues(let rangeEnd) = self.target { size += WireWriter.size(64, rangeEnd) }
+        return size
     }
 
     public func write(_ writer: inout WireWriter) {
         let (target, field, value) = parts
         writer.int64(2, target)
         writer.bytes(3, key)
-        writer.int64(field, value, writesZero: true)
+        if case .emptyValues(let rangeEnd) = self.target {
+            writer.message(field, size: 0)
+            writer.bytes(64, rangeEnd)
+        } else {
+            writer.int64(field, value, writesZero: true)
+        }
     }
 }
 

@@ -87,6 +87,7 @@ public enum ResponseOp: Sendable, Equatable {
     case range(RangeResponse)
     case put
     case deleteRange(deleted: Int64)
+    case txn(succeeded: Bool)
     case other
 
     static func decode(_ span: Span<UInt8>) throws(WireError) -> ResponseOp {
@@ -98,24 +99,30 @@ public enum ResponseOp: Sendable, Equatable {
             case 2:
                 try reader.skip(field)
                 op = .put
-            case 3: op = .deleteRange(deleted: try deleted(try reader.slice(field)))
+            case 3:
+                op = .deleteRange(deleted: try number(2, of: try reader.slice(field)))
+            case 4:
+                op = .txn(succeeded: try number(2, of: try reader.slice(field)) != 0)
             default: try reader.skip(field)
             }
         }
         return op
     }
 
-    private static func deleted(_ span: Span<UInt8>) throws(WireError) -> Int64 {
-        var deleted: Int64 = 0
+    /// One number of a message, without the rest: `deleted` of a DeleteRangeResponse, `succeeded` of a TxnResponse.
+    private static func number(
+        _ number: UInt64, of span: Span<UInt8>
+    ) throws(WireError) -> Int64 {
+        var value: Int64 = 0
         var reader = WireReader(span)
         while let field = try reader.nextField() {
-            if field.number == 2 {
-                deleted = try reader.int64(field)
+            if field.number == number {
+                value = try reader.int64(field)
             } else {
                 try reader.skip(field)
             }
         }
-        return deleted
+        return value
     }
 }
 

@@ -18,6 +18,7 @@ final class HostWatch {
         var revision: Int64 = 0
         var limit: Int64
         var open: Open?
+        var held: HeldPage?
     }
     enum State {
         case listing(Listing)
@@ -133,6 +134,10 @@ extension MetadataCore {
             stalledWatches.append(watch)
             return
         }
+        if let held = listing.held {
+            send(.txn(held.question(keyspace)), .page(watch, epoch: epoch))
+            return
+        }
         var request = RangeRequest(
             key: listing.cursor, rangeEnd: Keyspace.end(of: prefix(of: watch.agent)))
         request.limit = listing.limit
@@ -149,10 +154,11 @@ extension MetadataCore {
         guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
         switch answer {
         case .message(let bytes):
-            guard let response = decoded(bytes, RangeResponse.decode) else { return }
-            seen(response.header)
-            contactRegained(watch)
-            take(response, for: watch, listing)
+            if let held = listing.held {
+                answered(held, bytes, for: watch, listing)
+            } else {
+                listed(bytes, for: watch, listing)
+            }
         case .refused(.compacted, _):
             // The pinned revision is gone; what was told stays told, the rest is found by the difference.
             listAgain(watch)
@@ -170,8 +176,46 @@ extension MetadataCore {
         }
     }
 
+    private func listed(_ bytes: Bytes, for watch: HostWatch, _ listing: HostWatch.Listing) {
+        guard let response = decoded(bytes, RangeResponse.decode) else { return }
+        seen(response.header)
+        contactRegained(watch)
+        if watch.presenceOnly,
+            let held = HeldPage(response, after: listing.open?.agent, keyspace)
+        {
+            hold(held, for: watch, listing)
+        } else {
+            take(response, lastKey: response.kvs.last?.key, for: watch, listing)
+        }
+    }
+
+    private func hold(_ held: HeldPage, for watch: HostWatch, _ listing: HostWatch.Listing) {
+        var listing = listing
+        listing.held = held
+        watch.state = .listing(listing)
+        work.append(.page(watch, epoch: watch.epoch))
+    }
+
+    private func answered(
+        _ held: HeldPage, _ bytes: Bytes, for watch: HostWatch, _ listing: HostWatch.Listing
+    ) {
+        guard let response = decoded(bytes, TxnResponse.decode) else { return }
+        seen(response.header)
+        var held = held
+        held.answer(response)
+        guard held.unchecked.isEmpty else {
+            hold(held, for: watch, listing)
+            return
+        }
+        var listing = listing
+        listing.held = nil
+        take(
+            held.counted(keyspace), lastKey: held.response.kvs.last?.key, for: watch, listing)
+    }
+
     private func take(
-        _ response: RangeResponse, for watch: HostWatch, _ listing: HostWatch.Listing
+        _ response: RangeResponse, lastKey: Bytes?, for watch: HostWatch,
+        _ listing: HostWatch.Listing
     ) {
         var listing = listing
         if listing.revision == 0 { listing.revision = response.header.revision }
@@ -180,9 +224,9 @@ extension MetadataCore {
             bytes += kv.value.count
             listed(kv, for: watch, &listing)
         }
-        if response.more, let last = response.kvs.last {
+        if response.more, let last = lastKey {
             // The smallest key after it.
-            listing.cursor = last.key + [0]
+            listing.cursor = last + [0]
             if !watch.presenceOnly { adapt(&listing.limit, to: bytes) }
             watch.state = .listing(listing)
             work.append(.page(watch, epoch: watch.epoch))
@@ -217,7 +261,7 @@ extension MetadataCore {
         }
         guard !label.isEmpty else { return }
         var found = kv
-        // Without values an empty one cannot be told from others.
+        // Agents of whom it matters whether values are empty have been asked about.
         if watch.presenceOnly { found.hasValue = true }
         guard found.hasValue else { return }
         listing.open?.labels.append(label)

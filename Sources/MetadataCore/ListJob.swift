@@ -12,6 +12,7 @@ final class ListJob {
     /// In the order of keys.
     var agents: [PresentAgent] = []
     var isDone = false
+    var held: HeldPage?
 
     init(operation: OperationID, cursor: Bytes) {
         self.operation = operation
@@ -23,6 +24,7 @@ final class ListJob {
         revision = 0
         keys = 0
         agents = []
+        held = nil
     }
 }
 
@@ -35,6 +37,10 @@ extension MetadataCore {
 
     func sendList(_ job: ListJob) {
         guard !job.isDone else { return }
+        if let held = job.held {
+            send(.txn(held.question(keyspace)), .list(job))
+            return
+        }
         var request = RangeRequest(key: job.cursor, rangeEnd: Keyspace.end(of: keyspace.root))
         request.limit = Limits.pageKeys
         request.revision = job.revision
@@ -50,9 +56,11 @@ extension MetadataCore {
         guard !job.isDone else { return }
         switch answer {
         case .message(let bytes):
-            guard let response = decoded(bytes, RangeResponse.decode) else { return }
-            seen(response.header)
-            take(response, job)
+            if let held = job.held {
+                answered(held, bytes, job)
+            } else {
+                listed(bytes, job)
+            }
         case .refused(.compacted, _):
             job.restart(keyspace.root)
             work.append(.list(job))
@@ -65,7 +73,33 @@ extension MetadataCore {
         }
     }
 
-    private func take(_ response: RangeResponse, _ job: ListJob) {
+    private func listed(_ bytes: Bytes, _ job: ListJob) {
+        guard let response = decoded(bytes, RangeResponse.decode) else { return }
+        seen(response.header)
+        if let held = HeldPage(response, after: job.agents.last?.name, keyspace) {
+            job.held = held
+            if job.revision == 0 { job.revision = response.header.revision }
+            work.append(.list(job))
+        } else {
+            take(response, lastKey: response.kvs.last?.key, job)
+        }
+    }
+
+    private func answered(_ held: HeldPage, _ bytes: Bytes, _ job: ListJob) {
+        guard let response = decoded(bytes, TxnResponse.decode) else { return }
+        seen(response.header)
+        var held = held
+        held.answer(response)
+        guard held.unchecked.isEmpty else {
+            job.held = held
+            work.append(.list(job))
+            return
+        }
+        job.held = nil
+        take(held.counted(keyspace), lastKey: held.response.kvs.last?.key, job)
+    }
+
+    private func take(_ response: RangeResponse, lastKey: Bytes?, _ job: ListJob) {
         if job.revision == 0 { job.revision = response.header.revision }
         job.keys += response.kvs.count
         for kv in response.kvs {
@@ -79,7 +113,7 @@ extension MetadataCore {
                     PresentAgent(name: agent, incarnation: 0, revision: kv.modRevision))
             }
         }
-        guard response.more, let last = response.kvs.last else {
+        guard response.more, let last = lastKey else {
             finish(job)
             return
         }
@@ -89,7 +123,7 @@ extension MetadataCore {
                 job.operation, .limit, "the namespace holds more than \(Limits.listKeys) keys")
             return
         }
-        job.cursor = last.key + [0]
+        job.cursor = last + [0]
         work.append(.list(job))
     }
 
