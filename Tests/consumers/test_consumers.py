@@ -125,3 +125,31 @@ def test_make_install_honours_destdir(tmp_path: Path) -> None:
     run("make", "-C", TREE, "install", "PREFIX=/opt/nixl_md", f"DESTDIR={tmp_path}")
     assert (tmp_path / "opt/nixl_md/include/nixl_md.h").is_file()
     assert library_in(tmp_path / "opt/nixl_md").is_dir()
+
+
+def test_example_of_the_readme(prefix: Path, tmp_path: Path) -> None:
+    """As it stands there; without etcd's address it ends and says so."""
+    blocks = re.findall(r"```c\n(.*?)```", (TREE / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    source = tmp_path / "host.c"
+    source.write_text(blocks[0])
+    flags = run("pkg-config", "--cflags", "--libs", "nixl_md", environment=pkg_config_path(prefix))
+    program = tmp_path / "host"
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    run(
+        "cc",
+        "-std=c99",
+        "-D_POSIX_C_SOURCE=200809L",
+        *warnings,
+        source,
+        *shlex.split(flags),
+        "-o",
+        program,
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NIXL_")}
+    environment["LD_LIBRARY_PATH"] = str(library_in(prefix))
+    process = subprocess.run(
+        [program], env=environment, capture_output=True, text=True, check=False, timeout=20
+    )
+    assert process.returncode == 1
+    assert "NIXL_ETCD_ENDPOINTS" in process.stderr
