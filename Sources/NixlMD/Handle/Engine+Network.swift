@@ -26,6 +26,8 @@ extension Engine {
             hear()
         }
         hasHeardAll = !hasRead
+        // libcurl reads here too; what is due stays due.
+        guard meter.cpu < TickBudget.intakeTime else { return }
         transport.handleTimeout(now: now)
         hear()
     }
@@ -98,7 +100,7 @@ extension Engine {
             while let action = core.nextAction() { perform(action) }
             // libcurl begins a transfer when its time-out, which is then now, is handled.
             if let timeout = transport.timeout, timeout <= now { transport.handleTimeout(now: now) }
-            guard transport.pendingEvents > 0 else { return }
+            guard transport.pendingEvents > 0, meter.cpu < TickBudget.intakeTime else { return }
             hear()
         }
     }
