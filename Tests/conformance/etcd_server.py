@@ -76,7 +76,7 @@ class Etcd:
         self.version = version
         self.name = name
         self.directory = temporary_directory()
-        self.flags = flags
+        self.flags: tuple[str, ...] = flags
         self.port, self.peer_port = free_ports(2)
         self.initial_cluster = f"{name}=http://127.0.0.1:{self.peer_port}"
         scheme = "https" if tls else "http"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""A handle in the test's own process, for what is wrong on purpose: all arguments are the test's."""
+"""A handle in the test's own process, for what is wrong on purpose: all arguments are its own."""
 
 from __future__ import annotations
 

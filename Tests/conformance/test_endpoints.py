@@ -110,6 +110,16 @@ def test_name_that_does_not_resolve(hosts: HostFactory, own_etcd: EtcdFactory) -
     works(hosts, f"no-such-host.invalid:2379,{etcd.endpoint}", within=3.0)
 
 
+def test_ipv6(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    etcd = own_etcd.unstarted()
+    etcd.flags = ("--listen-client-urls", f"{etcd.endpoint},http://[::1]:{etcd.port}")
+    etcd.start().wait_healthy()
+    host = hosts()
+    host.open(f"[::1]:{etcd.port}", NS, agent=b"alpha")
+    host.succeed("publish", label=b"l", blob=b"b")
+    assert len(etcd.gateway.keys(NS)) == 2
+
+
 @pytest.mark.parametrize("how", ["cut", "silence"])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_failover_between_two_ways_to_one_server(

@@ -356,3 +356,51 @@ def test_close_with_a_frozen_etcd_is_quick(hosts: HostFactory, own_etcd: EtcdFac
     assert time.monotonic() - before < 0.5
     assert host.done(op)["status"] == capi.CANCELED
     host.event("ENDED", watch=watch, status=capi.CANCELED)
+
+
+def test_a_thousand_watches_survive_a_restart(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    """All of them go on within a second of etcd's being healthy."""
+    etcd = own_etcd(version)
+    peer = hosts()
+    peer.open(etcd.endpoint, NS)
+    watches = peer.do("watch", agent=b"peer", repeat=1000)["ops"]
+    peer.event("SYNCED", count=1000)
+    etcd.kill()
+    healthy = etcd.start().wait_healthy()
+    for number in (0, 500, 999):
+        etcd.gateway.put(NS + b"/peer%d/l" % number, b"b")
+    for number in (0, 500, 999):
+        told = peer.event("PUT", watch=watches[number], label=b"l", within=3)
+        assert told["t"] / 1e9 - healthy < 1.0
+    peer.do("unwatch", op=watches[1])
+    peer.close()
+    ended = [line["watch"] for line in peer.events(event="ENDED")]
+    assert sorted(ended) == sorted(watches)
+
+
+def test_crash_loop(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """etcd dies again and again: whatever was acknowledged is there in the end, once."""
+    etcd = own_etcd("3.5")
+    host, peer = hosts(), hosts()
+    live(host, etcd.endpoint)
+    lease = host.stats()["lease_id"]
+    watch = synced(peer, etcd.endpoint, agent=b"alpha")
+    for number in range(6):
+        op = host.start("publish", label=b"l%d" % number, blob=b"%d" % number, timeout=20_000)
+        etcd.kill()
+        etcd.start().wait_healthy()
+        assert host.done(op)["status"] == capi.SUCCESS
+    host.succeed("publish", label=b"end", blob=b"b")
+    peer.event("PUT", watch=watch, label=b"end")
+    assert host.stats()["lease_id"] == lease
+    told = [(line["label"], line["revision"]) for line in peer.events(watch=watch, event="PUT")]
+    assert len(told) == len(set(told))
+    assert {bytes.fromhex(label or "") for label, _ in told} == {
+        b"",
+        b"metadata",
+        b"end",
+        *(b"l%d" % number for number in range(6)),
+    }
+    assert "GONE" not in peer.names()

@@ -361,3 +361,43 @@ def test_slow_host_is_resynchronised(hosts: HostFactory, etcd34: Etcd, namespace
         names = peer.names(watch=watch)
         assert names.count("SYNCED") == 1 + names.count("RESYNC")
     assert peer.stats()["resyncs"] == peer.names().count("RESYNC") > 0
+
+
+def test_large_state_at_the_start(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+    """40 MB of blobs, each value and its order right; read in portions, so that no tick is long."""
+    peer = hosts()
+    blobs = [bytes([number]) * 1_000_000 for number in range(40)]
+    for number, blob in enumerate(blobs):
+        etcd.gateway.put(namespace + b"/a%02d/l" % number, blob)
+    peer.open(etcd.endpoint, namespace)
+    watch = synced(peer, flags=capi.WATCH_BLOBS)
+    labels = [line for line in peer.events(watch=watch, event="PUT") if line["label"]]
+    assert [line["blob_crc"] for line in labels] == [zlib.crc32(blob) for blob in blobs]
+
+
+def test_many_agents_at_the_start(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """More keys than one page holds, while others come and go."""
+    peer = hosts()
+    pairs = [
+        (namespace + b"/agent%04d/" % number + label, b"b" if label else b"")
+        for number in range(1500)
+        for label in (b"", b"metadata")
+    ]
+    for start in range(0, len(pairs), 100):
+        etcd34.gateway.put_all(pairs[start : start + 100])
+    peer.open(etcd34.endpoint, namespace)
+    watch = peer.start("watch")
+    for number in range(0, 1500, 100):
+        etcd34.gateway.delete_prefix(namespace + b"/agent%04d/" % number)
+        etcd34.gateway.put(namespace + b"/new%04d/" % number, b"")
+    peer.event("PUT", watch=watch, agent=b"new1400")
+    present: set[str] = set()
+    for line in peer.events(watch=watch):
+        if line["event"] == "PUT":
+            assert line["agent"] not in present, "told twice"
+            present.add(line["agent"])
+        elif line["event"] == "GONE":
+            present.remove(line["agent"])
+    agents = peer.succeed("list")["agents"]
+    assert present == {name for name, _, _ in agents}
+    assert len(present) == 1500
