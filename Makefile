@@ -114,7 +114,7 @@ lint: $(VENV)/lint $(VENV)/tests ## check format, types and scripts; changes not
 	$(BIN)/ruff format --check $(PYTHON_DIRECTORIES)
 	$(BIN)/ruff check $(PYTHON_DIRECTORIES)
 	for directory in $(TYPED); do \
-		MYPYPATH=$$directory:python $(BIN)/mypy $$directory || exit 1; done
+		MYPYPATH=$$directory:python:Tests/conformance $(BIN)/mypy $$directory || exit 1; done
 	$(BIN)/shellcheck $(SCRIPTS)
 
 install: all ## install the library, headers, nixl_md.pc and the CMake package under PREFIX

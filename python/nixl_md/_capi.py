@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""The C interface as ctypes sees it: include/nixl_md.h, and nothing added."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_char_p,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from pathlib import Path
+from typing import Any
+
+VERSION = (0, 1, 0)
+NUL_TERMINATED = ctypes.c_size_t(-1).value
+NEVER = 2**64 - 1
+
+CONFIG_REFUSE_TAKEOVER = 1 << 0
+CONFIG_RESOLVE_IN_OPEN = 1 << 1
+CONFIG_IGNORE_ENVIRONMENT = 1 << 2
+CONFIG_TLS_NO_VERIFY = 1 << 3
+
+FETCH_NO_WAIT = 1 << 0
+WATCH_PRESENCE_ONLY = 1 << 1
+WATCH_BLOBS = 1 << 2
+
+HEARTBEAT_KEEP = 1
+HEARTBEAT_WITHDRAW = 2
+
+
+class Agent(Structure):
+    """nixl_md_agent_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("name", c_void_p),
+        ("name_len", c_size_t),
+        ("incarnation", c_uint64),
+        ("revision", c_int64),
+    ]
+
+
+class Result(Structure):
+    """nixl_md_result_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("status", c_int32),
+        ("kind", c_int32),
+        ("reserved", c_uint32),
+        ("op", c_uint64),
+        ("text", c_char_p),
+        ("revision", c_int64),
+        ("blob", c_void_p),
+        ("blob_len", c_size_t),
+        ("agents", POINTER(POINTER(Agent))),
+        ("agent_count", c_size_t),
+        ("ttl_ms", c_uint64),
+    ]
+
+
+class Event(Structure):
+    """nixl_md_event_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("type", c_int32),
+        ("watch", c_uint64),
+        ("agent", c_void_p),
+        ("agent_len", c_size_t),
+        ("label", c_void_p),
+        ("label_len", c_size_t),
+        ("blob", c_void_p),
+        ("blob_len", c_size_t),
+        ("revision", c_int64),
+        ("incarnation", c_uint64),
+        ("status", c_int32),
+        ("reserved", c_uint32),
+        ("text", c_char_p),
+    ]
+
+
+DoneCallback = CFUNCTYPE(None, POINTER(Result), c_void_p)
+EventCallback = CFUNCTYPE(None, POINTER(Event), c_void_p)
+LogCallback = CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
+
+
+class Config(Structure):
+    """nixl_md_config_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("endpoints", c_char_p),
+        ("name_space", c_char_p),
+        ("agent", c_char_p),
+        ("agent_len", c_size_t),
+        ("ca_file", c_char_p),
+        ("cert_file", c_char_p),
+        ("key_file", c_char_p),
+        ("server_name", c_char_p),
+        ("user", c_char_p),
+        ("password", c_char_p),
+        ("on_event", EventCallback),
+        ("on_event_user", c_void_p),
+        ("on_log", LogCallback),
+        ("on_log_user", c_void_p),
+        ("log_level", c_int32),
+        ("reserved", c_uint32),
+    ]
+
+
+class Opts(Structure):
+    """nixl_md_opts_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("timeout_ms", c_uint64),
+        ("on_done", DoneCallback),
+        ("user", c_void_p),
+    ]
+
+
+STATS_FIELDS = [
+    "ticks",
+    "ticks_idle",
+    "tick_cpu_max_ns",
+    "tick_wall_max_ns",
+    "tick_cpu_total_ns",
+    "ticks_tls_setup",
+    "tick_tls_setup_cpu_max_ns",
+    "callbacks",
+    "requests",
+    "requests_failed",
+    "bytes_sent",
+    "bytes_received",
+    "connects",
+    "connects_failed",
+    "renewals",
+    "renewals_unanswered",
+    "leases_lost",
+    "restores",
+    "events",
+    "resyncs",
+    "resolver_threads",
+    "operations_open",
+    "watches_open",
+    "callbacks_queued",
+    "connected",
+    "lease_id",
+    "lease_ttl_ms",
+]
+
+
+class Stats(Structure):
+    """nixl_md_stats_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        *((name, c_uint64) for name in STATS_FIELDS),
+        ("revision", c_int64),
+    ]
+
+
+_NAME = (c_char_p, c_size_t)
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "nixl_md_version": (c_uint32, ()),
+    "nixl_md_version_string": (c_char_p, ()),
+    "nixl_md_status_string": (c_char_p, (c_int32,)),
+    "nixl_md_status_fold": (c_int32, (c_int32,)),
+    "nixl_md_last_error": (c_char_p, (c_void_p,)),
+    "nixl_md_open": (c_int32, (POINTER(Config), POINTER(c_void_p))),
+    "nixl_md_shutdown": (c_int32, (c_void_p, c_uint64)),
+    "nixl_md_close": (c_int32, (c_void_p,)),
+    "nixl_md_publish": (
+        c_int32,
+        (c_void_p, *_NAME, c_void_p, c_size_t, POINTER(Opts), POINTER(c_uint64)),
+    ),
+    "nixl_md_unpublish": (c_int32, (c_void_p, *_NAME, POINTER(Opts), POINTER(c_uint64))),
+    "nixl_md_start_heartbeat": (
+        c_int32,
+        (c_void_p, c_uint64, c_uint64, POINTER(Opts), POINTER(c_uint64)),
+    ),
+    "nixl_md_stop_heartbeat": (c_int32, (c_void_p, c_int32, POINTER(Opts), POINTER(c_uint64))),
+    "nixl_md_fetch": (c_int32, (c_void_p, *_NAME, *_NAME, POINTER(Opts), POINTER(c_uint64))),
+    "nixl_md_watch": (
+        c_int32,
+        (c_void_p, *_NAME, EventCallback, POINTER(Opts), POINTER(c_uint64)),
+    ),
+    "nixl_md_unwatch": (c_int32, (c_void_p, c_uint64)),
+    "nixl_md_invalidate": (c_int32, (c_void_p, POINTER(Opts), POINTER(c_uint64))),
+    "nixl_md_list": (c_int32, (c_void_p, POINTER(Opts), POINTER(c_uint64))),
+    "nixl_md_cancel": (c_int32, (c_void_p, c_uint64)),
+    "nixl_md_tick": (c_int32, (c_void_p,)),
+    "nixl_md_efd": (c_int32, (c_void_p,)),
+    "nixl_md_deadline_ms": (c_int32, (c_void_p, POINTER(c_uint64))),
+    "nixl_md_get_stats": (c_int32, (c_void_p, POINTER(Stats))),
+}
+
+
+def _candidates() -> list[str]:
+    """Where the library may be: $NIXL_MD_LIBRARY and nothing else if it is set; beside this
+    package; where `make` leaves it in a checkout; where the loader looks."""
+    given = os.environ.get("NIXL_MD_LIBRARY")
+    if given:
+        return [given]
+    here = Path(__file__).resolve().parent
+    found = [
+        str(path)
+        for path in (here / "libnixl_md.so", here.parents[1] / "build/lib/libnixl_md.so")
+        if path.exists()
+    ]
+    return [*found, "libnixl_md.so.0"]
+
+
+def load() -> ctypes.CDLL:
+    """The library, with every function of the header declared."""
+    failures = []
+    for candidate in _candidates():
+        try:
+            library = ctypes.CDLL(candidate)
+        except OSError as error:
+            failures.append(str(error))
+            continue
+        _declare(library, candidate)
+        return library
+    raise ImportError(
+        "libnixl_md.so cannot be loaded; build it with `make`, install it, or set NIXL_MD_LIBRARY "
+        f"({'; '.join(failures)})"
+    )
+
+
+def _declare(library: ctypes.CDLL, path: str) -> None:
+    for name, (result, arguments) in _SIGNATURES.items():
+        try:
+            function = getattr(library, name)
+        except AttributeError as error:
+            raise ImportError(f"{path} has no {name}: it is not libnixl_md") from error
+        function.restype = result
+        function.argtypes = arguments
+    version: int = library.nixl_md_version()
+    # Before 1.0 a new minor version may change the interface.
+    if version // 1000 != VERSION[0] * 1000 + VERSION[1]:
+        text = library.nixl_md_version_string().decode()
+        wanted = ".".join(map(str, VERSION))
+        raise ImportError(f"{path} has version {text}; this package is for {wanted}")

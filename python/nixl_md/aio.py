@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""The same on asyncio: the event loop sleeps on the efd."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace, TracebackType
+from typing import Any, Callable
+
+from ._agent import Agent, EventCallback, Name, Operation
+from ._errors import NixlMDError, ShutDown, error
+from ._events import Event, EventType, PresentAgent, Result
+
+
+class AsyncAgent:
+    """An Agent whose ticks are the event loop's. It takes the same arguments.
+
+    async with AsyncAgent("alpha") as agent:
+        await agent.start_heartbeat()
+        await agent.publish("metadata", blob)
+        async for event in agent.watch("beta"): ...
+    """
+
+    def __init__(self, name: Name | None = None, *, drain: float = 2.0, **options: Any) -> None:  # noqa: ANN401
+        self._name = name
+        self._options = options
+        self._drain = drain
+        self._agent: Agent | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_over: asyncio.Future[None] | None = None
+
+    @property
+    def agent(self) -> Agent:
+        """The Agent below; for what needs no waiting."""
+        if self._agent is None:
+            raise RuntimeError("use it in 'async with'")
+        return self._agent
+
+    async def __aenter__(self) -> AsyncAgent:
+        self._loop = asyncio.get_running_loop()
+        self._is_over = self._loop.create_future()
+        self._agent = Agent(self._name, drain=self._drain, **self._options)
+        self._loop.add_reader(self._agent.fileno(), self._tick)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        agent, loop, is_over = self.agent, self._loop, self._is_over
+        assert loop is not None and is_over is not None
+        try:
+            if exception is None:
+                agent.shutdown(self._drain)
+                await asyncio.wait_for(asyncio.shield(is_over), self._drain + 1)
+        finally:
+            loop.remove_reader(agent.fileno())
+            agent.close()
+            is_over.cancel()
+
+    def _tick(self) -> None:
+        assert self._loop is not None and self._is_over is not None
+        try:
+            self.agent.tick()
+        except ShutDown:
+            # The efd stays readable from here on.
+            self._loop.remove_reader(self.agent.fileno())
+            if not self._is_over.done():
+                self._is_over.set_result(None)
+        except Exception as exception:
+            self._loop.call_exception_handler(
+                {"message": "a callback of nixl_md raised", "exception": exception}
+            )
+
+    async def _complete(
+        self,
+        start: Callable[..., Operation],
+        *args: Any,  # noqa: ANN401 - those of the method of Agent
+        **options: Any,  # noqa: ANN401
+    ) -> Result:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def done(result: Result) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        operation = start(*args, on_done=done, **options)
+        try:
+            return (await future).check()
+        except asyncio.CancelledError:
+            if not self.agent.closed:
+                operation.cancel()
+            raise
+
+    async def publish(self, label: Name, blob: bytes, *, timeout: float | None = None) -> int:
+        """Publishes; the revision of the write."""
+        result = await self._complete(self.agent.publish, label, blob, timeout=timeout)
+        return result.revision
+
+    async def unpublish(self, label: Name, *, timeout: float | None = None) -> int:
+        """Removes one label; the revision of the write."""
+        result = await self._complete(self.agent.unpublish, label, timeout=timeout)
+        return result.revision
+
+    async def start_heartbeat(
+        self,
+        interval: float | None = None,
+        ttl: float | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> float:
+        """Starts the heartbeat; the TTL as granted, in seconds."""
+        start = self.agent.start_heartbeat
+        return (await self._complete(start, interval, ttl, timeout=timeout)).ttl
+
+    async def stop_heartbeat(self, *, keep: bool, timeout: float | None = None) -> None:
+        """Stops the heartbeat."""
+        await self._complete(self.agent.stop_heartbeat, keep=keep, timeout=timeout)
+
+    async def fetch(
+        self,
+        agent: Name,
+        label: Name = "metadata",
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> bytes:
+        """Gets one label."""
+        start = self.agent.fetch
+        result = await self._complete(start, agent, label, wait=wait, timeout=timeout)
+        return result.blob or b""
+
+    async def invalidate(self, *, timeout: float | None = None) -> int:
+        """Withdraws everything; the revision of the write."""
+        return (await self._complete(self.agent.invalidate, timeout=timeout)).revision
+
+    async def list(self, *, timeout: float | None = None) -> list[PresentAgent]:
+        """Who is present."""
+        return (await self._complete(self.agent.list, timeout=timeout)).agents
+
+    async def watch(self, agent: Name | None, *, blobs: bool | None = None) -> AsyncIterator[Event]:
+        """The events of a watch. Leaving the loop ends it; an end from outside raises."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        callback: EventCallback = queue.put_nowait
+        watch = self.agent.watch(agent, callback, blobs=blobs)
+        try:
+            while True:
+                event = await queue.get()
+                if event.type == EventType.ENDED:
+                    raise error(event.status, event.text)
+                yield event
+        finally:
+            if not self.agent.closed:
+                watch.close()
+
+    def stats(self) -> SimpleNamespace:
+        """See Agent.stats."""
+        return self.agent.stats()
+
+
+__all__ = ["AsyncAgent", "NixlMDError"]

@@ -1,0 +1,234 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""The package against a real etcd."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import math
+import os
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import nixl_md
+import pytest
+from nixl_md import Agent, Event, EventType, Status, _capi
+
+Options = dict[str, Any]
+
+
+def test_structures_are_those_of_the_header(tmp_path: Path) -> None:
+    names = {
+        "config": _capi.Config,
+        "opts": _capi.Opts,
+        "result": _capi.Result,
+        "event": _capi.Event,
+        "agent": _capi.Agent,
+        "stats": _capi.Stats,
+    }
+    source = tmp_path / "sizes.c"
+    prints = "".join(f'printf("%zu ", sizeof(nixl_md_{name}_t));' for name in names)
+    source.write_text(
+        f"#include <nixl_md.h>\n#include <stdio.h>\nint main(void) {{ {prints} return 0; }}\n"
+    )
+    include = Path(__file__).resolve().parents[2] / "include"
+    subprocess.run(["cc", "-I", include, source, "-o", tmp_path / "sizes"], check=True)
+    sizes = subprocess.run([tmp_path / "sizes"], check=True, capture_output=True, text=True)
+    assert sizes.stdout.split() == [str(ctypes.sizeof(struct)) for struct in names.values()]
+
+
+def test_every_status_has_its_name() -> None:
+    for status in Status:
+        name = nixl_md._agent.library().nixl_md_status_string(status).decode()
+        assert name.removeprefix("NIXL_MD_").removeprefix("ERR_") == status.name
+
+
+def test_publish_fetch_watch_withdraw(options: Options) -> None:
+    events: list[Event] = []
+    with Agent(**options) as peer:
+        watch = peer.watch("alpha", events.append)
+        waiting = peer.fetch("alpha")
+        with Agent("alpha", **options) as alpha:
+            assert alpha.start_heartbeat(2, 6).wait(5).ttl == 6
+            blob = bytes(range(256)) * 1000
+            revision = alpha.publish("metadata", blob).wait(5).revision
+            assert waiting.wait(5).blob == blob
+            assert waiting.result().revision == revision
+            agents = peer.list().wait(5).agents
+            assert [agent.name for agent in agents] == [b"alpha"]
+        peer.run_until(lambda: bool(events) and events[-1].type == EventType.GONE, 5)
+        watch.close()
+        peer.run_until(lambda: watch.ended is not None, 5)
+    put = [event for event in events if event.type == EventType.PUT]
+    assert [(event.label, event.blob) for event in put] == [(b"", None), (b"metadata", blob)]
+    assert events[-1].type == EventType.ENDED
+    assert events[-1].status == Status.CANCELED
+
+
+def test_failures_are_exceptions(options: Options) -> None:
+    with pytest.raises(nixl_md.InvalidParameter, match="nonsense://"):
+        Agent("alpha", endpoints="nonsense://x")
+    with pytest.raises(nixl_md.InvalidParameter, match="/"):
+        Agent("a/b", **options)
+    with Agent("alpha", **options) as agent:
+        with pytest.raises(nixl_md.NotFound) as found:
+            agent.fetch("beta", wait=False).wait(5)
+        assert found.value.status == Status.NOT_FOUND
+        with pytest.raises(TimeoutError):
+            agent.fetch("beta", timeout=0.2).wait(5)
+        with pytest.raises(nixl_md.TooLarge, match="2097152"):
+            agent.publish("a", bytes(2 << 20)).wait(10)
+        with pytest.raises(nixl_md.InvalidParameter):
+            agent.publish("", b"x")
+        with pytest.raises(ValueError, match="greater than 0"):
+            agent.fetch("beta", timeout=0)
+        waiting = agent.fetch("beta", timeout=math.inf)
+        with pytest.raises(RuntimeError):
+            waiting.result()
+        waiting.cancel()
+        with pytest.raises(nixl_md.Canceled):
+            waiting.wait(5)
+        waiting.cancel()
+    agent.close()
+    with pytest.raises(nixl_md.ShutDown):
+        agent.tick()
+    with Agent(**options) as observer, pytest.raises(nixl_md.NotAllowed):
+        observer.publish("a", b"x")
+
+
+def test_an_exception_of_a_callback_leaves_tick(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", others.append)
+
+    def fail(result: object) -> None:
+        raise KeyError("mine")
+
+    with Agent("alpha", **options) as agent:
+        first = agent.publish("a", b"1", on_done=fail)
+        second = agent.publish("b", b"1", on_done=fail)
+        seen = 0
+        while not (first.done() and second.done()):
+            try:
+                agent.run_until(lambda: False, 0.05)
+            except KeyError:
+                seen += 1
+            except nixl_md.TimedOut:
+                pass
+        assert seen >= 1
+        assert seen + len(others) == 2
+
+
+def test_callbacks_may_start_and_may_not_tick(options: Options) -> None:
+    chain: list[Status] = []
+    with Agent("alpha", **options) as agent:
+
+        def done(result: nixl_md.Result) -> None:
+            chain.append(result.status)
+            with pytest.raises(nixl_md.InCallback):
+                agent.tick()
+            if len(chain) < 5:
+                agent.publish("a", bytes([len(chain)]), on_done=done)
+
+        agent.publish("a", b"0", on_done=done)
+        agent.run_until(lambda: len(chain) == 5, 5)
+    assert chain == [Status.SUCCESS] * 5
+
+
+def test_ownership_events(options: Options) -> None:
+    told: list[EventType] = []
+    with Agent("alpha", on_event=lambda event: told.append(event.type), **options) as first:
+        first.publish("a", b"old").wait(5)
+        with Agent("alpha", **options) as second:
+            second.publish("a", b"new").wait(5)
+            first.run_until(lambda: bool(told), 5)
+            with pytest.raises(nixl_md.Superseded):
+                first.invalidate().wait(5)
+            assert second.fetch("alpha", "a").wait(5).blob == b"new"
+    assert told[-1] == EventType.SUPERSEDED
+
+
+def test_logging(options: Options, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("test.nixl_md")
+    with (
+        caplog.at_level(logging.DEBUG, logger="test.nixl_md"),
+        Agent("alpha", logger=logger, log_level=3, **options) as agent,
+    ):
+        agent.publish("a", b"secret-blob").wait(5)
+    assert any("connected" in record.getMessage() for record in caplog.records)
+    assert "secret-blob" not in caplog.text
+
+
+def test_stats_deadline_and_repeated_close(options: Options) -> None:
+    agent = Agent("alpha", **options)
+    assert agent.deadline() is None
+    agent.publish("a", b"1").wait(5)
+    stats = agent.stats()
+    assert stats.connected == 1
+    assert stats.requests >= 3
+    assert stats.tick_cpu_max_ns < 20_000_000
+    agent.close()
+    agent.close()
+    assert agent.closed
+
+
+def test_close_completes_what_is_open(options: Options) -> None:
+    agent = Agent(**options)
+    waiting = agent.fetch("nobody", timeout=math.inf)
+    watch = agent.watch(None, lambda event: None)
+    agent.close()
+    assert waiting.done()
+    with pytest.raises(nixl_md.Canceled):
+        waiting.result()
+    assert watch.ended is not None
+
+
+def test_an_unclosed_agent_is_warned_about_and_freed(options: Options) -> None:
+    agent = Agent(**options)
+    reference = weakref.ref(agent)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del agent
+        gc.collect()
+    assert reference() is None
+    assert len(os.listdir("/proc/self/fd")) < descriptors
+
+
+def test_finished_operations_are_forgotten(options: Options) -> None:
+    with Agent("alpha", **options) as agent:
+        for number in range(50):
+            agent.publish("a", bytes([number])).wait(5)
+        assert not agent._open
+
+
+def test_a_forked_child_is_refused(options: Options) -> None:
+    with Agent("alpha", **options) as agent:
+        agent.publish("a", b"1").wait(5)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                agent.tick()
+            except nixl_md.Forked:
+                agent.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        agent.publish("a", b"2").wait(5)
+
+
+def test_the_library_is_found_or_named(tmp_path: Path) -> None:
+    code = "import nixl_md; nixl_md.version()"
+    package = Path(nixl_md.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    environment["NIXL_MD_LIBRARY"] = str(tmp_path / "missing.so")
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert b"missing.so" in run.stderr
+    assert b"NIXL_MD_LIBRARY" in run.stderr
