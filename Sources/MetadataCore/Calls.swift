@@ -187,7 +187,7 @@ extension MetadataCore {
     private func unanswered(_ purpose: CallPurpose) {
         switch purpose {
         case .authenticate, .hello, .probe: break
-        case .grant: grantUnanswered()
+        case .grant(let lease): grantUnanswered(lease)
         case .revoke(let lease): revokeUnanswered(lease)
         case .ownership(let step): ownershipUnanswered(step)
         case .label(let record): labelUnanswered(record)

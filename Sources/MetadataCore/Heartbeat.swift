@@ -100,8 +100,9 @@ extension MetadataCore {
     func beginStop(keep: Bool, operation: OperationID?) {
         heartbeat.stop = Heartbeat.Stop(keep: keep, operation: operation)
         if case .granting(let lease, let sentAt, let isRepeated) = heartbeat.state {
-            // Whether it was made or not: after this it is not.
-            if sentAt != nil || isRepeated { leasesToRevoke.append(lease) }
+            // One that may have been made is given back; while its request is in flight, after the answer: two
+            // requests in flight may be carried out in any order.
+            if sentAt == nil, isRepeated { leasesToRevoke.append(lease) }
             heartbeat.state = .off
         }
         if !keep { wantWithdrawal("the heartbeat was stopped and everything withdrawn") }
@@ -162,7 +163,10 @@ extension MetadataCore {
     // MARK: - Granting
 
     func granted(_ id: Int64, _ answer: Answer) {
-        guard case .granting(id, let sentAt?, let isRepeated) = heartbeat.state else { return }
+        guard case .granting(id, let sentAt?, let isRepeated) = heartbeat.state else {
+            if case .message = answer { leasesToRevoke.append(id) }
+            return
+        }
         switch answer {
         case .message(let bytes):
             guard let response = decoded(bytes, LeaseGrantResponse.decode) else { return }
@@ -204,9 +208,11 @@ extension MetadataCore {
         }
     }
 
-    func grantUnanswered() {
-        if case .granting(let id, _, _) = heartbeat.state {
+    func grantUnanswered(_ id: Int64) {
+        if case .granting(id, _, _) = heartbeat.state {
             heartbeat.state = .granting(lease: id, sentAt: nil, isRepeated: true)
+        } else {
+            leasesToRevoke.append(id)
         }
     }
 

@@ -167,6 +167,7 @@ def test_logging(options: Options, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_stats_deadline_and_repeated_close(options: Options) -> None:
     agent = Agent("alpha", **options)
+    agent.tick()
     assert agent.deadline() is None
     agent.publish("a", b"1").wait(5)
     stats = agent.stats()
