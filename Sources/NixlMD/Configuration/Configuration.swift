@@ -77,7 +77,7 @@ struct Configuration {
         let namespace: Bytes
         if let given = config.name_space {
             source = "config.name_space"
-            namespace = Bytes(cString: given, limit: Int(NIXL_MD_MAX_NAMESPACE) + 1)
+            namespace = try text("config.name_space", given) ?? []
         } else if let found = environment["NIXL_ETCD_NAMESPACE"] {
             source = "NIXL_ETCD_NAMESPACE"
             namespace = found
@@ -86,7 +86,10 @@ struct Configuration {
         }
         guard namespace.count <= NIXL_MD_MAX_NAMESPACE else {
             throw .invalid(
-                "\(source) '\(namespace, limit: 40)' has more than \(NIXL_MD_MAX_NAMESPACE) bytes, the limit NIXL_MD_MAX_NAMESPACE")
+                """
+                \(source) '\(namespace, limit: 40)' has \(namespace.count) bytes; the limit \
+                NIXL_MD_MAX_NAMESPACE is \(NIXL_MD_MAX_NAMESPACE)
+                """)
         }
         return namespace
     }
