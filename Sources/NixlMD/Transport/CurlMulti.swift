@@ -21,6 +21,8 @@ final class CurlMulti {
     /// A connection may be opened. Cleared by the first socket: libcurl must never open a second one by itself, since
     /// it would not be spoken to rightly (see `Connection.httpVersion`) and would be one too many.
     var mayOpenSocket = false
+    /// epoll is not asked for writability although libcurl wants it.
+    var isWriteHeld = false
     /// libcurl wanted a second connection: the first is dead.
     private(set) var wantedSecondSocket = false
     /// Identifies the trusted authorities that libcurl has parsed and keeps for this multi handle.
@@ -126,11 +128,15 @@ final class CurlMulti {
     /// The errno of the first failure; 0: none.
     func updateInterest() -> Int32 {
         var failure: Int32 = 0
-        for i in sockets.indices where sockets[i].wanted != sockets[i].registered {
+        for i in sockets.indices {
+            var wanted = sockets[i].wanted
+            // Reading goes on, so that a socket in use stays registered.
+            if isWriteHeld, wanted & EpollEvent.read != 0 { wanted &= ~EpollEvent.write }
+            if wanted == sockets[i].registered { continue }
             let result = ccurl_epoll_change(
-                epoll, sockets[i].descriptor, sockets[i].registered, sockets[i].wanted)
+                epoll, sockets[i].descriptor, sockets[i].registered, wanted)
             if result == 0 {
-                sockets[i].registered = sockets[i].wanted
+                sockets[i].registered = wanted
             } else {
                 failure = result
             }

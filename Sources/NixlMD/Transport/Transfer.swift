@@ -19,6 +19,7 @@ final class Transfer {
     let readsLargely: Bool
 
     private(set) var owner = TransferOwner.none
+    private(set) var isHeavy = false
     private(set) var headers: StringList?
 
     // What is still to be sent: frames, and how far the first of them has been.
@@ -80,11 +81,12 @@ final class Transfer {
 
     // MARK: Life of a call or a stream
 
-    func begin(_ owner: TransferOwner, headers: StringList, frame: Bytes?) {
-        self.owner = owner
+    func begin(_ request: Request, headers: StringList) {
+        owner = request.owner
+        isHeavy = request.isHeavy
         self.headers = headers
         headers.users += 1
-        if let frame {
+        if let frame = request.frame {
             frames.append(frame)
             length = frame.count
         }
@@ -122,8 +124,11 @@ final class Transfer {
         _ = curl_easy_pause(easy, CURLPAUSE_CONT)
     }
 
+    var isCall: Bool { if case .call = owner { true } else { false } }
     /// Some of the request has not left libcurl.
-    var hasUnsent: Bool { !frames.isEmpty || ccurl_uploaded(easy) < handedOut }
+    var hasUnsent: Bool { !frames.isEmpty || uploaded < handedOut }
+
+    var uploaded: Int64 { ccurl_uploaded(easy) }
 
     /// libcurl waits for more to send and keeps what it has: 7.88.1 asks for more while less than a 32nd of its buffer
     /// is left unsent, and takes 'wait' as true for that too (readwrite_upload in lib/transfer.c there).
@@ -174,7 +179,7 @@ final class Transfer {
     /// there). A server does so when it needs no more of the request (RFC 9113, section 8.1); a gRPC server does when
     /// the length that stands before a message is over its limit.
     private func wasRefusedEarly(_ result: CURLcode) -> Bool {
-        guard case .call = owner, result == CURLE_HTTP2_STREAM else { return false }
+        guard isCall, result == CURLE_HTTP2_STREAM else { return false }
         return errorBuffer[0] == 0 && trailers.httpStatus == nil
             && length > BufferSize.small && !frames.isEmpty
     }
@@ -188,7 +193,7 @@ final class Transfer {
     }
 
     private func success() -> Reply {
-        guard case .call = owner else { return .ok([]) }
+        guard isCall else { return .ok([]) }
         guard let reply else {
             let text = Bytes("the server answered OK without a message")
             return .failed(GRPCStatus(code: GRPCStatus.internalError, message: text))
@@ -274,6 +279,7 @@ extension Transfer {
 
     /// Takes a line of a header or a trailer.
     fileprivate func receive(line: UnsafeBufferPointer<UInt8>) {
+        events.received += 1
         guard !isDefective else { return }
         if line.starts(with: Self.httpPrefix), !line.starts(with: Self.http2Prefix) {
             return give(up: .wrongProtocol)
@@ -287,6 +293,7 @@ extension Transfer {
 
     /// Takes a piece of the answer's body.
     fileprivate func receive(body: UnsafeBufferPointer<UInt8>) {
+        events.received += 1
         events.bytesReceived += UInt64(body.count)
         guard !isDefective, !body.isEmpty else { return }
         guard isGRPC else { return give(up: .notGRPC) }

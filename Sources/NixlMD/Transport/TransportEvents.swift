@@ -14,6 +14,8 @@ final class TransportEvents {
     var bytesReceived: UInt64 = 0
     /// The server of the current connection has answered something in HTTP/2.
     var hasAnswered = false
+    /// Grows with everything that comes.
+    var received: UInt64 = 0
     /// A part of a message has come.
     var hasProgressed = false
     /// A transfer is defective.
@@ -71,11 +73,4 @@ final class TransportEvents {
         default: 0
         }
     }
-}
-
-/// Whom a transfer serves.
-enum TransferOwner: Equatable {
-    case none
-    case call(CallID)
-    case stream(StreamID)
 }
