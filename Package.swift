@@ -61,7 +61,8 @@ let package = Package(
             name: "MetadataCoreTests", dependencies: ["MetadataCore", "EtcdProtocol"],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "NixlMDTests", dependencies: ["NixlMD", "CNixlMD", "MetadataCore", "EtcdProtocol"],
+            name: "NixlMDTests",
+            dependencies: ["NixlMD", "CNixlMD", "MetadataCore", "EtcdProtocol"],
             swiftSettings: swiftSettings),
     ],
     swiftLanguageModes: [.v6]

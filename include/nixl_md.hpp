@@ -32,15 +32,13 @@ namespace nixlmd {
 
 /** A refused call; what() is the last-error text. */
 class error : public std::runtime_error {
-public:
+  public:
     error(std::int32_t status, const char *text) : std::runtime_error(text), status_(status) {}
 
     /** NIXL_MD_ERR_... */
-    std::int32_t status() const noexcept {
-        return status_;
-    }
+    std::int32_t status() const noexcept { return status_; }
 
-private:
+  private:
     std::int32_t status_;
 };
 
@@ -80,7 +78,7 @@ inline nixl_md_config_t make_config() noexcept {
 
 /** An open handle: movable, not copyable. Its destructor closes, and so must not run inside a callback. */
 class handle {
-public:
+  public:
     /** @param on_event LOST, RESTORED, SUPERSEDED, WITHDRAWN; replaces that of the config */
     explicit handle(nixl_md_config_t config, event_callback on_event = {})
         : state_(std::make_unique<state>()) {
@@ -102,14 +100,10 @@ public:
         return *this;
     }
 
-    ~handle() {
-        close();
-    }
+    ~handle() { close(); }
 
     /** The handle of the C interface, for what is not wrapped. */
-    nixl_md_t *get() const noexcept {
-        return md_;
-    }
+    nixl_md_t *get() const noexcept { return md_; }
 
     /** @return the number of callbacks run, or NIXL_MD_ERR_SHUT_DOWN; any other failure is thrown */
     std::int32_t tick() {
@@ -120,19 +114,17 @@ public:
         return count == NIXL_MD_ERR_SHUT_DOWN ? count : check(count);
     }
 
-    int efd() const {
-        return check(nixl_md_efd(md_));
-    }
+    int efd() const { return check(nixl_md_efd(md_)); }
 
-    void shutdown(std::uint64_t drain_ms) {
-        check(nixl_md_shutdown(md_, drain_ms));
-    }
+    void shutdown(std::uint64_t drain_ms) { check(nixl_md_shutdown(md_, drain_ms)); }
 
-    std::uint64_t
-    publish(std::string_view label, std::string_view blob, done_callback done = {}, timeout t = {}) {
+    std::uint64_t publish(std::string_view label,
+                          std::string_view blob,
+                          done_callback done = {},
+                          timeout t = {}) {
         return start(std::move(done), t, 0, [&](const nixl_md_opts_t *opts, std::uint64_t *op) {
-            return nixl_md_publish(
-                md_, label.data(), label.size(), blob.data(), blob.size(), opts, op);
+            return nixl_md_publish(md_, label.data(), label.size(), blob.data(), blob.size(), opts,
+                                   op);
         });
     }
 
@@ -164,8 +156,8 @@ public:
                         timeout t = {},
                         std::uint32_t flags = 0) {
         return start(std::move(done), t, flags, [&](const nixl_md_opts_t *opts, std::uint64_t *op) {
-            return nixl_md_fetch(
-                md_, agent.data(), agent.size(), label.data(), label.size(), opts, op);
+            return nixl_md_fetch(md_, agent.data(), agent.size(), label.data(), label.size(), opts,
+                                 op);
         });
     }
 
@@ -191,13 +183,9 @@ public:
         return watch(nullptr, 0, std::move(on_event), flags);
     }
 
-    void unwatch(std::uint64_t id) {
-        check(nixl_md_unwatch(md_, id));
-    }
+    void unwatch(std::uint64_t id) { check(nixl_md_unwatch(md_, id)); }
 
-    void cancel(std::uint64_t op) {
-        check(nixl_md_cancel(md_, op));
-    }
+    void cancel(std::uint64_t op) { check(nixl_md_cancel(md_, op)); }
 
     nixl_md_stats_t stats() const {
         nixl_md_stats_t stats = {};
@@ -206,7 +194,7 @@ public:
         return stats;
     }
 
-private:
+  private:
     struct state;
 
     /** What the library is given as user data; owned by the state while the operation is open. */
@@ -223,8 +211,7 @@ private:
         std::unordered_map<slot *, std::unique_ptr<slot>> slots;
 
         slot *add(done_callback done, event_callback on_event) {
-            auto made = std::unique_ptr<slot>(
-                new slot{this, std::move(done), std::move(on_event)});
+            auto made = std::unique_ptr<slot>(new slot{this, std::move(done), std::move(on_event)});
             slot *raw = made.get();
             const std::lock_guard<std::mutex> lock(mutex);
             slots.emplace(raw, std::move(made));
@@ -239,7 +226,7 @@ private:
             return taken;
         }
 
-        template<typename Call> void guarded(Call &&call) noexcept {
+        template <typename Call> void guarded(Call &&call) noexcept {
             try {
                 call();
             } catch (...) {
@@ -253,7 +240,7 @@ private:
         return status;
     }
 
-    template<typename Call>
+    template <typename Call>
     std::uint64_t start(done_callback done, timeout t, std::uint32_t flags, Call &&call) {
         slot *made = state_->add(std::move(done), {});
         nixl_md_opts_t opts = {};

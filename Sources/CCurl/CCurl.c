@@ -70,10 +70,10 @@ CURLcode ccurl_set_close_socket(CURL *easy, curl_closesocket_callback callback) 
 CURLcode ccurl_set_protocols(CURL *easy) {
 #if LIBCURL_VERSION_NUM >= 0x075500
     CURLcode result = curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    if(result != CURLE_UNKNOWN_OPTION)
-        return result;
+    if (result != CURLE_UNKNOWN_OPTION) return result;
 #endif
-    return (curl_easy_setopt)(easy, OLD_CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+    return (curl_easy_setopt)(easy, OLD_CURLOPT_PROTOCOLS,
+                              (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 }
 
 void *ccurl_private(CURL *easy) {
@@ -105,8 +105,7 @@ CURLcode ccurl_keep_authorities(CURL *easy) {
 const char *ccurl_default_ca_file(CURL *easy) {
     char *path = NULL;
 #if LIBCURL_VERSION_NUM >= 0x075400
-    if(curl_easy_getinfo(easy, CURLINFO_CAINFO, &path) != CURLE_OK)
-        path = NULL;
+    if (curl_easy_getinfo(easy, CURLINFO_CAINFO, &path) != CURLE_OK) path = NULL;
 #else
     (void)easy;
 #endif
@@ -131,8 +130,8 @@ CURLMcode ccurl_multi_set_timer_callback(CURLM *multi, curl_multi_timer_callback
 
 CURL *ccurl_multi_next_ended(CURLM *multi, CURLcode *result) {
     int left = 0;
-    for(CURLMsg *message; (message = curl_multi_info_read(multi, &left));) {
-        if(message->msg == CURLMSG_DONE) {
+    for (CURLMsg *message; (message = curl_multi_info_read(multi, &left));) {
+        if (message->msg == CURLMSG_DONE) {
             *result = message->data.result;
             return message->easy_handle;
         }
@@ -142,11 +141,9 @@ CURL *ccurl_multi_next_ended(CURLM *multi, CURLcode *result) {
 
 // The next two descriptors that the system will give out, if no other thread takes them first.
 static bool next_descriptors(int next[2]) {
-    for(int i = 0; i < 2; i++)
-        next[i] = epoll_create1(EPOLL_CLOEXEC);
-    for(int i = 0; i < 2; i++)
-        if(next[i] >= 0)
-            close(next[i]);
+    for (int i = 0; i < 2; i++) next[i] = epoll_create1(EPOLL_CLOEXEC);
+    for (int i = 0; i < 2; i++)
+        if (next[i] >= 0) close(next[i]);
     return next[0] >= 0 && next[1] >= 0;
 }
 
@@ -168,14 +165,14 @@ CURLM *ccurl_multi_create(int wakeup[2]) {
     int next[2];
     const bool known = next_descriptors(next);
     CURLM *multi = curl_multi_init();
-    if(!multi || !known || !is_stream_pair_end(next[0]) || !is_stream_pair_end(next[1]))
+    if (!multi || !known || !is_stream_pair_end(next[0]) || !is_stream_pair_end(next[1]))
         return multi;
-    if(queued(next[0], FIONREAD) || queued(next[1], SIOCOUTQ))
-        return multi;
+    if (queued(next[0], FIONREAD) || queued(next[1], SIOCOUTQ)) return multi;
     // What libcurl writes to one end and has not read from the other proves whose pair it is.
-    if(curl_multi_wakeup(multi) != CURLM_OK || !queued(next[0], FIONREAD) || !queued(next[1], SIOCOUTQ))
+    if (curl_multi_wakeup(multi) != CURLM_OK || !queued(next[0], FIONREAD) ||
+        !queued(next[1], SIOCOUTQ))
         return multi;
-    for(int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         wakeup[i] = next[i];
         fcntl(next[i], F_SETFD, FD_CLOEXEC);
     }
@@ -183,7 +180,8 @@ CURLM *ccurl_multi_create(int wakeup[2]) {
 }
 
 int ccurl_socket_open(const struct curl_sockaddr *address) {
-    return socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+    return socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                  address->protocol);
 }
 
 void ccurl_socket_close(int socket) {
@@ -203,12 +201,11 @@ bool ccurl_is_address(const char *text) {
 
 uint64_t ccurl_file_stamp(const char *path) {
     struct stat file;
-    if(stat(path, &file) != 0)
-        return 0;
+    if (stat(path, &file) != 0) return 0;
     const uint64_t parts[] = {(uint64_t)file.st_dev, (uint64_t)file.st_ino, (uint64_t)file.st_size,
                               (uint64_t)file.st_mtim.tv_sec, (uint64_t)file.st_mtim.tv_nsec};
     uint64_t stamp = 14695981039346656037u; // FNV-1a over whole words
-    for(size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         stamp = (stamp ^ parts[i]) * 1099511628211u;
     return stamp ? stamp : 1;
 }

@@ -28,10 +28,10 @@ int csystem_epoll_add(int epoll, int descriptor) {
 int csystem_epoll_poll(int epoll, csystem_ready *ready, int capacity) {
     struct epoll_event events[READY_MAX];
     int count = epoll_wait(epoll, events, capacity < READY_MAX ? capacity : READY_MAX, 0);
-    if(count < 0) {
+    if (count < 0) {
         return -errno;
     }
-    for(int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         ready[i].descriptor = (int32_t)events[i].data.u64;
         ready[i].events = events[i].events;
     }

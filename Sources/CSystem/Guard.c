@@ -28,19 +28,19 @@ static uintptr_t identity(void) {
 
 csystem_guard *csystem_guard_new(int *error) {
     csystem_guard *guard = calloc(1, sizeof *guard);
-    if(!guard) {
+    if (!guard) {
         *error = ENOMEM;
         return NULL;
     }
     guard->page_size = (size_t)sysconf(_SC_PAGESIZE);
     unsigned char *page =
         mmap(NULL, guard->page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if(page == MAP_FAILED) {
+    if (page == MAP_FAILED) {
         *error = errno;
         free(guard);
         return NULL;
     }
-    if(madvise(page, guard->page_size, MADV_WIPEONFORK) != 0) {
+    if (madvise(page, guard->page_size, MADV_WIPEONFORK) != 0) {
         *error = errno;
         munmap(page, guard->page_size);
         free(guard);
@@ -64,8 +64,8 @@ bool csystem_guard_is_forked(const csystem_guard *guard) {
 
 int csystem_guard_enter(csystem_guard *guard) {
     uintptr_t holder = 0;
-    if(atomic_compare_exchange_strong_explicit(
-           &guard->holder, &holder, identity(), memory_order_acquire, memory_order_relaxed)) {
+    if (atomic_compare_exchange_strong_explicit(&guard->holder, &holder, identity(),
+                                                memory_order_acquire, memory_order_relaxed)) {
         return CSYSTEM_TURN_TAKEN;
     }
     return holder == identity() ? CSYSTEM_TURN_IS_OURS : CSYSTEM_TURN_IS_ANOTHERS;
@@ -76,7 +76,8 @@ void csystem_guard_leave(csystem_guard *guard) {
 }
 
 bool csystem_guard_is_inside(const csystem_guard *guard) {
-    return atomic_load_explicit(&((csystem_guard *)guard)->holder, memory_order_relaxed) == identity();
+    return atomic_load_explicit(&((csystem_guard *)guard)->holder, memory_order_relaxed) ==
+           identity();
 }
 
 void csystem_guard_lock(csystem_guard *guard) {
@@ -88,10 +89,10 @@ void csystem_guard_unlock(csystem_guard *guard) {
 }
 
 bool csystem_guard_was_at_rest(csystem_guard *guard) {
-    if(atomic_load_explicit(&guard->holder, memory_order_acquire) != 0) {
+    if (atomic_load_explicit(&guard->holder, memory_order_acquire) != 0) {
         return false;
     }
-    if(pthread_mutex_trylock(&guard->lock) != 0) {
+    if (pthread_mutex_trylock(&guard->lock) != 0) {
         return false;
     }
     pthread_mutex_unlock(&guard->lock);

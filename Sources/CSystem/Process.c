@@ -15,12 +15,12 @@ const char *csystem_environment(const char *name) {
 
 bool csystem_random(void *bytes, size_t count) {
     unsigned char *at = bytes;
-    while(count > 0) {
+    while (count > 0) {
         ssize_t got = getrandom(at, count, 0);
-        if(got < 0 && errno == EINTR) {
+        if (got < 0 && errno == EINTR) {
             continue;
         }
-        if(got <= 0) {
+        if (got <= 0) {
             return false;
         }
         at += got;
@@ -42,7 +42,7 @@ void csystem_standard_error(const void *bytes, size_t count) {
 }
 
 const char *csystem_error_text(int error) {
-    switch(error) {
+    switch (error) {
     case EMFILE: return "too many open descriptors in this process";
     case ENFILE: return "too many open descriptors in the system";
     case ENOMEM: return "out of memory";

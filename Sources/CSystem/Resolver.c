@@ -26,8 +26,8 @@ const char *csystem_address(const csystem_resolution *result, uint32_t index) {
 }
 
 static bool holds(const csystem_resolution *result, const char *address) {
-    for(uint32_t i = 0; i < result->count; i++) {
-        if(strcmp(result->addresses[i], address) == 0) {
+    for (uint32_t i = 0; i < result->count; i++) {
+        if (strcmp(result->addresses[i], address) == 0) {
             return true;
         }
     }
@@ -36,15 +36,15 @@ static bool holds(const csystem_resolution *result, const char *address) {
 
 static void add(csystem_resolution *result, const struct sockaddr *address) {
     const void *bytes;
-    if(address->sa_family == AF_INET) {
+    if (address->sa_family == AF_INET) {
         bytes = &((const struct sockaddr_in *)address)->sin_addr;
-    } else if(address->sa_family == AF_INET6) {
+    } else if (address->sa_family == AF_INET6) {
         bytes = &((const struct sockaddr_in6 *)address)->sin6_addr;
     } else {
         return;
     }
     char text[CSYSTEM_ADDRESS_SIZE];
-    if(!inet_ntop(address->sa_family, bytes, text, sizeof text) || holds(result, text)) {
+    if (!inet_ntop(address->sa_family, bytes, text, sizeof text) || holds(result, text)) {
         return;
     }
     memcpy(result->addresses[result->count], text, sizeof text);
@@ -56,14 +56,15 @@ void csystem_resolve(const char *host, csystem_resolution *result) {
     struct addrinfo *found = NULL;
     result->count = 0;
     result->error = getaddrinfo(host, NULL, &hints, &found);
-    if(result->error != 0) {
+    if (result->error != 0) {
         return;
     }
-    for(const struct addrinfo *i = found; i && result->count < CSYSTEM_ADDRESSES_MAX; i = i->ai_next) {
+    for (const struct addrinfo *i = found; i && result->count < CSYSTEM_ADDRESSES_MAX;
+         i = i->ai_next) {
         add(result, i->ai_addr);
     }
     freeaddrinfo(found);
-    if(result->count == 0) {
+    if (result->count == 0) {
         result->error = EAI_NONAME;
     }
 }
@@ -96,12 +97,12 @@ typedef struct {
 
 csystem_mailbox *csystem_mailbox_new(int *error) {
     csystem_mailbox *mailbox = calloc(1, sizeof *mailbox);
-    if(!mailbox) {
+    if (!mailbox) {
         *error = ENOMEM;
         return NULL;
     }
     mailbox->signal = csystem_signal_open();
-    if(mailbox->signal < 0) {
+    if (mailbox->signal < 0) {
         *error = -mailbox->signal;
         free(mailbox);
         return NULL;
@@ -120,10 +121,10 @@ int csystem_mailbox_descriptor(const csystem_mailbox *mailbox) {
 static void release_locked(csystem_mailbox *mailbox) {
     int left = --mailbox->users;
     pthread_mutex_unlock(&mailbox->lock);
-    if(left > 0) {
+    if (left > 0) {
         return;
     }
-    for(letter *next, *i = mailbox->first; i; i = next) {
+    for (letter *next, *i = mailbox->first; i; i = next) {
         next = i->next;
         free(i);
     }
@@ -140,7 +141,7 @@ static void *answer(void *argument) {
     pthread_mutex_lock(&mailbox->lock);
     *mailbox->end = found;
     mailbox->end = &found->next;
-    if(!mailbox->is_closed) {
+    if (!mailbox->is_closed) {
         csystem_signal_set(mailbox->signal);
     }
     release_locked(mailbox);
@@ -150,7 +151,7 @@ static void *answer(void *argument) {
 static int start_detached(question *asked) {
     pthread_attr_t attributes;
     int error = pthread_attr_init(&attributes);
-    if(error != 0) {
+    if (error != 0) {
         return error;
     }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -169,7 +170,7 @@ int csystem_mailbox_ask(csystem_mailbox *mailbox, const char *host, uint32_t tag
     size_t size = strlen(host) + 1;
     question *asked = malloc(sizeof *asked + size);
     letter *empty = calloc(1, sizeof *empty);
-    if(!asked || !empty) {
+    if (!asked || !empty) {
         free(asked);
         free(empty);
         return ENOMEM;
@@ -182,7 +183,7 @@ int csystem_mailbox_ask(csystem_mailbox *mailbox, const char *host, uint32_t tag
     mailbox->users++;
     pthread_mutex_unlock(&mailbox->lock);
     int error = start_detached(asked);
-    if(error != 0) {
+    if (error != 0) {
         pthread_mutex_lock(&mailbox->lock);
         release_locked(mailbox);
         free(asked);
@@ -194,15 +195,15 @@ int csystem_mailbox_ask(csystem_mailbox *mailbox, const char *host, uint32_t tag
 bool csystem_mailbox_take(csystem_mailbox *mailbox, csystem_resolution *result) {
     pthread_mutex_lock(&mailbox->lock);
     letter *taken = mailbox->first;
-    if(taken) {
+    if (taken) {
         mailbox->first = taken->next;
-        if(!mailbox->first) {
+        if (!mailbox->first) {
             mailbox->end = &mailbox->first;
             csystem_signal_clear(mailbox->signal);
         }
     }
     pthread_mutex_unlock(&mailbox->lock);
-    if(!taken) {
+    if (!taken) {
         return false;
     }
     *result = taken->result;

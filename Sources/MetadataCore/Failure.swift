@@ -70,7 +70,8 @@ enum Failure {
     /// The status of an operation that this ends.
     var status: Status {
         switch self {
-        case .transient, .leaseNotFound, .leaseExists, .compacted, .authenticationNotEnabled, .other:
+        case .transient, .leaseNotFound, .leaseExists, .compacted, .authenticationNotEnabled,
+            .other:
             .backend
         case .tokenRefused, .unauthenticated: .unauthenticated
         case .permission: .permission

@@ -91,7 +91,8 @@ extension MetadataCore {
             complete(id, .notFound, "no heartbeat runs")
             return
         }
-        complete(heartbeat.startOperation, .canceled, "the heartbeat was stopped before it had begun")
+        complete(
+            heartbeat.startOperation, .canceled, "the heartbeat was stopped before it had begun")
         heartbeat.startOperation = nil
         operations[id] = .stopHeartbeat
         beginStop(keep: keep, operation: id)
@@ -189,7 +190,8 @@ extension MetadataCore {
         let period = heartbeat.period(ttl)
         heartbeat.state = .alive(
             Heartbeat.Lease(
-                id: id, ttl: ttl, renewAt: since == 0 ? now : since &+ jittered(period), attempt: nil))
+                id: id, ttl: ttl, renewAt: since == 0 ? now : since &+ jittered(period),
+                attempt: nil))
         counters.leaseID = id
         counters.leaseTTL = ttl
         log(.info, "lease \(hex: UInt64(bitPattern: id)) granted for \(ttl) ms")

@@ -233,7 +233,8 @@ extension MetadataCore {
         } else {
             close(&listing, for: watch)
             let end = watch.views.count
-            notListed(watch, from: position(after: listing, in: watch), to: end, at: listing.revision)
+            notListed(
+                watch, from: position(after: listing, in: watch), to: end, at: listing.revision)
             tell(WatchEvent(watch: watch.operation, kind: .synced, revision: listing.revision))
             follow(watch, from: listing.revision &+ 1)
         }
@@ -405,7 +406,9 @@ extension HostWatch {
 
     fileprivate func remember(departed key: Bytes) {
         departed.append(key)
-        guard departed.count > Limits.departedAgents, let oldest = departed.popFirst() else { return }
+        guard departed.count > Limits.departedAgents, let oldest = departed.popFirst() else {
+            return
+        }
         if let view = views[oldest], !view.isPresent { views[oldest] = nil }
     }
 }

@@ -48,7 +48,8 @@ extension MetadataCore {
             return
         }
         guard labels[label] != nil || labels.count < Limits.labels else {
-            complete(id, .limit, "\(labels.count) labels are published; the limit is \(Limits.labels)")
+            complete(
+                id, .limit, "\(labels.count) labels are published; the limit is \(Limits.labels)")
             return
         }
         let record = labels[label] ?? LabelRecord(label: label)

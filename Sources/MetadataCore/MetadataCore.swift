@@ -305,7 +305,8 @@ public final class MetadataCore {
     }
 
     private func noticeLostContact() {
-        guard mayJudge, let since = unreachableSince, !isContactLost, now &- since >= Timing.contactLost
+        guard mayJudge, let since = unreachableSince, !isContactLost,
+            now &- since >= Timing.contactLost
         else { return }
         isContactLost = true
         for operation in operations.values {

@@ -48,7 +48,8 @@ extension MetadataCore {
             }
             guard first.at <= now else { return }
             deadlines.removeFirst()
-            let trouble: Text = lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
+            let trouble: Text =
+                lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
             end(
                 first.operation, operation, .timedOut,
                 "the operation's time-out has passed without an answer\(trouble)")

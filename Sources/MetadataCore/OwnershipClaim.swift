@@ -64,7 +64,8 @@ extension MetadataCore {
         if presence != nil, configuration.refuseTakeover {
             ownership = .none
             failChanges(
-                .notAllowed, "another process holds the agent's name '\(ownName)'; it must withdraw first")
+                .notAllowed,
+                "another process holds the agent's name '\(ownName)'; it must withdraw first")
             return
         }
         claim.step = .sweep(seen: presence?.modRevision ?? 0)
@@ -112,7 +113,8 @@ extension MetadataCore {
         ownership = .none
         failChanges(
             .notAllowed,
-            "others claimed the agent's name '\(ownName)' at the same time, \(claim.conflicts) times")
+            "others claimed the agent's name '\(ownName)' at the same time, \(claim.conflicts) times"
+        )
     }
 
     // MARK: - Moving

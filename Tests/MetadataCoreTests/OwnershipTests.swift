@@ -261,7 +261,8 @@ import Testing
         _ = heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         world.etcd.apply([
-            .deleteRange(key: Bytes("/nixl/agents//alpha/"), rangeEnd: Bytes("/nixl/agents//alpha0"))
+            .deleteRange(
+                key: Bytes("/nixl/agents//alpha/"), rangeEnd: Bytes("/nixl/agents//alpha0"))
         ])
         world.settle()
         world.advance(by: 30_000)

@@ -136,7 +136,8 @@ enum DecodedWatch {
             default: try body.skip(inner)
             }
         }
-        self = field.number == 1
+        self =
+            field.number == 1
             ? .create(key: key, rangeEnd: rangeEnd, start: start, id: id) : .cancel(id: first)
     }
 }

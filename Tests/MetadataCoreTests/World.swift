@@ -86,7 +86,9 @@ final class World {
         while now < end {
             var next = end
             for node in nodes where !node.isStalled {
-                if let deadline = node.core.nextDeadline { next = min(next, max(deadline, now + 1)) }
+                if let deadline = node.core.nextDeadline {
+                    next = min(next, max(deadline, now + 1))
+                }
             }
             for lease in etcd.leases.values { next = min(next, max(lease.expires, now + 1)) }
             now = next

@@ -45,13 +45,15 @@ std::string agentsOf(const nixl_md_result_t &result) {
     for (size_t i = 0; i < result.agent_count; ++i) {
         const nixl_md_agent_t &agent = *result.agents[i];
         if (i > 0) json += ',';
-        json += "[\"" + toHex(agent.name, agent.name_len) + "\"," + std::to_string(agent.incarnation) +
-                ',' + std::to_string(agent.revision) + ']';
+        json += "[\"" + toHex(agent.name, agent.name_len) + "\"," +
+                std::to_string(agent.incarnation) + ',' + std::to_string(agent.revision) + ']';
     }
     return json + "]";
 }
 
-void countCallback(Handle &handle) { handle.inTick += 1; }
+void countCallback(Handle &handle) {
+    handle.inTick += 1;
+}
 
 void runInside(Context &context, uint64_t watch) {
     const std::string what = std::exchange(context.inside, std::string());

@@ -22,7 +22,7 @@ struct Name {
     const char *data() const { return given_ ? given_->data() : nullptr; }
     size_t size() const { return given_ ? given_->size() : 0; }
 
-private:
+  private:
     const std::optional<std::string> &given_;
 };
 
@@ -38,19 +38,19 @@ int32_t start(nixl_md_t *md,
     if (command == "publish") {
         const std::string blob = arguments.bytes("blob").value_or(
             madeBlob(arguments.number("size"), arguments.number("seed")));
-        return nixl_md_publish(
-            md, labelName.data(), labelName.size(), blob.data(), blob.size(), options, op);
+        return nixl_md_publish(md, labelName.data(), labelName.size(), blob.data(), blob.size(),
+                               options, op);
     }
     if (command == "unpublish") {
         return nixl_md_unpublish(md, labelName.data(), labelName.size(), options, op);
     }
     if (command == "start_heartbeat") {
-        return nixl_md_start_heartbeat(
-            md, arguments.number("interval"), arguments.number("ttl"), options, op);
+        return nixl_md_start_heartbeat(md, arguments.number("interval"), arguments.number("ttl"),
+                                       options, op);
     }
     if (command == "stop_heartbeat") {
-        return nixl_md_stop_heartbeat(
-            md, static_cast<int32_t>(arguments.number("mode")), options, op);
+        return nixl_md_stop_heartbeat(md, static_cast<int32_t>(arguments.number("mode")), options,
+                                      op);
     }
     if (command == "fetch") {
         return nixl_md_fetch(md, agentName.data(), agentName.size(), labelName.data(),
@@ -97,7 +97,7 @@ int32_t startAll(Handle &handle, const Arguments &arguments, std::string &ids) {
     return NIXL_MD_SUCCESS;
 }
 
-}  // namespace
+} // namespace
 
 bool performCall(Host &host, const Arguments &arguments) {
     if (!isCall(arguments.command)) return false;
@@ -109,4 +109,4 @@ bool performCall(Host &host, const Arguments &arguments) {
     return true;
 }
 
-}  // namespace host
+} // namespace host

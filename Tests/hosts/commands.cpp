@@ -57,12 +57,34 @@ void tellStats(Host &host, const Arguments &arguments) {
     const int32_t rc = nixl_md_get_stats(host.at(arguments).md, &s);
     Line line(arguments.request, rc);
 #define ADD(name) line.add(#name, s.name)
-    ADD(ticks); ADD(ticks_idle); ADD(tick_cpu_max_ns); ADD(tick_wall_max_ns);
-    ADD(tick_cpu_total_ns); ADD(ticks_tls_setup); ADD(tick_tls_setup_cpu_max_ns); ADD(callbacks);
-    ADD(requests); ADD(requests_failed); ADD(bytes_sent); ADD(bytes_received); ADD(connects);
-    ADD(connects_failed); ADD(renewals); ADD(renewals_unanswered); ADD(leases_lost); ADD(restores);
-    ADD(events); ADD(resyncs); ADD(resolver_threads); ADD(operations_open); ADD(watches_open);
-    ADD(callbacks_queued); ADD(connected); ADD(lease_id); ADD(lease_ttl_ms); ADD(revision);
+    ADD(ticks);
+    ADD(ticks_idle);
+    ADD(tick_cpu_max_ns);
+    ADD(tick_wall_max_ns);
+    ADD(tick_cpu_total_ns);
+    ADD(ticks_tls_setup);
+    ADD(tick_tls_setup_cpu_max_ns);
+    ADD(callbacks);
+    ADD(requests);
+    ADD(requests_failed);
+    ADD(bytes_sent);
+    ADD(bytes_received);
+    ADD(connects);
+    ADD(connects_failed);
+    ADD(renewals);
+    ADD(renewals_unanswered);
+    ADD(leases_lost);
+    ADD(restores);
+    ADD(events);
+    ADD(resyncs);
+    ADD(resolver_threads);
+    ADD(operations_open);
+    ADD(watches_open);
+    ADD(callbacks_queued);
+    ADD(connected);
+    ADD(lease_id);
+    ADD(lease_ttl_ms);
+    ADD(revision);
 #undef ADD
 }
 
@@ -138,7 +160,9 @@ void performSimple(Host &host, const Arguments &arguments) {
 
 }  // namespace
 
-Handle &Host::at(const Arguments &arguments) { return handles[arguments.number("h")]; }
+Handle &Host::at(const Arguments &arguments) {
+    return handles[arguments.number("h")];
+}
 
 void perform(Host &host, const Arguments &arguments) {
     if (performCall(host, arguments)) return;

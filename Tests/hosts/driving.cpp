@@ -35,19 +35,25 @@ void spin(Host &host, const Arguments &arguments) {
     nixl_md_t *md = host.at(arguments).md;
     const uint64_t count = arguments.number("count");
     uint64_t callbacks = 0;
-    { const Line mark("spin_begins"); }
+    {
+        const Line mark("spin_begins");
+    }
     const uint64_t before = monotonicNanoseconds();
     for (uint64_t i = 0; i < count; ++i) {
         if (nixl_md_tick(md) != 0) callbacks += 1;
     }
     const uint64_t after = monotonicNanoseconds();
-    { const Line mark("spin_ended"); }
+    {
+        const Line mark("spin_ended");
+    }
     Line(arguments.request, 0).add("took_ns", after - before).add("not_idle", callbacks);
 }
 
 namespace {
 
-bool isDriven(const Handle &handle) { return handle.md != nullptr && !handle.isShutDown; }
+bool isDriven(const Handle &handle) {
+    return handle.md != nullptr && !handle.isShutDown;
+}
 
 // Requests that came on stdin; false at its end.
 bool readRequests(Host &host, std::string &pending) {
@@ -128,7 +134,9 @@ void run(Host &host) {
 
 int main() {
     host::Host host;
-    { const host::Line ready("ready"); }
+    {
+        const host::Line ready("ready");
+    }
     host::run(host);
     return 0;
 }

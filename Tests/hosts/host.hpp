@@ -23,7 +23,7 @@ namespace host {
 
 // One JSON line; printed when it goes out of scope. Text is taken as Latin-1.
 class Line {
-public:
+  public:
     explicit Line(const char *kind);
     Line(uint64_t request, int32_t rc);
     ~Line();
@@ -36,7 +36,7 @@ public:
     Line &hex(const char *name, const void *data, size_t size);
     Line &raw(const char *name, const std::string &json);
 
-private:
+  private:
     void key(const char *name);
     std::string json_;
 };
@@ -47,7 +47,7 @@ uint64_t monotonicNanoseconds();
 
 // The arguments of a request.
 class Arguments {
-public:
+  public:
     explicit Arguments(const std::string &line);
     uint64_t request = 0;
     std::string command;
@@ -57,7 +57,7 @@ public:
     // nullopt: not given.
     std::optional<std::string> bytes(const char *name) const;
 
-private:
+  private:
     std::map<std::string, std::string> values_;
 };
 

@@ -29,7 +29,9 @@ void escape(std::string &json, const std::string &value) {
     }
 }
 
-int digit(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+int digit(char c) {
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
 
 }  // namespace
 

@@ -5,8 +5,8 @@
 
 #include <atomic>
 #include <cstring>
-#include <thread>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <sys/wait.h>
@@ -129,8 +129,8 @@ void makeCalls(Storm &storm, uint64_t number) {
         uint64_t watch = 0;
         storm.count(nixl_md_publish(storm.md, label.data(), label.size(), label.data(),
                                     label.size(), &options, nullptr));
-        storm.count(nixl_md_fetch(
-            storm.md, "nobody", 6, label.data(), label.size(), &options, &fetch));
+        storm.count(
+            nixl_md_fetch(storm.md, "nobody", 6, label.data(), label.size(), &options, &fetch));
         storm.count(nixl_md_watch(storm.md, "nobody", 6, countEnd, &watching, &watch));
         nixl_md_cancel(storm.md, fetch);
         nixl_md_unwatch(storm.md, watch);

@@ -30,7 +30,8 @@ struct Configuration {
         let config = pointer.pointee
         guard config.flags & ~Self.knownFlags == 0 else {
             throw .invalid(
-                "config.flags has 0x\(hex: UInt64(config.flags & ~Self.knownFlags)), which is no NIXL_MD_CONFIG_...")
+                "config.flags has 0x\(hex: UInt64(config.flags & ~Self.knownFlags)), which is no NIXL_MD_CONFIG_..."
+            )
         }
         guard config.reserved == 0 else {
             throw .invalid("config.reserved is \(config.reserved): zero the struct first")
@@ -39,7 +40,8 @@ struct Configuration {
             isIgnored: config.flags & UInt32(NIXL_MD_CONFIG_IGNORE_ENVIRONMENT) != 0)
         endpoints = try Self.endpoints(config, environment)
         namespace = try Self.namespace(config, environment)
-        agent = try config.agent == nil
+        agent =
+            try config.agent == nil
             ? nil
             : TextArgument("config.agent", config.agent, config.agent_len)
                 .agent(overLimit: StatusCode.invalidParameter)
@@ -66,7 +68,8 @@ struct Configuration {
         throw .invalid(
             environment.isIgnored
                 ? "config.endpoints is NULL and the environment is not to be read: give endpoints, like 127.0.0.1:2379"
-                : "config.endpoints is NULL and NIXL_ETCD_ENDPOINTS is not set: set one, like 127.0.0.1:2379")
+                : "config.endpoints is NULL and NIXL_ETCD_ENDPOINTS is not set: set one, like 127.0.0.1:2379"
+        )
     }
 
     /// Used byte for byte, as stock NIXL does; even an empty one.
@@ -105,15 +108,18 @@ struct Configuration {
             verify: config.flags & UInt32(NIXL_MD_CONFIG_TLS_NO_VERIFY) == 0)
         if let certFile = options.certFile, options.keyFile == nil {
             throw .invalid(
-                "config.cert_file is '\(certFile)' but config.key_file is NULL: give both or neither")
+                "config.cert_file is '\(certFile)' but config.key_file is NULL: give both or neither"
+            )
         }
         if let keyFile = options.keyFile, options.certFile == nil {
             throw .invalid(
-                "config.key_file is '\(keyFile)' but config.cert_file is NULL: give both or neither")
+                "config.key_file is '\(keyFile)' but config.cert_file is NULL: give both or neither"
+            )
         }
         if let name = options.serverName, !EndpointList.isHost(name) {
             throw .invalid(
-                "config.server_name '\(name)' is neither a host name nor an address: give the name in the certificate")
+                "config.server_name '\(name)' is neither a host name nor an address: give the name in the certificate"
+            )
         }
         return options
     }
@@ -127,7 +133,8 @@ struct Configuration {
             throw .invalid(
                 user == nil
                     ? "config.password is given but config.user is NULL: give both or neither"
-                    : "config.user is '\(user ?? [])' but config.password is NULL: give both or neither")
+                    : "config.user is '\(user ?? [])' but config.password is NULL: give both or neither"
+            )
         }
         return (user ?? [], password ?? [])
     }
@@ -139,7 +146,8 @@ struct Configuration {
         let given = LogLevel(rawValue: config.log_level)
         guard isDefault || given != nil else {
             throw .invalid(
-                "config.log_level is \(config.log_level): pass NIXL_MD_LOG_DEFAULT (0) to NIXL_MD_LOG_OFF (7)")
+                "config.log_level is \(config.log_level): pass NIXL_MD_LOG_DEFAULT (0) to NIXL_MD_LOG_OFF (7)"
+            )
         }
         // Only read where it decides something.
         var asked: LogLevel?
@@ -147,7 +155,8 @@ struct Configuration {
             asked = Logger.level(named: name)
             guard asked != nil else {
                 throw .invalid(
-                    "NIXL_LOG_LEVEL is '\(name)': set it to TRACE, DEBUG, INFO, WARN, ERROR, FATAL or OFF")
+                    "NIXL_LOG_LEVEL is '\(name)': set it to TRACE, DEBUG, INFO, WARN, ERROR, FATAL or OFF"
+                )
             }
         }
         if let onLog = config.on_log {
@@ -195,7 +204,8 @@ struct Configuration {
         )
         if !endpoints[0].tls, tls.caFile != nil || tls.certFile != nil || tls.serverName != nil {
             logger.log(
-                .warn, "config has files or a name for TLS, but the endpoints are not https://: not used")
+                .warn,
+                "config has files or a name for TLS, but the endpoints are not https://: not used")
         }
     }
 

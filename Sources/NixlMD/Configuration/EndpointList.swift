@@ -32,18 +32,22 @@ struct EndpointList {
 
     func parse(_ text: Bytes) throws(Refusal) -> [Endpoint] {
         var endpoints: [Endpoint] = []
-        for part in text.split(whereSeparator: { $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: ";") }) {
+        for part in text.split(whereSeparator: {
+            $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: ";")
+        }) {
             let entry = Self.trimmed(part)
             guard !entry.isEmpty else { continue }
             let endpoint = try endpoint(entry)
             if let first = endpoints.first, first.tls != endpoint.tls {
                 throw .invalid(
-                    "\(source) mixes http:// and https:// ('\(shown(entry))' differs from the first entry): either all are https or none")
+                    "\(source) mixes http:// and https:// ('\(shown(entry))' differs from the first entry): either all are https or none"
+                )
             }
             guard !endpoints.contains(endpoint) else { continue }
             guard endpoints.count < NIXL_MD_MAX_ENDPOINTS else {
                 throw .invalid(
-                    "\(source) has more than \(NIXL_MD_MAX_ENDPOINTS) endpoints, the limit NIXL_MD_MAX_ENDPOINTS")
+                    "\(source) has more than \(NIXL_MD_MAX_ENDPOINTS) endpoints, the limit NIXL_MD_MAX_ENDPOINTS"
+                )
             }
             endpoints.append(endpoint)
         }
@@ -58,7 +62,8 @@ struct EndpointList {
         let tls = try takeScheme(&rest, of: entry)
         if rest.last == UInt8(ascii: "/") { rest.removeLast() }
         guard !rest.contains(UInt8(ascii: "@")) else {
-            throw refusal(entry, "user and password do not belong here: set config.user and config.password")
+            throw refusal(
+                entry, "user and password do not belong here: set config.user and config.password")
         }
         for separator in [UInt8(ascii: "/"), UInt8(ascii: "?"), UInt8(ascii: "#")]
         where rest.contains(separator) {

@@ -36,7 +36,9 @@ struct TextArgument {
             : Bytes(UnsafeRawBufferPointer(start: pointer, count: length))
         guard bytes.count <= limit else {
             throw Refusal(
-                overLimit, "\(name) has more than \(limit) bytes, the limit \(limitName): '\(bytes, limit: 40)'")
+                overLimit,
+                "\(name) has more than \(limit) bytes, the limit \(limitName): '\(bytes, limit: 40)'"
+            )
         }
         guard !bytes.isEmpty else { throw .invalid("\(name) is empty: pass 1 to \(limit) bytes") }
         guard let nul = bytes.firstIndex(of: 0) else { return bytes }
@@ -51,7 +53,8 @@ struct TextArgument {
         let bytes = try bytes(
             limit: NIXL_MD_MAX_AGENT, limitName: "NIXL_MD_MAX_AGENT", overLimit: overLimit)
         guard !bytes.contains(UInt8(ascii: "/")) else {
-            throw .invalid("\(name) '\(bytes)' holds a '/', which ends an agent's name in etcd: rename it")
+            throw .invalid(
+                "\(name) '\(bytes)' holds a '/', which ends an agent's name in etcd: rename it")
         }
         return bytes
     }
@@ -66,7 +69,8 @@ func copyBlob(_ blob: UnsafeRawPointer?, _ length: Int) throws(Refusal) -> Bytes
     guard (1...cnixlmd_max_blob).contains(length) else {
         throw Refusal(
             StatusCode.tooLarge,
-            "blob_len is \(UInt(bitPattern: length)); the limit NIXL_MD_MAX_BLOB is \(cnixlmd_max_blob)")
+            "blob_len is \(UInt(bitPattern: length)); the limit NIXL_MD_MAX_BLOB is \(cnixlmd_max_blob)"
+        )
     }
     return Bytes(UnsafeRawBufferPointer(start: blob, count: length))
 }
@@ -75,7 +79,8 @@ func copyBlob(_ blob: UnsafeRawPointer?, _ length: Int) throws(Refusal) -> Bytes
 func checkTime(_ name: StaticString, _ milliseconds: UInt64) throws(Refusal) -> Milliseconds {
     guard milliseconds <= UInt64(NIXL_MD_MAX_TIMEOUT_MS) else {
         throw .invalid(
-            "\(name) is \(milliseconds) ms; the limit NIXL_MD_MAX_TIMEOUT_MS is \(NIXL_MD_MAX_TIMEOUT_MS)")
+            "\(name) is \(milliseconds) ms; the limit NIXL_MD_MAX_TIMEOUT_MS is \(NIXL_MD_MAX_TIMEOUT_MS)"
+        )
     }
     return milliseconds
 }
@@ -100,7 +105,8 @@ struct Options {
         flags = options.flags
         let unknown = flags & ~UInt32(allowed)
         guard unknown == 0 else {
-            throw .invalid("opts.flags has 0x\(hex: UInt64(unknown)), which this function does not know")
+            throw .invalid(
+                "opts.flags has 0x\(hex: UInt64(unknown)), which this function does not know")
         }
         guard !isWatch || options.on_done == nil else {
             throw .invalid("opts.on_done is not NULL: a watch ends with its ENDED event instead")
@@ -118,12 +124,14 @@ struct Options {
 /// A struct's own size: only the first version of each exists.
 func checkSize(_ name: StaticString, _ size: UInt32, _ known: Int) throws(Refusal) {
     guard Int(size) == known else {
-        throw .invalid("\(name).size is \(size), not \(known): zero the struct and set size to its sizeof")
+        throw .invalid(
+            "\(name).size is \(size), not \(known): zero the struct and set size to its sizeof")
     }
 }
 
 /// Interval and TTL of a heartbeat with the defaults that nixl_md_start_heartbeat() states.
-func heartbeatTimes(interval: UInt64, ttl: UInt64) throws(Refusal) -> (Milliseconds, seconds: Int64) {
+func heartbeatTimes(interval: UInt64, ttl: UInt64) throws(Refusal) -> (Milliseconds, seconds: Int64)
+{
     let givenInterval = try checkTime("interval_ms", interval)
     let givenTTL = try checkTime("ttl_ms", ttl)
     var interval = givenInterval
@@ -133,7 +141,8 @@ func heartbeatTimes(interval: UInt64, ttl: UInt64) throws(Refusal) -> (Milliseco
     let ttl = try givenTTL == 0 ? checkTime("ttl_ms, 3 x interval_ms,", 3 * interval) : givenTTL
     guard ttl > interval else {
         throw .invalid(
-            "ttl_ms \(ttl) is not greater than interval_ms \(interval): take 3 x the interval, or 0")
+            "ttl_ms \(ttl) is not greater than interval_ms \(interval): take 3 x the interval, or 0"
+        )
     }
     return (interval, Int64((ttl + 999) / 1000))
 }

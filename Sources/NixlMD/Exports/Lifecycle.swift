@@ -48,7 +48,8 @@ public func nixl_md_efd(_ md: OpaquePointer!) -> Int32 {
 }
 
 @implementation @_cdecl("nixl_md_deadline_ms")
-public func nixl_md_deadline_ms(_ md: OpaquePointer!, _ ms: UnsafeMutablePointer<UInt64>!) -> Int32 {
+public func nixl_md_deadline_ms(_ md: OpaquePointer!, _ ms: UnsafeMutablePointer<UInt64>!) -> Int32
+{
     statusOf { () throws(Refusal) in
         let handle = try Handle.of(md)
         guard let ms else { throw .invalid("ms is NULL: pass where to write the time") }
@@ -73,7 +74,8 @@ public func nixl_md_get_stats(
         // A caller of a later version has a longer one, and is told what this version fills.
         guard Int(stats.pointee.size) >= known else {
             throw .invalid(
-                "stats.size is \(stats.pointee.size), less than \(known): set it to sizeof(nixl_md_stats_t)")
+                "stats.size is \(stats.pointee.size), less than \(known): set it to sizeof(nixl_md_stats_t)"
+            )
         }
         var copy = handle.shared.statsOfLastTick
         copy.size = UInt32(known)

@@ -107,7 +107,8 @@ public func nixl_md_watch(
         let flags = Int(options.flags)
         guard flags != presenceOnly | blobs else {
             throw .invalid(
-                "opts.flags has both NIXL_MD_WATCH_PRESENCE_ONLY and NIXL_MD_WATCH_BLOBS: choose one")
+                "opts.flags has both NIXL_MD_WATCH_PRESENCE_ONLY and NIXL_MD_WATCH_BLOBS: choose one"
+            )
         }
         options.onEvent = onEvent
         // A watch of the namespace that carries blobs moves every agent's to every agent.
@@ -151,7 +152,9 @@ public func nixl_md_list(
 public func nixl_md_unwatch(_ md: OpaquePointer!, _ watch: UInt64) -> Int32 {
     statusOf { () throws(Refusal) in
         let handle = try Handle.of(md)
-        guard watch != 0 else { throw .invalid("watch is 0: pass the id that nixl_md_watch() gave") }
+        guard watch != 0 else {
+            throw .invalid("watch is 0: pass the id that nixl_md_watch() gave")
+        }
         guard handle.shared.cancel(watch, onlyWatch: true) else {
             throw Refusal(StatusCode.notFound, "no open watch has the id \(watch)")
         }

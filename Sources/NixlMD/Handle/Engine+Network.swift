@@ -88,7 +88,8 @@ extension Engine {
                 core.shutdown(drain: drain, now: now)
             case .taken: break
             }
-            if intakeTaken % TickBudget.stepsPerLook == 0, meter.cpu - start > TickBudget.intakeTime {
+            if intakeTaken % TickBudget.stepsPerLook == 0, meter.cpu - start > TickBudget.intakeTime
+            {
                 return
             }
         }

@@ -31,11 +31,13 @@ struct Gate {
         case CSYSTEM_TURN_IS_OURS:
             throw Refusal(
                 StatusCode.inCallback,
-                "\(function)() was called from inside a callback: call it after nixl_md_tick() has returned")
+                "\(function)() was called from inside a callback: call it after nixl_md_tick() has returned"
+            )
         default:
             throw Refusal(
                 StatusCode.busy,
-                "\(function)() was called while another thread is inside tick or close: one at a time")
+                "\(function)() was called while another thread is inside tick or close: one at a time"
+            )
         }
     }
 

@@ -74,7 +74,8 @@ final class RequestHeaders {
     /// rpctypes.MetadataRequireLeaderKey: a member that has lost its leader answers instead of staying silent.
     private static var common: [Bytes] {
         [
-            Bytes("content-type: application/grpc"), Bytes("te: trailers"), Bytes("hasleader: true"),
+            Bytes("content-type: application/grpc"), Bytes("te: trailers"),
+            Bytes("hasleader: true"),
             Bytes("Expect:"), Bytes("Accept:"),
         ]
     }

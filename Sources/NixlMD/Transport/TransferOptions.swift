@@ -49,7 +49,8 @@ extension Transfer {
     }
 
     private static var userAgent: Bytes {
-        Text("nixl_md/\(NIXL_MD_VERSION_MAJOR).\(NIXL_MD_VERSION_MINOR).\(NIXL_MD_VERSION_PATCH)").bytes
+        Text("nixl_md/\(NIXL_MD_VERSION_MAJOR).\(NIXL_MD_VERSION_MINOR).\(NIXL_MD_VERSION_PATCH)")
+            .bytes
     }
 
     /// The options of a request; `length` nil: a stream.

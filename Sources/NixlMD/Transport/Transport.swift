@@ -139,7 +139,9 @@ final class Transport {
 
     /// libcurl parses them somewhere between the TCP connection and the first answer.
     private func noteTLSSetup() {
-        guard let connection, connection.isTLS, !connection.multi.hasParsedAuthorities else { return }
+        guard let connection, connection.isTLS, !connection.multi.hasParsedAuthorities else {
+            return
+        }
         if events.hasAnswered {
             connection.multi.hasParsedAuthorities = true
         } else {
@@ -318,7 +320,9 @@ final class Transport {
         if let i = idle.lastIndex(where: { $0.readsLargely == readsLargely }) {
             return idle.remove(at: i)
         }
-        guard let transfer = Transfer(events: events, readsLargely: readsLargely) else { return nil }
+        guard let transfer = Transfer(events: events, readsLargely: readsLargely) else {
+            return nil
+        }
         if endpoints.contains(where: { $0.tls }), !transfer.setTLS(tls) {
             transfer.destroy()
             return nil

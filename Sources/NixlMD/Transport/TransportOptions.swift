@@ -19,7 +19,9 @@ extension TLSOptions {
     func withDefaultAuthorities() -> TLSOptions {
         guard caFile == nil, let easy = curl_easy_init() else { return self }
         defer { curl_easy_cleanup(easy) }
-        guard let path = ccurl_default_ca_file(easy), ccurl_file_stamp(path) != 0 else { return self }
+        guard let path = ccurl_default_ca_file(easy), ccurl_file_stamp(path) != 0 else {
+            return self
+        }
         var options = self
         options.caFile = Bytes(cString: path)
         return options
