@@ -80,9 +80,9 @@ public struct GRPCDeframer: Sendable {
         prefixTaken += 1
         if prefixTaken == 1 {
             guard byte == 0 else { throw .compressed }
-            length = 0
             return
         }
+        // After four bytes nothing is left of the length before.
         length = length << 8 | UInt32(byte)
         if prefixTaken == Self.prefixSize, size > maximumMessage { throw .tooLarge(size) }
     }

@@ -1,3 +1,0 @@
-// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
-// SPDX-License-Identifier: Apache-2.0
-import Testing
