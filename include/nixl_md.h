@@ -476,8 +476,9 @@ int32_t nixl_md_close(nixl_md_t *md);
  * @param opts  NULL or options; no flags
  * @param op    NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, REPLACED, TIMED_OUT, TOO_LARGE (etcd's limit: the
- *         text names both sizes), NOT_ALLOWED (name in use), SUPERSEDED, UNAUTHENTICATED, PERMISSION,
- *         NO_SPACE, LIMIT (labels), BACKEND or CANCELED
+ *         text names both sizes), NOT_ALLOWED (name in use), MISMATCH (somebody removed this agent's keys
+ *         before it was written), SUPERSEDED, UNAUTHENTICATED, PERMISSION, NO_SPACE, LIMIT (labels), BACKEND
+ *         or CANCELED
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (NULL, empty, NUL in the label, size, flag, time-out)
  * @retval NIXL_MD_ERR_TOO_LARGE the label or the blob is over its limit
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer

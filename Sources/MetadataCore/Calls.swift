@@ -67,6 +67,14 @@ enum Work {
     case fetch(Fetch)
     case page(HostWatch, epoch: Int)
     case list(ListJob)
+
+    var isEnded: Bool {
+        switch self {
+        case .fetch(let fetch): if case .done = fetch.state { true } else { false }
+        case .page(let watch, let epoch): watch.isEnded || epoch != watch.epoch
+        case .list(let job): job.isDone
+        }
+    }
 }
 
 extension MetadataCore {

@@ -125,6 +125,7 @@ extension MetadataCore {
         watch.state = .listing(
             HostWatch.listing(from: prefix(of: watch.agent), presenceOnly: watch.presenceOnly))
         watch.epoch += 1
+        stalledWatches.removeAll { $0 === watch }
         work.append(.page(watch, epoch: watch.epoch))
     }
 
@@ -397,6 +398,10 @@ extension MetadataCore {
 }
 
 extension HostWatch {
+    var isEnded: Bool {
+        if case .ended = state { true } else { false }
+    }
+
     fileprivate var hasImpliedAgent: Bool {
         for view in views.values {
             if case .implied = view.presence { return true }

@@ -27,6 +27,8 @@ final class LabelRecord {
     var write = Write.none
     /// What is to be written after that; a newer one replaces it.
     var next: Change?
+    /// It stands in the queue of labels to write.
+    var isQueued = false
 
     init(label: Bytes) {
         self.label = label
@@ -80,8 +82,15 @@ extension MetadataCore {
     private func change(_ record: LabelRecord, _ change: LabelRecord.Change) {
         let replaced = record.next
         record.next = change
-        if !record.isInFlight { labelQueue.append(record) }
+        if !record.isInFlight { enqueue(record) }
         complete(replaced?.operation, .replaced, replacedText(record))
+    }
+
+    /// Once, however often the label is changed before it can be written.
+    private func enqueue(_ record: LabelRecord) {
+        guard !record.isQueued else { return }
+        record.isQueued = true
+        labelQueue.append(record)
     }
 
     private func replacedText(_ record: LabelRecord) -> Text {
@@ -115,6 +124,7 @@ extension MetadataCore {
     var hasChanges: Bool {
         while let record = labelQueue.first {
             if record.isBusy, !record.isInFlight { return true }
+            record.isQueued = false
             _ = labelQueue.popFirst()
         }
         return false
@@ -123,6 +133,7 @@ extension MetadataCore {
     /// Writes what waits, as far as the connection takes it; the name is ours.
     func writeLabels(_ hold: Hold) {
         while hasFreeCall, let record = labelQueue.popFirst() {
+            record.isQueued = false
             let change: LabelRecord.Change
             switch record.write {
             case .inFlight:
@@ -162,7 +173,7 @@ extension MetadataCore {
         guard case .inFlight(let change) = record.write else { return }
         labelsInFlight -= 1
         record.write = .unknown(change)
-        labelQueue.append(record)
+        enqueue(record)
     }
 
     func labelAnswered(_ record: LabelRecord, _ answer: Answer) {
@@ -196,7 +207,7 @@ extension MetadataCore {
         case .blob(let blob): record.confirmed = blob
         case .removal: record.confirmed = nil
         }
-        if record.next != nil { labelQueue.append(record) }
+        if record.next != nil { enqueue(record) }
         dropIfEmpty(record)
         complete(change.operation, .success, revision: revision)
     }
@@ -205,7 +216,7 @@ extension MetadataCore {
         _ record: LabelRecord, _ change: LabelRecord.Change, _ status: Status, _ text: Text
     ) {
         record.write = .none
-        if record.next != nil { labelQueue.append(record) }
+        if record.next != nil { enqueue(record) }
         dropIfEmpty(record)
         complete(change.operation, status, "label '\(record.label)': \(text)")
     }

@@ -74,6 +74,8 @@ enum Limits {
     static let ttlSeconds: Int64 = 315_360_000
     /// Changes of our own presence key that are remembered until they have been judged.
     static let presenceChanges = 64
+    /// Entries of ended operations that queues may keep beside as many as there are open ones, twice.
+    static let endedEntries = 1024
     /// Labels of one agent.
     static let labels = 4096
     /// Watch creations sent and not yet answered.

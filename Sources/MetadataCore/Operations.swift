@@ -41,6 +41,7 @@ extension MetadataCore {
 
     /// Completes what ran into its own time-out.
     func expireOperations() {
+        forgetEnded()
         while let first = deadlines.first {
             guard let operation = operations[first.operation] else {
                 deadlines.removeFirst()
@@ -53,6 +54,17 @@ extension MetadataCore {
             end(
                 first.operation, operation, .timedOut,
                 "the operation's time-out has passed without an answer\(trouble)")
+        }
+    }
+
+    /// Queues keep entries of what has ended until its turn comes, which without a connection it never
+    /// does: dropped when they are the most of it.
+    private func forgetEnded() {
+        let limit = 2 * operations.count + Limits.endedEntries
+        if deadlines.count > limit { deadlines.retain { operations[$0] != nil } }
+        if work.count > limit { work.removeAll { $0.isEnded } }
+        if labelQueue.count > 2 * labels.count + Limits.endedEntries {
+            labelQueue.removeAll { labels[$0.label] !== $0 }
         }
     }
 

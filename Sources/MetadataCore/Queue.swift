@@ -34,6 +34,12 @@ struct Queue<Element> {
         items.removeAll()
         head = 0
     }
+
+    mutating func removeAll(where isDropped: (Element) -> Bool) {
+        items.removeFirst(head)
+        head = 0
+        items.removeAll(where: isDropped)
+    }
 }
 
 /// Deadlines of operations, the earliest first. Entries of operations that have completed are dropped when they
@@ -42,6 +48,15 @@ struct DeadlineHeap {
     private var items: [(at: Milliseconds, operation: OperationID)] = []
 
     var first: (at: Milliseconds, operation: OperationID)? { items.first }
+
+    var count: Int { items.count }
+
+    /// Drops all entries but those of operations that are still open.
+    mutating func retain(_ isOpen: (OperationID) -> Bool) {
+        let kept = items.filter { isOpen($0.operation) }
+        items.removeAll(keepingCapacity: true)
+        for item in kept { insert(item.operation, at: item.at) }
+    }
 
     mutating func insert(_ operation: OperationID, at: Milliseconds) {
         items.append((at, operation))

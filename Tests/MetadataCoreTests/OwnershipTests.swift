@@ -131,6 +131,25 @@ import Testing
         #expect(world.etcd.store.isEmpty)
     }
 
+    @Test func anOutageLeavesNoTraceOfWhatTimedOut() {
+        world.isDown = true
+        let alpha = world.add("alpha")
+        for round in 0..<5000 {
+            let label = Bytes("l\(round % 7)".utf8)
+            world.submit(alpha, .publish(label: label, blob: Bytes("1")), timeout: 100)
+            world.submit(alpha, .fetch(agent: label, label: label, wait: true), timeout: 100)
+            world.submit(alpha, .publish(label: Bytes("same"), blob: Bytes("1")), timeout: 10_000_000)
+            if round % 100 == 99 { world.advance(by: 200) }
+        }
+        #expect(alpha.core.work.count <= 2 * Limits.endedEntries)
+        #expect(alpha.core.labelQueue.count <= 2 * Limits.endedEntries)
+        #expect(alpha.core.deadlines.count <= 2 * Limits.endedEntries)
+        world.isDown = false
+        world.advance(by: 1000)
+        #expect(stored("/nixl/agents//alpha/same") != nil)
+        #expect(world.etcd.store.count == 2)
+    }
+
     @Test func aSentPublishIsFinishedAfterItsTimeout() {
         let alpha = world.add("alpha")
         _ = publish(alpha, "a", "1")
