@@ -106,6 +106,7 @@ final class ModelEtcd {
             case .put(let key, let value, let lease): insert(key, value, lease: lease)
             case .deleteRange(let key, let end):
                 for (found, _) in store where covers(key, end, found) { remove(found) }
+            case .emptyValues: break
             }
         }
         publishEvents()
@@ -181,9 +182,25 @@ final class ModelEtcd {
                 return .failed(
                     GRPCStatus(code: 5, message: Bytes("etcdserver: requested lease not found")))
             }
-            apply(txn.success)
+            let isRead = txn.success.contains { if case .emptyValues = $0 { true } else { false } }
+            if !isRead { apply(txn.success) }
         }
-        return .ok(header { $0.bool(2, succeeds) })
+        return .ok(
+            header {
+                $0.bool(2, succeeds)
+                for case .emptyValues(let key, let end) in txn.success {
+                    let found = store.filter { covers(key, end, $0.key) }
+                    let isEmpty = !found.isEmpty && found.allSatisfy { !$0.kv.hasValue }
+                    // ResponseOp.response_txn with its `succeeded`.
+                    let answer = WireWriter.message { $0.bool(2, isEmpty) }
+                    $0.embedded(
+                        3,
+                        WireWriter.message {
+                            $0.message(4, size: answer.count)
+                            if isEmpty { $0.bool(2, true) }
+                        })
+                }
+            })
     }
 
     private func grant(_ request: DecodedPair, _ now: Milliseconds) -> Reply {

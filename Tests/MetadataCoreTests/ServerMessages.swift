@@ -32,11 +32,19 @@ struct DecodedRange {
 enum DecodedOp {
     case put(key: Bytes, value: Bytes, lease: Int64)
     case deleteRange(key: Bytes, rangeEnd: Bytes)
+    /// A transaction that asks whether all values of a range are empty.
+    case emptyValues(key: Bytes, rangeEnd: Bytes)
 
     init?(_ span: Span<UInt8>) throws(WireError) {
         var reader = WireReader(span)
         guard let field = try reader.nextField() else { return nil }
-        var body = WireReader(try reader.slice(field))
+        let slice = try reader.slice(field)
+        if field.number == 4 {
+            guard let compare = try DecodedTxn(slice).compare.first else { return nil }
+            self = .emptyValues(key: compare.key, rangeEnd: compare.rangeEnd)
+            return
+        }
+        var body = WireReader(slice)
         var first = Bytes()
         var second = Bytes()
         var number: Int64 = 0
@@ -60,12 +68,14 @@ struct DecodedCompare {
     var target: Int64 = 0
     var key = Bytes()
     var number: Int64 = 0
+    var rangeEnd = Bytes()
 
     init(_ span: Span<UInt8>) throws(WireError) {
         var reader = WireReader(span)
         while let field = try reader.nextField() {
             switch field.number {
             case 2: target = try reader.int64(field)
+            case 64: rangeEnd = try reader.bytes(field)
             case 3: key = try reader.bytes(field)
             case 5, 6, 8: number = try reader.int64(field)
             default: try reader.skip(field)

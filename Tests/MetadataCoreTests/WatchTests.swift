@@ -166,6 +166,19 @@ import Testing
         #expect(told(peer) == ["gone stock", "gone stock"])
     }
 
+    @Test func agentsWithOnlyEmptyLabelsAreAbsent() {
+        let peer = world.add(nil)
+        for index in 0..<150 {
+            let name = Bytes("/nixl/agents//a\(index)/x".utf8)
+            let value = index % 3 == 0 ? Bytes("v") : []
+            world.etcd.apply([.put(key: name, value: value, lease: 0)])
+        }
+        _ = watch(peer, nil, presenceOnly: true)
+        let list = world.submit(peer, .list)
+        #expect(peer.completions[list]?.agents?.count == 50)
+        #expect(told(peer).filter { $0.hasPrefix("appeared") }.count == 50)
+    }
+
     @Test func eventsOfOneRevisionBeginWithPresence() {
         let peer = world.add(nil)
         _ = watch(peer, "alpha")
