@@ -138,7 +138,8 @@ import Testing
             let label = Bytes("l\(round % 7)".utf8)
             world.submit(alpha, .publish(label: label, blob: Bytes("1")), timeout: 100)
             world.submit(alpha, .fetch(agent: label, label: label, wait: true), timeout: 100)
-            world.submit(alpha, .publish(label: Bytes("same"), blob: Bytes("1")), timeout: 10_000_000)
+            world.submit(
+                alpha, .publish(label: Bytes("same"), blob: Bytes("1")), timeout: 10_000_000)
             if round % 100 == 99 { world.advance(by: 200) }
         }
         #expect(alpha.core.work.count <= 2 * Limits.endedEntries)
