@@ -88,7 +88,9 @@ extension MetadataCore {
         }
     }
 
-    var hasFreeCall: Bool { isReady && calls.count < Limits.callsInFlight }
+    var hasFreeCall: Bool {
+        isReady && calls.count < Limits.callsInFlight && callBytes < Limits.bytesInFlight
+    }
 
     func send(_ body: CallBody, _ purpose: CallPurpose) {
         guard let connection = link.connection else { return }

@@ -47,6 +47,9 @@ enum Limits {
     /// Unary requests in flight. etcd serves 250 streams per connection by default
     /// (golang.org/x/net/http2 defaultMaxStreams); more in flight only queue there.
     static let callsInFlight = 32
+    /// Bytes of unary requests in flight, the one that passes it included. All of them may be encoded in one tick, at
+    /// about half a millisecond for each MiB; and more would not be faster on one connection.
+    static let bytesInFlight = 4 << 20
     /// Operations in one transaction; etcd refuses more than 128 (--max-txn-ops).
     static let batchOperations = 100
     /// Bytes in one transaction of several blobs; etcd refuses 1.5 MiB (--max-request-bytes).
