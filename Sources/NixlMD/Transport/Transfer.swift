@@ -125,6 +125,7 @@ final class Transfer {
     }
 
     var isCall: Bool { if case .call = owner { true } else { false } }
+
     /// Some of the request has not left libcurl.
     var hasUnsent: Bool { !frames.isEmpty || uploaded < handedOut }
 
@@ -147,7 +148,8 @@ final class Transfer {
     ///
     /// libcurl 7.88.1 does not hand out the trailers of a stream that ends while data for another one waits in its
     /// connection ('closed overrides paused', cf_h2_recv in lib/http2.c there), but all that stands before them. A
-    /// message there is a success: gRPC servers send the message of a unary call only with status 0.
+    /// message there is a success: gRPC servers send the message of a unary call only with status 0. A refusal
+    /// is lost there only over TLS, where etcd sends its status in trailers; it counts as a lost connection.
     func outcome(_ result: CURLcode) -> Outcome {
         switch defect {
         case .none: break
