@@ -27,7 +27,7 @@ C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard exampl
 SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
 PYTHON_DIRECTORIES := Tests $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
-TYPED := Tests/conformance Tests/consumers Tests/artifact $(wildcard python examples)
+TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact $(wildcard python examples)
 
 # For everything that uses what was built.
 export NIXL_MD_BUILD := $(BUILD)
@@ -114,7 +114,7 @@ lint: $(VENV)/lint $(VENV)/tests ## check format, types and scripts; changes not
 	$(BIN)/ruff format --check $(PYTHON_DIRECTORIES)
 	$(BIN)/ruff check $(PYTHON_DIRECTORIES)
 	for directory in $(TYPED); do \
-		MYPYPATH=$$directory:python:Tests/conformance $(BIN)/mypy $$directory || exit 1; done
+		MYPYPATH=$$directory:python:Tests/support $(BIN)/mypy $$directory || exit 1; done
 	$(BIN)/shellcheck $(SCRIPTS)
 
 install: all ## install the library, headers, nixl_md.pc and the CMake package under PREFIX

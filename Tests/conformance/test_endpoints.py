@@ -14,7 +14,7 @@ import pytest
 
 from cluster import Cluster
 from conftest import EtcdFactory, HostFactory
-from etcd_server import free_ports
+from etcd_server import Place, free_ports
 from proxy import Proxy
 
 NS = b"/ns/"
@@ -151,7 +151,7 @@ def test_failover_between_two_ways_to_one_server(
 
 @pytest.fixture
 def cluster(version: str) -> Iterator[Cluster]:
-    three = Cluster(version, 3)
+    three = Cluster(version, [Place()] * 3)
     try:
         three.start()
         yield three

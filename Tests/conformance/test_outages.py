@@ -4,16 +4,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
 
 import capi
 from conftest import EtcdFactory, HostFactory
-from etcd_server import Etcd
 from hosts import Host
 from proxy import Proxy
+from writer import Writer
 
 LANGUAGES = ("cpp", "python")
 NS = b"/ns/"
@@ -34,33 +33,6 @@ def synced(host: Host, endpoints: str, **values: object) -> int:
     return watch
 
 
-class Writer:
-    """Writes numbered values to one key, all the time, whatever happens to the server."""
-
-    def __init__(self, etcd: Etcd, key: bytes) -> None:
-        self.etcd = etcd
-        self.key = key
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Writer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stopping.wait(0.005):
-            number += 1
-            try:
-                self.etcd.gateway.put(self.key, b"%d" % number, timeout=1.0)
-            except OSError:
-                continue  # It may have been written or not: etcd's history tells.
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_killed_and_restarted_with_the_same_data(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, language: str
@@ -72,7 +44,7 @@ def test_killed_and_restarted_with_the_same_data(
     lease = agent.stats()["lease_id"]
     watch = synced(peer, etcd.endpoint, agent=b"busy")
     first = etcd.gateway.revision() + 1
-    with Writer(etcd, NS + b"/busy/l"):
+    with Writer([etcd], NS + b"/busy/l"):
         for _ in range(2):
             time.sleep(0.5)
             etcd.kill()

@@ -185,6 +185,10 @@ void perform(Host &host, const Arguments &arguments) {
         spin(host, arguments);
     } else if (command == "fork") {
         forkChild(host, arguments);
+    } else if (command == "fork_beside") {
+        forkBeside(host, arguments);
+    } else if (command == "reap") {
+        reapChild(arguments);
     } else if (command == "storm") {
         storm(host, arguments);
     } else {

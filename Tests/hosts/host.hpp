@@ -109,6 +109,8 @@ void spin(Host &host, const Arguments &arguments);
 
 // special.cpp
 void forkChild(Host &host, const Arguments &arguments);
+void forkBeside(Host &host, const Arguments &arguments);
+void reapChild(const Arguments &arguments);
 void storm(Host &host, const Arguments &arguments);
 void insideCallback(Handle &handle, const std::string &what, uint64_t watch);
 

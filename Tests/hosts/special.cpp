@@ -4,6 +4,7 @@
 #include "host.hpp"
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -85,6 +86,46 @@ void liveInChild(const Arguments &arguments) {
 }
 
 }  // namespace
+
+namespace {
+
+// What a child does that goes on beside its parent; then it ends as any program does.
+[[noreturn]] void liveBeside(nixl_md_t *md, const std::string &how, uint64_t milliseconds) {
+    if (how == "close") tell("child", "close", nixl_md_close(md));
+    const uint64_t end = monotonicNanoseconds() + milliseconds * 1'000'000;
+    uint64_t ticks = 0;
+    int32_t rc = NIXL_MD_ERR_FORKED;
+    while (how != "exit" && monotonicNanoseconds() < end) {
+        if (how == "tick") {
+            rc = nixl_md_tick(md);
+            ticks += 1;
+            if (rc != NIXL_MD_ERR_FORKED) break;
+        }
+        usleep(1000);
+    }
+    if (how == "tick") {
+        tell("child", "tick", rc);
+        Line("child_ticks").add("count", ticks);
+    }
+    std::exit(0);
+}
+
+}  // namespace
+
+// A child that goes on while the parent does: `reap` waits for it.
+void forkBeside(Host &host, const Arguments &arguments) {
+    nixl_md_t *md = host.at(arguments).md;
+    const pid_t child = fork();
+    if (child == 0) liveBeside(md, arguments.word("how"), arguments.number("ms"));
+    Line(arguments.request, child < 0 ? NIXL_MD_ERR_BACKEND : NIXL_MD_SUCCESS)
+        .add("child", static_cast<int64_t>(child));
+}
+
+void reapChild(const Arguments &arguments) {
+    int status = -1;
+    waitpid(static_cast<pid_t>(arguments.number("child")), &status, 0);
+    Line(arguments.request, 0).add("child_status", static_cast<int64_t>(status));
+}
 
 void forkChild(Host &host, const Arguments &arguments) {
     nixl_md_t *md = host.at(arguments).md;

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "Tests" / "conformance"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "Tests" / "support"))
 
 from etcd_server import Etcd
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import capi
+from procfs import freeze
 
 ANSWER_SECONDS = 30.0
 TICK_CPU_LIMIT_NS = 20_000_000
@@ -257,7 +259,16 @@ class Host:
     def tail(self, since: int = 0) -> str:
         return "\n".join(json.dumps(line) for line in self.log.lines[since:][-12:])
 
-    # Ends
+    # Faults and ends
+
+    def freeze(self) -> float:
+        """SIGSTOP, as a debugger or a suspended container would; the monotonic time of it."""
+        freeze(self.pid)
+        return time.monotonic()
+
+    def thaw(self) -> float:
+        os.kill(self.pid, signal.SIGCONT)
+        return time.monotonic()
 
     def kill(self) -> float:
         """SIGKILL; the monotonic time of it."""

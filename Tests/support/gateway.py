@@ -8,9 +8,14 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+# As socket.create_connection: an address and a time-out.
+Connect = Callable[[tuple[str, int], float], socket.socket]
 
 
 def _b64(data: bytes) -> str:
@@ -69,10 +74,17 @@ class GatewayError(Exception):
 class Gateway:
     """Calls to one etcd member, each on a connection of its own."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        connect: Connect = socket.create_connection,
+    ) -> None:
         self._host = host
         self._port = port
         self._tls = tls
+        self._connect_socket = connect
         self.token: str | None = None
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
@@ -80,7 +92,9 @@ class Gateway:
             return http.client.HTTPSConnection(
                 self._host, self._port, timeout=timeout, context=self._tls
             )
-        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        connection.sock = self._connect_socket((self._host, self._port), timeout)
+        return connection
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json"}
@@ -106,10 +120,24 @@ class Gateway:
 
     # Keys
 
-    def range(self, prefix: bytes, *, keys_only: bool = False) -> list[KeyValue]:
-        """Every key with the prefix, in the order of the keys."""
-        body = {"key": _b64(prefix), "range_end": _b64(prefix_end(prefix)), "keys_only": keys_only}
-        return [KeyValue.parse(kv) for kv in self.call("/v3/kv/range", body).get("kvs", [])]
+    def range(
+        self,
+        prefix: bytes,
+        *,
+        keys_only: bool = False,
+        serializable: bool = False,
+        timeout: float = 5.0,
+    ) -> list[KeyValue]:
+        """Every key with the prefix, in the order of the keys. Serializable: as this one member has
+        them, also while there is no leader."""
+        body = {
+            "key": _b64(prefix),
+            "range_end": _b64(prefix_end(prefix)),
+            "keys_only": keys_only,
+            "serializable": serializable,
+        }
+        answer = self.call("/v3/kv/range", body, timeout)
+        return [KeyValue.parse(kv) for kv in answer.get("kvs", [])]
 
     def keys(self, prefix: bytes) -> list[bytes]:
         return [kv.key for kv in self.range(prefix, keys_only=True)]

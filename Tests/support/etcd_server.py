@@ -14,10 +14,12 @@ import ssl
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gateway import Gateway, GatewayError
-from procfs import thread_states
+from gateway import Connect, Gateway, GatewayError
+from procfs import freeze
 
 VERSIONS = ("3.4", "3.5")
 START_SECONDS = 20.0
@@ -63,6 +65,16 @@ def temporary_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="nixl_md-etcd-", dir=parent))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs: by default on this machine's loopback, else in a network namespace."""
+
+    name: str = ""
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+    connect: Connect = socket.create_connection
+
+
 class Etcd:
     """One member, by default of a cluster of its own."""
 
@@ -72,16 +84,19 @@ class Etcd:
         *flags: str,
         tls: ssl.SSLContext | None = None,
         name: str = "test",
+        place: Place = Place(),
     ) -> None:
         self.version = version
+        self.place = place
         self.name = name
         self.directory = temporary_directory()
         self.flags: tuple[str, ...] = flags
         self.port, self.peer_port = free_ports(2)
-        self.initial_cluster = f"{name}=http://127.0.0.1:{self.peer_port}"
+        self.peer_url = f"http://{place.address}:{self.peer_port}"
+        self.initial_cluster = f"{name}={self.peer_url}"
         scheme = "https" if tls else "http"
-        self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
-        self.gateway = Gateway("127.0.0.1", self.port, tls)
+        self.endpoint = f"{scheme}://{place.address}:{self.port}"
+        self.gateway = Gateway(place.address, self.port, tls, place.connect)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (self.directory / "etcd.log").open("ab")
 
@@ -92,13 +107,14 @@ class Etcd:
 
     def start(self) -> Etcd:
         """Starts it, also after kill(), on the same ports and data; does not wait."""
-        peer = f"http://127.0.0.1:{self.peer_port}"
         command = [
+            *self.place.prefix,
             str(binary(self.version)),
             *("--name", self.name, "--logger", "zap", "--log-level", "warn"),
             *("--data-dir", str(self.directory / "data")),
             *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
-            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--listen-peer-urls", self.peer_url),
+            *("--initial-advertise-peer-urls", self.peer_url),
             *("--initial-cluster", self.initial_cluster),
             *self.flags,
         ]
@@ -130,9 +146,13 @@ class Etcd:
             log = (self.directory / "etcd.log").read_text(errors="replace")
             raise RuntimeError(f"etcd {self.version} did not become healthy:\n{log[-3000:]}")
 
-    def is_leader(self) -> bool:
-        status = self.gateway.call("/v3/maintenance/status", {})
-        return bool(status["leader"] == status["header"]["member_id"])
+    def status(self, timeout: float = 5.0) -> dict[str, Any]:
+        """What the member says of itself; `leader` is missing while it knows none."""
+        return self.gateway.call("/v3/maintenance/status", {}, timeout)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
@@ -143,11 +163,7 @@ class Etcd:
 
     def freeze(self) -> None:
         """Stops it, and waits until its last thread has stopped."""
-        os.kill(self.pid, signal.SIGSTOP)
-        deadline = time.monotonic() + 5
-        while not all(state in "tT" for state in thread_states(self.pid)):
-            assert time.monotonic() < deadline, "etcd does not stop"
-            time.sleep(0.001)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -184,6 +184,10 @@ class Host:
             return self._stats(handle)
         if command == "wakes":
             return 0, {"times": self.wakes}
+        if command == "fork_beside":
+            return self._fork_beside(handle, values)
+        if command == "reap":
+            return 0, {"child_status": os.waitpid(int(values["child"]), 0)[1]}
         if command == "drive":
             self.mode = values["mode"]
             self.period = int(values.get("period", 100)) / 1000
@@ -194,6 +198,27 @@ class Host:
         else:
             return self._simple(command, handle, values), {}
         return 0, {}
+
+    def _fork_beside(self, handle: Handle, values: Values) -> tuple[int, dict[str, Any]]:
+        """A child that goes on while the parent does; then it ends as any program does."""
+        child = os.fork()
+        if child != 0:
+            return 0, {"child": child}
+        how = values["how"]
+        if how == "close":
+            tell("child", call="close", rc=int(self.library.nixl_md_close(handle.pointer)))
+        end = time.monotonic() + int(values["ms"]) / 1000
+        ticks = 0
+        rc = capi.FORKED
+        while how != "exit" and time.monotonic() < end and rc == capi.FORKED:
+            if how == "tick":
+                rc = int(self.library.nixl_md_tick(handle.pointer))
+                ticks += 1
+            time.sleep(0.001)
+        if how == "tick":
+            tell("child", call="tick", rc=rc, error=self._error())
+            tell("child_ticks", count=ticks)
+        sys.exit(0)
 
     def _simple(self, command: str, handle: Handle, values: Values) -> int:
         library = self.library

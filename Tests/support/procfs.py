@@ -7,8 +7,12 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
+import socket
+import struct
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +35,15 @@ def thread_states(pid: int) -> list[str]:
             continue
         found.append(text.rpartition(") ")[2][0])
     return found
+
+
+def freeze(pid: int) -> None:
+    """Stops a process, and waits until its last thread has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 5
+    while not all(state in "tT" for state in thread_states(pid)):
+        assert time.monotonic() < deadline, f"process {pid} does not stop"
+        time.sleep(0.001)
 
 
 def _socket_inodes(pid: int) -> set[str]:
@@ -57,6 +70,16 @@ def _tcp_connections(pid: int, owned: set[str]) -> set[str]:
             columns = line.split()
             if columns[3] in _HELD_STATES and columns[9] in owned:
                 found.add(f"{columns[1]} {columns[2]}")
+    return found
+
+
+def remote_addresses(pid: int) -> set[tuple[str, int]]:
+    """The other ends of its connections over IPv4."""
+    found = set()
+    for connection in tcp_connections(pid):
+        address, _, port = connection.split()[1].partition(":")
+        if len(address) == 8:
+            found.add((socket.inet_ntoa(struct.pack("=I", int(address, 16))), int(port, 16)))
     return found
 
 
