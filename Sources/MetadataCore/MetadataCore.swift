@@ -136,6 +136,8 @@ public final class MetadataCore {
     var selfWatcher: Watcher?
     var presenceLog: [PresenceChange] = []
     var isWithdrawalWanted = false
+    /// Others removed our keys after we had the name: who has it now came later than we did.
+    var wasRemovedByOthers = false
     var withdrawals: [OperationID] = []
     var labels = ByteMap<LabelRecord>()
     var labelQueue = Queue<LabelRecord>()

@@ -176,6 +176,7 @@ extension MetadataCore {
     /// Settled as ours: what we knew of others' doing before is history.
     func own(_ hold: Hold) {
         ownership = .owned(hold)
+        wasRemovedByOthers = false
         ownershipFailures = 0
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }

@@ -61,6 +61,10 @@ extension MetadataCore {
             take(presence, from: response.header.revision)
             return
         }
+        if let presence, wasRemovedByOthers, presence.lease != 0 || !claim.mayHavePut {
+            supersede(supersededText)
+            return
+        }
         if presence != nil, configuration.refuseTakeover {
             ownership = .none
             failChanges(
@@ -235,6 +239,7 @@ extension MetadataCore {
             "somebody removed the keys of agent '\(ownName)'; the next publish claims the name again"
         log(.warn, text)
         ownership = .withdrawn
+        wasRemovedByOthers = true
         presenceLog.removeAll { $0.isDeleted || $0.modRevision <= hold.modRevision }
         dropLabels(.mismatch, text)
         tell(.ownership(.withdrawn(text)), bytes: 0)

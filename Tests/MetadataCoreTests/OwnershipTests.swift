@@ -294,6 +294,29 @@ import Testing
         #expect(stored("/nixl/agents//alpha/b") != nil)
     }
 
+    @Test(arguments: [true, false])
+    func whoWasRemovedDoesNotTakeTheNameFromWhoCameAfter(isLeased: Bool) {
+        let alpha = world.add("alpha")
+        if isLeased { _ = heartbeat(alpha) }
+        _ = publish(alpha, "a", "1")
+        world.etcd.apply([
+            .deleteRange(
+                key: Bytes("/nixl/agents//alpha/"), rangeEnd: Bytes("/nixl/agents//alpha0"))
+        ])
+        world.settle()
+        #expect(alpha.ownership == ["WITHDRAWN"])
+        // Its self-watch has not told yet that another has come when the host publishes again.
+        alpha.isStalled = true
+        let other = world.add("alpha", seed: 3)
+        _ = publish(other, "a", "other")
+        alpha.isStalled = false
+        let operation = publish(alpha, "a", "2")
+        #expect(alpha.completions[operation]?.status == .superseded)
+        #expect(alpha.ownership == ["WITHDRAWN", "SUPERSEDED"])
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("other"))
+        #expect(other.ownership.isEmpty)
+    }
+
     @Test func somebodyWhoCameAndWentWhileWeWereAwayIsNotOverlooked() {
         let alpha = world.add("alpha")
         _ = heartbeat(alpha)
