@@ -35,7 +35,8 @@ export NIXL_MD_LIBRARY := $(LIBRARY)
 export WORKERS
 
 BUILD_NEEDS := swift cc libc-headers curl-headers strip
-TEST_NEEDS := $(BUILD_NEEDS) c++ cmake meson ninja pkg-config python venv readelf nm openssl strace
+TEST_NEEDS := $(BUILD_NEEDS) c++ cmake meson ninja pkg-config python venv readelf nm openssl strace \
+	etcdctl
 DEMO_NEEDS := $(BUILD_NEEDS) c++ python
 # An etcd of one's own replaces the private one of the demo.
 ifeq ($(strip $(NIXL_ETCD_ENDPOINTS)),)

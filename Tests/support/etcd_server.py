@@ -154,6 +154,21 @@ class Etcd:
     def is_running(self) -> bool:
         return self._process is not None
 
+    def ctl(self, *arguments: str) -> str:
+        """What an operator does: Debian's etcdctl. Its output."""
+        if not Path("/usr/bin/etcdctl").exists():
+            raise RuntimeError("etcdctl is missing: apt-get install etcd-client")
+        command = ["/usr/bin/etcdctl", "--endpoints", self.endpoint, *arguments]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "ETCDCTL_API": "3"},
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         if self._process is not None:

@@ -118,6 +118,20 @@ class Gateway:
         finally:
             connection.close()
 
+    def transactions(self) -> int:
+        """How many transactions this member has answered so far, failed guards included."""
+        connection = self._connect(5.0)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        return sum(
+            int(float(line.split()[-1]))
+            for line in text.splitlines()
+            if line.startswith("grpc_server_handled_total{") and 'grpc_method="Txn"' in line
+        )
+
     # Keys
 
     def range(

@@ -1,20 +1,28 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP forwarder between a host and its etcd that can be cut, or can fall silent."""
+"""A TCP forwarder between a host and its etcd that can be cut, fall silent, hold back or delay."""
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import selectors
 import socket
 import threading
+import time
+from collections.abc import Callable
 
 
 class Proxy:
-    """Listens on a loopback port and forwards to `target`, until told otherwise."""
+    """Listens on a loopback port and forwards to `target`, until told otherwise. With `delay`,
+    whatever comes waits for as many seconds as that tells, each time anew; the order stays."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay: Callable[[], float] | None = None) -> None:
         self._target = target
+        self._delay = delay
+        self._delayed: list[tuple[float, int, socket.socket, bytes]] = []
+        self._last_due: dict[socket.socket, float] = {}
+        self._forwarded = 0
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", 0))
@@ -24,6 +32,9 @@ class Proxy:
         self.accepted = 0
         self._lock = threading.Lock()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._clients: set[socket.socket] = set()
+        self._held: set[socket.socket] = set()
+        self._holds_requests = self._holds_answers = False
         self._is_cut = False
         self._is_silent = False
         self._stopping = False
@@ -55,6 +66,25 @@ class Proxy:
         with self._lock:
             self._is_silent = True
 
+    def hold(self, *, requests: bool = False, answers: bool = False) -> None:
+        """Keeps back what goes in these directions, ends of connections too, until `release`."""
+        with self._lock:
+            self._holds_requests = requests
+            self._holds_answers = answers
+
+    def release(self) -> None:
+        """What was held back goes on, late."""
+        with self._lock:
+            self._holds_requests = self._holds_answers = False
+            for side in self._held:
+                self._selector.register(side, selectors.EVENT_READ)
+            self._held.clear()
+
+    def held(self) -> bytes:
+        """What is kept back, as far as one look shows it."""
+        with self._lock:
+            return b"".join(side.recv(1 << 20, socket.MSG_PEEK) for side in self._held)
+
     def heal(self) -> None:
         """Connections that saw silence are ended: what they had in flight is lost."""
         with self._lock:
@@ -74,19 +104,31 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._stopping:
-            ready = self._selector.select(0.02)
+            wait = 0.02
+            if self._delayed:
+                wait = min(wait, max(0.0, self._delayed[0][0] - time.monotonic()))
+            ready = self._selector.select(wait)
             with self._lock:
                 for key, _ in ready:
                     assert isinstance(key.fileobj, socket.socket)
                     self._serve(key.fileobj)
+                while self._delayed and self._delayed[0][0] <= time.monotonic():
+                    _, _, side, data = heapq.heappop(self._delayed)
+                    if side in self._pairs:
+                        self._send_on(side, data)
 
     def _serve(self, side: socket.socket) -> None:
         if side is self._listener:
             self._accept()
-        elif side in self._pairs and not self._is_silent:
-            self._forward(side)
-        elif side in self._pairs:
+        elif side not in self._pairs:
+            return  # dropped a moment ago
+        elif self._is_silent:
             self._selector.unregister(side)
+        elif self._holds_requests if side in self._clients else self._holds_answers:
+            self._selector.unregister(side)
+            self._held.add(side)
+        else:
+            self._forward(side)
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -103,16 +145,30 @@ class Proxy:
             one.settimeout(5.0)
             self._pairs[one] = other
             self._selector.register(one, selectors.EVENT_READ)
+        self._clients.add(client)
 
     def _forward(self, side: socket.socket) -> None:
         try:
             data = side.recv(1 << 16)
-            if data:
-                self._pairs[side].sendall(data)
         except OSError:
             data = b""
+        if self._delay is None:
+            self._send_on(side, data)
+            return
         if not data:
-            self._drop(side)
+            self._selector.unregister(side)  # its end is told once
+        due = max(self._last_due.get(side, 0.0), time.monotonic() + self._delay())
+        self._last_due[side] = due
+        self._forwarded += 1
+        heapq.heappush(self._delayed, (due, self._forwarded, side, data))
+
+    def _send_on(self, side: socket.socket, data: bytes) -> None:
+        """No data: `side` has ended."""
+        with contextlib.suppress(OSError):
+            if data:
+                self._pairs[side].sendall(data)
+                return
+        self._drop(side)
 
     def _drop(self, side: socket.socket) -> None:
         other = self._pairs.get(side)
@@ -120,6 +176,9 @@ class Proxy:
             return  # dropped with its other side
         for one in (side, other):
             del self._pairs[one]
+            self._held.discard(one)
+            self._clients.discard(one)
+            self._last_due.pop(one, None)
             # It may have been taken out while the proxy was silent.
             with contextlib.suppress(KeyError):
                 self._selector.unregister(one)

@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator does with etcdctl to the keys and the lease of a process that lives."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+import capi
+from conftest import HostFactory
+from etcd_server import Etcd
+from hosts import Host
+
+LANGUAGES = ("cpp", "python")
+TTL = 5
+
+
+def live(host: Host, etcd: Etcd, namespace: bytes, *, leased: bool = True, labels: int = 3) -> None:
+    host.open(etcd.endpoint, namespace, agent=b"alpha")
+    if leased:
+        host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    ops = host.do("publish", label=b"l", blob=b"b", repeat=labels)["ops"]
+    assert {done["status"] for done in host.completions(ops, 15).values()} == {capi.SUCCESS}
+
+
+def watching(host: Host, etcd: Etcd, namespace: bytes) -> int:
+    host.open(etcd.endpoint, namespace)
+    watch = host.start("watch", agent=b"alpha")
+    host.event("SYNCED", watch=watch)
+    return watch
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("leased", [True, False])
+def test_del_prefix(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str, leased: bool
+) -> None:
+    """WITHDRAWN is told once, nothing is put back, and the next publish claims the name again; as
+    often as the operator likes."""
+    host, peer = hosts(language), hosts()
+    live(host, etcd, namespace, leased=leased)
+    watch = watching(peer, etcd, namespace)
+    lease = host.stats()["lease_id"]
+    prefix = namespace + b"/alpha/"
+    for number in range(3):
+        mark, peer_mark = host.mark(), peer.mark()
+        count = len(etcd.gateway.keys(prefix))
+        assert etcd.ctl("del", "--prefix", prefix.decode()).strip() == str(count)
+        host.event("WITHDRAWN", since=mark, within=2)
+        peer.event("GONE", watch=watch, since=peer_mark, within=2)
+        time.sleep(2 if leased else 0.5)  # two renewals
+        assert etcd.gateway.keys(namespace) == []
+        host.succeed("publish", label=b"again%d" % number, blob=b"b")
+        found = etcd.gateway.range(namespace)
+        assert [kv.key for kv in found] == [prefix, prefix + b"again%d" % number]
+        assert {kv.lease for kv in found} == {lease}
+        told = "RETURNED" if leased else "RESTARTED"
+        peer.event(told, watch=watch, since=peer_mark, within=2)
+        assert host.names(mark) == ["WITHDRAWN"]
+    assert host.stats()["leases_lost"] == 0
+
+
+def test_del_prefix_while_publishing(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+    """Every publish ends once, with success or told that the keys were removed; and afterwards the
+    store holds exactly what was published since."""
+    host = hosts()
+    live(host, etcd, namespace)
+    prefix = (namespace + b"/alpha/").decode()
+    mark = host.mark()
+    ops: list[int] = []
+    for number in range(10):
+        ops += host.do("publish", label=b"m%d-" % number, blob=b"b", repeat=20)["ops"]
+        if number % 3 == 1:
+            etcd.ctl("del", "--prefix", prefix)
+    statuses = {done["status"] for done in host.completions(ops, 15).values()}
+    assert statuses <= {capi.SUCCESS, capi.MISMATCH}
+    time.sleep(0.5)
+    etcd.ctl("del", "--prefix", prefix)
+    deadline = time.monotonic() + 3
+    while host.finish("publish", label=b"last", blob=b"b")["status"] != capi.SUCCESS:
+        assert time.monotonic() < deadline, "the name is not claimed again"
+    assert [kv.key for kv in etcd.gateway.range(namespace)] == [
+        namespace + b"/alpha/",
+        namespace + b"/alpha/last",
+    ]
+    told = host.names(mark)
+    assert set(told) == {"WITHDRAWN"}
+    assert 1 <= len(told) <= 4
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_lease_revoke(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str) -> None:
+    """LOST, then RESTORED, and every key is back with its blob, under a lease of the same
+    incarnation: peers are told GONE and RETURNED, never RESTARTED."""
+    host, peer = hosts(language), hosts()
+    live(host, etcd, namespace, labels=30)
+    watch = watching(peer, etcd, namespace)
+    before = [(kv.key, kv.value) for kv in etcd.gateway.range(namespace)]
+    leases = [host.stats()["lease_id"]]
+    for _ in range(3):
+        mark, peer_mark = host.mark(), peer.mark()
+        etcd.ctl("lease", "revoke", f"{leases[-1]:x}")
+        host.event("LOST", since=mark, within=2)
+        host.event("RESTORED", since=mark, within=2)
+        assert host.names(mark) == ["LOST", "RESTORED"]
+        found = etcd.gateway.range(namespace)
+        assert [(kv.key, kv.value) for kv in found] == before
+        leases.append(host.stats()["lease_id"])
+        assert {kv.lease for kv in found} == {leases[-1]}
+        peer.event("RETURNED", watch=watch, since=peer_mark, within=2)
+        peer.event("PUT", watch=watch, since=peer_mark, label=b"l29", within=2)
+        told = peer.names(peer_mark, watch=watch)
+        assert told.count("GONE") == told.count("RETURNED") == 1
+        assert "RESTARTED" not in told
+    assert len({lease >> 16 for lease in leases}) == 1
+    assert all(one != other for one, other in itertools.pairwise(leases))
+    assert host.stats()["restores"] == 3
+
+
+def test_lease_revoke_of_an_agent_that_was_withdrawn(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """What the operator has removed stays away, whatever becomes of the lease."""
+    host = hosts()
+    live(host, etcd34, namespace)
+    lease = host.stats()["lease_id"]
+    etcd34.ctl("del", "--prefix", (namespace + b"/alpha/").decode())
+    host.event("WITHDRAWN", within=2)
+    etcd34.ctl("lease", "revoke", f"{lease:x}")
+    time.sleep(3)
+    assert etcd34.gateway.keys(namespace) == []
+    host.succeed("publish", label=b"l", blob=b"b")
+    found = etcd34.gateway.range(namespace)
+    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
+    assert lease not in {kv.lease for kv in found}
+    assert host.names() == ["WITHDRAWN"]

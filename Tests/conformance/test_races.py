@@ -1,0 +1,264 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes that want one name, seen from the outside: every change of the presence key."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+import capi
+from conftest import EtcdFactory, HostFactory
+from etcd_server import Etcd
+from gateway import Change
+from hosts import Host
+from proxy import Proxy
+
+LANGUAGES = ("cpp", "python")
+NS = b"/ns/"
+TTL = 5
+RACES = 200
+AT_ONCE = 20
+LABELS = 3
+
+
+@contextmanager
+def delayed(etcd: Etcd, random_source: random.Random) -> Iterator[Proxy]:
+    """A way to etcd on which everything takes up to 20 ms, each time anew."""
+    proxy = Proxy(etcd.port, lambda: random_source.random() * 0.02)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@dataclass
+class Racer:
+    """One incarnation of a name: handle `h` of a host process, and what it has started."""
+
+    host: Host
+    h: int
+    ops: list[int] = field(default_factory=list)
+
+    @property
+    def mark(self) -> bytes:
+        """What tells its blobs from the other's."""
+        return b"%d" % self.host.pid
+
+    def go(self, endpoint: str, name: bytes) -> None:
+        self.host.open(endpoint, NS, agent=name, h=self.h)
+        self.ops = [self.host.start("start_heartbeat", interval=1000, ttl=TTL * 1000, h=self.h)]
+        self.publish(LABELS)
+
+    def publish(self, count: int) -> None:
+        values = {"label": b"l", "blob": self.mark, "repeat": count, "h": self.h}
+        self.ops += self.host.do("publish", **values)["ops"]
+
+    def statuses(self) -> set[int]:
+        return {self.host.done(op, 15, self.h)["status"] for op in self.ops}
+
+    def told(self) -> list[str]:
+        return self.host.names(h=self.h)
+
+    def lease(self) -> int:
+        return int(self.host.stats(self.h)["lease_id"])
+
+
+def holders(changes: list[Change], key: bytes) -> list[int]:
+    """The incarnations that held a key, one after the other."""
+    puts = [c.kv.lease >> 16 for c in changes if c.kv.key == key and not c.is_delete]
+    return [incarnation for incarnation, _ in itertools.groupby(puts)]
+
+
+class Race:
+    """Two incarnations of one name; where one was there before, the second is the newcomer."""
+
+    def __init__(self, etcd: Etcd, name: bytes, first: Racer, second: Racer) -> None:
+        self.etcd = etcd
+        self.name = name
+        self.first = first
+        self.second = second
+        self.prefix = NS + b"/" + name + b"/"
+
+    def check(self, begin: int, was_there: bool) -> None:
+        """One owner at the end, the newcomer; no key went back to one that had lost it; every label
+        that is left is the owner's, and the other has been told."""
+        outcome = {racer.mark: racer.statuses() for racer in (self.first, self.second)}
+        stored = self.etcd.gateway.range(self.prefix)
+        winner, loser = self.first, self.second
+        if was_there or stored[-1].value == self.second.mark:
+            winner, loser = self.second, self.first
+        # One that never had the name, for three conflicts, is only refused it.
+        if capi.NOT_ALLOWED not in outcome[loser.mark]:
+            loser.host.event("SUPERSEDED", h=loser.h, within=5)
+        text = f"{self.name!r}: {outcome}, {self.first.told()}, {self.second.told()}"
+        assert outcome[winner.mark] == {capi.SUCCESS}, text
+        assert winner.told() == [], text
+        assert loser.told()[-1:] in (["SUPERSEDED"], []), text
+        stored = self.etcd.gateway.range(self.prefix)
+        labels = [self.prefix + b"l%d" % number for number in range(LABELS)]
+        assert [kv.key for kv in stored] == [self.prefix, *labels], text
+        assert {kv.value for kv in stored[1:]} == {winner.mark}, text
+        assert {kv.lease for kv in stored} == {winner.lease()}, text
+        changes = self.etcd.gateway.history(self.prefix, begin, self.etcd.gateway.revision())
+        for key in (self.prefix, *labels):
+            held = holders(changes, key)
+            assert held[-1] == winner.lease() >> 16, f"{key!r} was held by {held}; {text}"
+            assert len(held) == len(set(held)) <= 2, f"{key!r} was held by {held}; {text}"
+
+
+def race(
+    kind: str, etcd: Etcd, endpoint: str, olds: list[Racer], news: list[Racer], names: list[bytes]
+) -> None:
+    """Runs as many races at once as there are names."""
+    begin = etcd.gateway.revision() + 1
+    old_host, new_host = olds[0].host, news[0].host
+    new_host.do("drive", mode="hand")
+    if kind == "same moment":
+        old_host.do("drive", mode="hand")
+    for old, name in zip(olds, names, strict=True):
+        old.go(endpoint, name)
+    if kind != "same moment":
+        assert [old.statuses() for old in olds] == [{capi.SUCCESS}] * len(olds)
+    for new, name in zip(news, names, strict=True):
+        new.go(endpoint, name)
+    if kind == "stalled":
+        old_host.do("stall")
+    new_host.do("drive", mode="efd")
+    if kind == "same moment":
+        old_host.do("drive", mode="efd")
+    elif kind == "busy":
+        for _ in range(25):
+            for old in olds:
+                old.publish(1)
+    elif kind == "stalled":
+        for new in news:
+            new.statuses()
+        old_host.do("resume")
+    for name, old, new in zip(names, olds, news, strict=True):
+        Race(etcd, name, old, new).check(begin, kind != "same moment")
+
+
+def test_200_takeovers(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
+    """Both start at the same moment, or one is there and idle, publishing, or stalled."""
+    etcd = own_etcd(version)
+    random_source = random.Random(version)
+    kinds = ["same moment", "busy", "idle", "busy", "stalled"]
+    with delayed(etcd, random_source) as proxy:
+        for number in range(RACES // AT_ONCE):
+            pair = [hosts(), hosts("python")]
+            random_source.shuffle(pair)
+            olds, news = ([Racer(host, h) for h in range(AT_ONCE)] for host in pair)
+            names = [b"race%d-%d" % (number, h) for h in range(AT_ONCE)]
+            race(kinds[number % len(kinds)], etcd, proxy.endpoint, olds, news, names)
+            for host in pair:
+                host.quit()
+
+
+def test_new_process_every_time(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+    """A rolling restart of ten processes, each started while the one before lives."""
+    peer = hosts()
+    peer.open(etcd.endpoint, namespace)
+    watch = peer.start("watch", agent=b"alpha")
+    begin = etcd.gateway.revision() + 1
+    agents: list[Host] = []
+    for number in range(10):
+        agent = hosts()
+        agent.open(etcd.endpoint, namespace, agent=b"alpha")
+        agent.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+        agent.succeed("publish", label=b"l", blob=b"%d" % number)
+        if agents:
+            # The old one goes the ordinary way, as soon as the new one is there.
+            agents[-1].do("shutdown", drain=2000)
+            agents[-1].line("shut_down", within=3)
+        agents.append(agent)
+    stored = etcd.gateway.range(namespace)
+    assert [kv.value for kv in stored] == [b"", b"9"]
+    changes = etcd.gateway.history(namespace, begin, stored[-1].mod_revision)
+    assert len(holders(changes, namespace + b"/alpha/")) == 10
+    peer.event("PUT", watch=watch, blob=b"9")
+    assert peer.names(watch=watch).count("RESTARTED") == 9
+
+
+def live(host: Host, endpoint: str, blob: bytes, leased: bool) -> None:
+    host.open(endpoint, NS, agent=b"alpha")
+    if leased:
+        host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    host.succeed("publish", label=b"l", blob=blob)
+
+
+def wait_for(is_reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 3
+    while not is_reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("leased", [True, False])
+@pytest.mark.parametrize("call", ["shutdown", "invalidate", "publish", "unpublish"])
+def test_old_process_writes_late(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str, language: str, leased: bool, call: str
+) -> None:
+    """What the old one has sent, unaware, arrives when the new one has the name: no change."""
+    etcd = own_etcd(version)
+    proxy = Proxy(etcd.port)
+    try:
+        old, new = hosts(language), hosts()
+        live(old, proxy.endpoint, b"old", leased)
+        proxy.hold(requests=True)
+        values = {"drain": 3000} if call == "shutdown" else {"label": b"l", "blob": b"late"}
+        answer = old.do(call, **values)
+        # A transaction names the presence key, in its guard.
+        wait_for(lambda: NS + b"/alpha/" in proxy.held())
+        live(new, etcd.endpoint, b"new", leased)
+        mine = etcd.gateway.range(NS)
+        arrived = etcd.gateway.transactions()
+        proxy.release()
+        wait_for(lambda: etcd.gateway.transactions() > arrived)
+        assert etcd.gateway.range(NS) == mine
+        assert [kv.value for kv in mine] == [b"", b"new"]
+        old.event("SUPERSEDED", within=3)
+        if call == "shutdown":
+            old.line("shut_down", within=4)
+        else:
+            assert old.done(answer["ops"][0])["status"] == capi.SUPERSEDED
+        time.sleep(0.3)
+        assert etcd.gateway.range(NS) == mine
+        assert new.events() == []
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("leased", [True, False])
+def test_self_watch(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str, leased: bool
+) -> None:
+    """An agent that asks for nothing, and whose next renewal is far away, is told all the same that
+    it was taken over or withdrawn: within 1 s."""
+    host, other = hosts(language), hosts()
+    for agent in (host, other):
+        agent.open(etcd.endpoint, namespace, agent=b"alpha")
+    if leased:
+        host.succeed("start_heartbeat", interval=60_000, ttl=180_000)
+    host.succeed("publish", label=b"l", blob=b"1")
+    time.sleep(0.3)
+    before = host.stats()
+    time.sleep(0.5)
+    assert host.stats()["requests"] == before["requests"], "it is not idle"
+    removed = time.monotonic()
+    assert etcd.gateway.delete_prefix(namespace) == 2
+    assert host.event("WITHDRAWN", within=1)["t"] / 1e9 - removed < 1
+    host.succeed("publish", label=b"l", blob=b"2")
+    other.succeed("publish", label=b"l", blob=b"3")
+    taken = time.monotonic()
+    assert host.event("SUPERSEDED", within=1)["t"] / 1e9 - taken < 1
+    assert host.stats()["renewals"] == before["renewals"]
+    assert other.events() == []

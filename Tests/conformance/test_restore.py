@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Putting back what was lost while the process lives: in guarded batches, never over another."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+
+import capi
+from conftest import EtcdFactory, HostFactory
+from etcd_server import Etcd
+from gateway import KeyValue
+from hosts import Host, made_blob
+from proxy import Proxy
+
+LANGUAGES = ("cpp", "python")
+TTL = 5
+SMALL_LABELS = 300
+LARGE_BLOBS = 7
+LARGE = 400 * 1024
+MIB = 1 << 20
+
+
+def publish(host: Host, endpoint: str, namespace: bytes, large: int) -> None:
+    host.open(endpoint, namespace, agent=b"alpha")
+    host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    ops = host.do("publish", label=b"l", blob=b"small", repeat=SMALL_LABELS)["ops"]
+    ops += [
+        host.start("publish", label=b"large%d" % number, size=LARGE, seed=number)
+        for number in range(large)
+    ]
+    assert {done["status"] for done in host.completions(ops, 30).values()} == {capi.SUCCESS}
+
+
+def expected(prefix: bytes, large: int) -> dict[bytes, bytes]:
+    labels = {b"l%d" % number: b"small" for number in range(SMALL_LABELS)}
+    labels |= {b"large%d" % number: made_blob(LARGE, number) for number in range(large)}
+    return {prefix: b"", **{prefix + label: blob for label, blob in labels.items()}}
+
+
+def batches(found: list[KeyValue]) -> dict[int, tuple[int, int]]:
+    """For each revision how many keys it wrote, and their bytes."""
+    keys = Counter(kv.mod_revision for kv in found)
+    sizes: Counter[int] = Counter()
+    for kv in found:
+        sizes[kv.mod_revision] += len(kv.key) + len(kv.value)
+    return {revision: (keys[revision], sizes[revision]) for revision in keys}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_batches(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str) -> None:
+    """300 labels and 2.7 MiB of blobs: one revision for each batch of at most 100 keys and 1 MiB,
+    the presence key first and alone; LOST once, RESTORED after the last label; nothing missing."""
+    host, peer = hosts(language), hosts()
+    publish(host, etcd.endpoint, namespace, LARGE_BLOBS)
+    peer.open(etcd.endpoint, namespace)
+    watch = peer.start("watch", agent=b"alpha")
+    peer.event("SYNCED", watch=watch)
+    mark, peer_mark = host.mark(), peer.mark()
+    etcd.ctl("lease", "revoke", f"{host.stats()['lease_id']:x}")
+    host.event("LOST", since=mark, within=3)
+    restored = host.event("RESTORED", since=mark, within=5)
+    prefix = namespace + b"/alpha/"
+    found = etcd.gateway.range(prefix)
+    assert {kv.key: kv.value for kv in found} == expected(prefix, LARGE_BLOBS)
+    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
+    written = batches(found)
+    assert max(count for count, _ in written.values()) <= 100
+    assert max(size for _, size in written.values()) <= MIB
+    assert len(written) <= 1 + 3 + 4, f"more transactions than it takes: {written}"
+    assert written[min(written)] == (1, len(prefix)), "the presence key is not the first"
+    assert restored["revision"] >= max(written)
+    time.sleep(1.5)  # a renewal
+    assert batches(etcd.gateway.range(prefix)) == written
+    assert host.names(mark) == ["LOST", "RESTORED"]
+    peer.event("RETURNED", watch=watch, since=peer_mark)
+    peer.event("PUT", watch=watch, since=peer_mark, label=b"large%d" % (LARGE_BLOBS - 1))
+    told = Counter(peer.names(peer_mark, watch=watch))
+    assert told["GONE"] == told["RETURNED"] == 1
+    assert set(told) == {"GONE", "RETURNED", "PUT"}
+    labels = [line["label"] for line in peer.events(peer_mark, watch=watch, event="PUT")]
+    assert sorted(labels) == sorted(
+        key.removeprefix(prefix).hex() for key in expected(prefix, LARGE_BLOBS) if key != prefix
+    )
+
+
+def stop_in_restore(
+    host: Host, etcd: Etcd, proxy: Proxy, prefix: bytes, count: int
+) -> list[KeyValue]:
+    """Ticks a host by hand until so many transactions of its restore are in the store and the next
+    one waits in the proxy."""
+    deadline = time.monotonic() + 10
+    while True:
+        proxy.hold(requests=True)
+        assert host.request("tick")["rc"] >= 0
+        time.sleep(0.005)
+        # A transaction names the presence key in its guard, and again or a label's in what it does.
+        if host.names() == ["LOST"] and proxy.held().count(prefix) >= 2:
+            found = etcd.gateway.range(prefix)
+            if len(batches(found)) == count:
+                return found
+        assert time.monotonic() < deadline, f"told {host.names()}"
+        proxy.release()
+        time.sleep(0.005)
+
+
+def test_lost_again_before_everything_is_back(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
+    """A lease revoked in the middle of a restore: LOST and RESTORED are told once, all is there."""
+    prefix = namespace + b"/alpha/"
+    proxy = Proxy(etcd.port)
+    try:
+        host = hosts()
+        publish(host, proxy.endpoint, namespace, 2)
+        host.do("drive", mode="hand")
+        for count in (0, 2, 3, 1):
+            etcd.gateway.revoke(host.stats()["lease_id"])
+            stop_in_restore(host, etcd, proxy, prefix, count)
+            proxy.release()
+        host.do("drive", mode="efd")
+        host.event("RESTORED", within=5)
+        found = etcd.gateway.range(prefix)
+        assert {kv.key: kv.value for kv in found} == expected(prefix, 2)
+        assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
+        assert host.names() == ["LOST", "RESTORED"]
+        assert host.stats()["restores"] == 1
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_takeover_in_the_middle(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str, done: int, is_late: bool
+) -> None:
+    """After so many transactions (the presence key, then batches of labels) a newcomer takes the
+    name, while the answer to the next one has not been read or, when late, before it arrives. The
+    old one ends SUPERSEDED, and none of its labels stands under the new one, not for a moment."""
+    etcd = own_etcd(version)
+    prefix = b"/ns//alpha/"
+    proxy = Proxy(etcd.port)
+    try:
+        old, new = hosts(), hosts()
+        publish(old, proxy.endpoint, b"/ns/", 0)
+        etcd.gateway.revoke(old.stats()["lease_id"])
+        old.do("drive", mode="hand")
+        partly = stop_in_restore(old, etcd, proxy, prefix, done)
+        assert len(partly) == [0, 1, 101, 201][done]
+        transactions = etcd.gateway.transactions()
+        if not is_late:
+            proxy.release()
+            wait_for_transactions(etcd, transactions + 1)
+            assert len(etcd.gateway.keys(prefix)) == [1, 101, 201, 301][done]
+        first = etcd.gateway.revision() + 1
+        new.open(etcd.endpoint, b"/ns/", agent=b"alpha")
+        new.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+        new.succeed("publish", label=b"new", blob=b"b")
+        mine = etcd.gateway.range(prefix)
+        assert [kv.key for kv in mine] == [prefix, prefix + b"new"]
+        transactions = etcd.gateway.transactions()
+        if is_late:
+            proxy.release()
+            wait_for_transactions(etcd, transactions + 1)
+        assert etcd.gateway.range(prefix) == mine
+        old.do("drive", mode="efd")
+        old.event("SUPERSEDED", within=3)
+        time.sleep(0.5)
+        assert etcd.gateway.range(prefix) == mine
+        # With its last batch everything was back before the newcomer came.
+        was_complete = done == 3 and not is_late
+        assert old.names() == ["LOST", *["RESTORED"] * was_complete, "SUPERSEDED"]
+        assert new.events() == []
+        check_history(etcd, prefix, first, new.stats()["lease_id"])
+    finally:
+        proxy.close()
+
+
+def wait_for_transactions(etcd: Etcd, count: int) -> None:
+    deadline = time.monotonic() + 3
+    while etcd.gateway.transactions() < count:
+        assert time.monotonic() < deadline, "what was on its way did not arrive"
+        time.sleep(0.01)
+
+
+def check_history(etcd: Etcd, prefix: bytes, first: int, lease: int) -> None:
+    """Once the newcomer has put the presence key, nothing is written under it but its own."""
+    changes = etcd.gateway.history(prefix, first, etcd.gateway.revision())
+    puts = [change for change in changes if not change.is_delete]
+    begun = next(change.revision for change in puts if change.kv.lease == lease)
+    assert {change.kv.lease for change in puts if change.revision >= begun} == {lease}
+    assert not [change for change in changes if change.is_delete and change.revision > begun]
