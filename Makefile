@@ -45,13 +45,13 @@ endif
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help examples demo test unit python conformance consumers artifact format lint \
-	install clean
+.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact format \
+	lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
 help: ## list the targets
-	@sed -n 's/^\([a-z ]*[a-z]\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
+	@sed -n 's/^\([a-z -]*[a-z]\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
 		while IFS="$$(printf '\t')" read -r target text; do \
 			printf '  make %-40s %s\n' "$$target" "$$text"; done
 	@echo "Variables: PREFIX, DESTDIR (install); PYTHON; WORKERS (conformance); ETCD_34, ETCD_35 (tests)"
@@ -67,6 +67,15 @@ $(BUILD)/examples/%: examples/%.cpp $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CXX) -std=c++17 -O2 -Wall -Wextra -pthread -I$(BUILD)/include $< -o $@ \
 		$(LIBRARY) -Wl,-rpath,'$$ORIGIN/../lib'
+
+nixl-backend: $(LIBRARY) ## check examples/nixl_backend against the NIXL tree that NIXL_SOURCE names
+	@test -f "$(NIXL_SOURCE)/src/core/nixl_metadata_backend.h" || { \
+		echo "NIXL_SOURCE='$(NIXL_SOURCE)' is no source tree of NIXL's main branch" >&2; exit 1; }
+	@tools/require --install c++ pkg-config
+	$(CXX) -std=c++20 -Wall -Wextra -Werror -fsyntax-only -DHAVE_ETCD -I$(BUILD)/include \
+		$(addprefix -I$(NIXL_SOURCE)/src/,core api/cpp api/cpp/backend infra utils) \
+		$${NIXL_CXXFLAGS:-$$(pkg-config --cflags absl_log absl_strings tomlplusplus)} \
+		examples/nixl_backend/nixl_etcd_metadata_backend.cpp
 
 demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 minute)
 	@tools/require --install $(DEMO_NEEDS)
