@@ -14,6 +14,10 @@ LIBRARY := $(BUILD)/lib/libnixl_md.so
 VENV := $(BUILD)/venv
 BIN := $(VENV)/bin
 
+# The releases of NIXL that are tested against; each wheel is in an environment of its own.
+NIXL_VERSIONS ?= $(shell cat Tests/nixl/versions)
+NIXL_WHEELS := $(NIXL_VERSIONS:%=$(BUILD)/nixl/%/installed)
+
 # What the library is made of.
 INPUTS := Package.swift $(shell find Sources include tools/build-library tools/version -type f)
 
@@ -27,12 +31,14 @@ C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard exampl
 SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
 PYTHON_DIRECTORIES := Tests $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
-TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact $(wildcard python examples)
+TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/nixl \
+	$(wildcard python examples)
 
 # For everything that uses what was built.
 export NIXL_MD_BUILD := $(BUILD)
 export NIXL_MD_LIBRARY := $(LIBRARY)
 export WORKERS
+export NIXL_VERSIONS
 
 BUILD_NEEDS := swift cc libc-headers curl-headers strip
 TEST_NEEDS := $(BUILD_NEEDS) c++ cmake meson ninja pkg-config python venv readelf nm openssl strace \
@@ -45,8 +51,8 @@ endif
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact format \
-	lint install clean
+.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
+	test-nixl format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -54,7 +60,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z -]*[a-z]\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
 		while IFS="$$(printf '\t')" read -r target text; do \
 			printf '  make %-40s %s\n' "$$target" "$$text"; done
-	@echo "Variables: PREFIX, DESTDIR (install); PYTHON; WORKERS (conformance); ETCD_34, ETCD_35 (tests)"
+	@echo "Variables: PREFIX, DESTDIR (install); PYTHON; WORKERS, ETCD_34, ETCD_35, NIXL_VERSIONS (tests)"
 
 $(LIBRARY): $(INPUTS)
 	@tools/require --install $(BUILD_NEEDS)
@@ -93,6 +99,18 @@ unit: ## the tests of the Swift modules
 python conformance consumers artifact: ## one suite of the tests
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
+
+test-nixl: ## the tests with the real NIXL from PyPI (its wheels need 350 MB each)
+	@$(MAKE) --no-print-directory all test-tools $(NIXL_WHEELS)
+	@tools/test nixl
+
+# NIXL needs numpy; torch, which it names as well, only for tensors.
+$(BUILD)/nixl/%/installed:
+	@tools/require --install python venv
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q numpy
+	$(@D)/bin/python -m pip install -q --no-deps nixl-cu12==$*
+	@touch $@
 
 .PHONY: test-tools
 test-tools: $(VENV)/tests

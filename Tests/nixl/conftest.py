@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Agents of the real NIXL, each in a process of its own, beside hosts of libnixl_md."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from etcd_server import Etcd
+from fixtures import (
+    TREE,
+    EtcdFactory,
+    HostFactory,
+    etcd34,
+    host_binary,
+    hosts,
+    library,
+    namespace,
+    own_etcd,
+    servers,
+    soname_directory,
+)
+from hosts import Host
+
+HERE = Path(__file__).resolve().parent
+WHEELS = Path(os.environ.get("NIXL_MD_BUILD", TREE / "build")) / "nixl"
+VERSIONS = (os.environ.get("NIXL_VERSIONS") or (HERE / "versions").read_text()).split()
+
+
+def interpreter(version: str) -> Path:
+    """The Python that has this version of the wheel."""
+    python = WHEELS / version / "bin" / "python"
+    assert python.exists(), f"{python} is missing: run make test-nixl, which installs the wheel"
+    return python
+
+
+class PeerFactory:
+    """Starts agents of one version of NIXL; they are ended when the test ends."""
+
+    def __init__(self, version: str, directory: Path) -> None:
+        self.version = version
+        self._directory = directory
+        self._started: list[Host] = []
+
+    def __call__(
+        self,
+        kind: str,
+        name: str,
+        etcd: Etcd | None = None,
+        namespace: bytes | None = None,
+        **environment: str,
+    ) -> Host:
+        """An agent of one of the kinds of peer.py; `namespace` None is NIXL's built-in one."""
+        if etcd is not None:
+            environment["NIXL_ETCD_ENDPOINTS"] = etcd.endpoint
+        if namespace is not None:
+            environment["NIXL_ETCD_NAMESPACE"] = namespace.decode()
+        host = Host(
+            [str(interpreter(self.version)), str(HERE / "peer.py"), kind, name],
+            {"PYTHONPATH": str(TREE / "python"), "NIXL_LOG_LEVEL": "DEBUG", **environment},
+            self.stderr(len(self._started)),
+        )
+        self._started.append(host)
+        return host
+
+    def stderr(self, number: int) -> Path:
+        return self._directory / f"nixl-{number}"
+
+    def log(self, host: Host) -> str:
+        """What an agent has logged so far."""
+        return self.stderr(self._started.index(host)).read_text(errors="replace")
+
+    def end(self) -> None:
+        for host in self._started:
+            host.quit()
+
+
+@pytest.fixture(params=VERSIONS)
+def peers(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Iterator[PeerFactory]:
+    factory = PeerFactory(request.param, tmp_path)
+    try:
+        yield factory
+    finally:
+        factory.end()
+
+
+def eventually(is_so: Callable[[], bool], within: float, what: str) -> float:
+    """Asks until it is so; how long it took."""
+    start = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - start < within, f"not within {within} s: {what}"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def has_loaded(host: Host, agent: str) -> bool:
+    """Whether NIXL itself has the metadata of an agent."""
+    return bool(host.do("check", agent=agent)["is_there"])
+
+
+def wait_loaded(host: Host, agent: str, within: float = 10) -> None:
+    """Waits until NIXL has the metadata, and watches: NIXL's own etcd layer begins to watch after
+    it has loaded, and what is deleted in between is lost to it."""
+    eventually(lambda: has_loaded(host, agent), within, f"{agent} is loaded")
+    time.sleep(0.5)
+
+
+def wait_dropped(host: Host, agent: str, within: float) -> float:
+    return eventually(lambda: not has_loaded(host, agent), within, f"{agent} is dropped")
+
+
+def blob_of(host: Host) -> bytes:
+    """What get_agent_metadata() returns there."""
+    return bytes.fromhex(host.do("blob")["blob"])
+
+
+__all__ = [
+    "EtcdFactory",
+    "HostFactory",
+    "PeerFactory",
+    "blob_of",
+    "etcd34",
+    "eventually",
+    "has_loaded",
+    "host_binary",
+    "hosts",
+    "interpreter",
+    "library",
+    "namespace",
+    "own_etcd",
+    "servers",
+    "soname_directory",
+    "wait_dropped",
+    "wait_loaded",
+]

@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""nixl_md.nixl: stock agents without NIXL's own etcd layer exchange metadata through libnixl_md."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from conftest import (
+    EtcdFactory,
+    HostFactory,
+    PeerFactory,
+    blob_of,
+    eventually,
+    has_loaded,
+    wait_dropped,
+    wait_loaded,
+)
+from etcd_server import Etcd
+from hosts import Host, Line, Refused, made_blob
+
+TTL = 5
+AT_ONCE = 2.0
+SIZE = 5000
+KINDS = ("tick", "asyncio")
+
+
+def serve(
+    peers: PeerFactory, kind: str, etcd: Etcd, namespace: bytes, seed: int
+) -> tuple[Host, int]:
+    """Agent alpha with a buffer to be read, and where that lies. A stock one sends its metadata."""
+    peer = peers(kind, "alpha", etcd, namespace, TEST_SIZE=str(SIZE), TEST_SEED=str(seed))
+    if kind == "stock":
+        peer.do("send")
+    else:
+        eventually(lambda: peer.do("is_published")["is_published"], AT_ONCE, "it is published")
+    return peer, peer.do("where")["address"]
+
+
+def check_read(reader: Host, address: int, seed: int) -> None:
+    answer = reader.do("read", agent="alpha", address=address, size=SIZE)
+    assert answer["state"] == "DONE"
+    assert bytes.fromhex(answer["bytes"]) == made_blob(SIZE, seed)
+
+
+def told(reader: Host, is_loaded: bool, since: int = 0, within: float = 10) -> Line:
+    """What on_peer was told; NIXL has the metadata at both times."""
+    line = reader.line("peer", name="alpha", is_loaded=is_loaded, since=since, within=within)
+    assert line["check"] is True
+    return line
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_and_restarted(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    """The reader's application says once whom it wants, and nothing more."""
+    reader = peers(kind, "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    old, address = serve(peers, kind, etcd34, namespace, seed=3)
+    told(reader, True)
+    check_read(reader, address, seed=3)
+
+    mark = reader.mark()
+    killed = old.kill()
+    told(reader, False, since=mark, within=TTL + 2)
+    assert time.monotonic() - killed > TTL / 2
+    wait_dropped(reader, "alpha", AT_ONCE)
+    assert not reader.do("is_loaded", agent="alpha")["is_loaded"]
+
+    mark = reader.mark()
+    new, address = serve(peers, kind, etcd34, namespace, seed=4)
+    told(reader, True, since=mark)
+    check_read(reader, address, seed=4)
+    new.quit()
+    told(reader, False, since=mark, within=AT_ONCE)
+    assert etcd34.gateway.keys(namespace + b"/alpha/") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_restarted_within_the_ttl(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    reader = peers(kind, "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    old, address = serve(peers, kind, etcd34, namespace, seed=5)
+    told(reader, True)
+    check_read(reader, address, seed=5)
+    mark = reader.mark()
+    old.kill()
+    _, address = serve(peers, kind, etcd34, namespace, seed=6)
+    told(reader, False, since=mark, within=AT_ONCE)
+    told(reader, True, since=mark, within=AT_ONCE)
+    check_read(reader, address, seed=6)
+
+
+def test_registrations_change(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """They are published again; a peer that fetches again has them, without losing what it had."""
+    reader = peers("tick", "beta", etcd34, namespace)
+    alpha, address = serve(peers, "tick", etcd34, namespace, seed=7)
+    reader.do("want", agent="alpha")
+    told(reader, True)
+    version = etcd34.gateway.range(namespace + b"/alpha/m")[0].version
+    more = alpha.do("register", size=SIZE, seed=8)
+    assert not reader.do("check", agent="alpha", address=more["address"], size=SIZE)["is_there"]
+    key = namespace + b"/alpha/metadata"
+    eventually(
+        lambda: etcd34.gateway.range(key)[0].value == blob_of(alpha), AT_ONCE, "published again"
+    )
+    reader.do("refetch", agent="alpha")
+    eventually(
+        lambda: reader.do("check", agent="alpha", address=more["address"], size=SIZE)["is_there"],
+        AT_ONCE,
+        "the new buffer is known",
+    )
+    check_read(reader, more["address"], seed=8)
+    check_read(reader, address, seed=7)
+    alpha.do("deregister", registration=more["registration"])
+    eventually(
+        lambda: etcd34.gateway.range(key)[0].value == blob_of(alpha), AT_ONCE, "published again"
+    )
+    # Only what changed is published: once for each.
+    time.sleep(1)
+    assert etcd34.gateway.range(key)[0].version == version + 2
+    assert not reader.lines("peer", is_loaded=False)
+
+
+def test_forgotten(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    reader = peers("tick", "beta", etcd34, namespace)
+    _, address = serve(peers, "tick", etcd34, namespace, seed=9)
+    reader.do("want", agent="alpha")
+    told(reader, True)
+    reader.do("forget", agent="alpha")
+    assert not has_loaded(reader, "alpha")
+    reader.do("want", agent="alpha")
+    told(reader, True, since=reader.mark() - 2)
+    check_read(reader, address, seed=9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_invalidate(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str) -> None:
+    """Withdrawn at once, and not put back by registrations that change, only by publish."""
+    reader = peers(kind, "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    alpha, _ = serve(peers, kind, etcd34, namespace, seed=1)
+    told(reader, True)
+    mark = reader.mark()
+    alpha.do("withdraw")
+    told(reader, False, since=mark, within=AT_ONCE)
+    alpha.do("register", size=64)
+    time.sleep(1)
+    assert etcd34.gateway.keys(namespace + b"/alpha/") == []
+    alpha.do("publish")
+    told(reader, True, since=mark, within=AT_ONCE)
+
+
+def test_partial_metadata(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    alpha = peers("tick", "alpha", etcd34, namespace)
+    hidden = alpha.do("register", size=SIZE, seed=1)
+    shown = alpha.do("register", size=SIZE, seed=2)
+    alpha.do("publish_partial", registration=0, label="conn", conn=1)
+    alpha.do("publish_partial", registration=shown["registration"], label="part/a")
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha", labels="conn,part/a")
+    told(reader, True)
+    check_read(reader, shown["address"], seed=2)
+    assert not reader.do("check", agent="alpha", address=hidden["address"], size=SIZE)["is_there"]
+
+
+def test_stock_peer_loads_it(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    stock = peers("stock", "beta", etcd34, namespace)
+    old, address = serve(peers, "tick", etcd34, namespace, seed=10)
+    stock.do("fetch", agent="alpha")
+    wait_loaded(stock, "alpha")
+    check_read(stock, address, seed=10)
+    old.kill()
+    wait_dropped(stock, "alpha", TTL + 2 + AT_ONCE)
+    _, address = serve(peers, "tick", etcd34, namespace, seed=11)
+    stock.do("fetch", agent="alpha")
+    wait_loaded(stock, "alpha")
+    check_read(stock, address, seed=11)
+
+
+def test_it_loads_a_stock_peer(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """Also after a restart, when the metadata of the dead process is still there, with its keys."""
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    old, address = serve(peers, "stock", etcd34, namespace, seed=12)
+    told(reader, True)
+    check_read(reader, address, seed=12)
+    mark = reader.mark()
+    old.kill()
+    new = peers("stock", "alpha", etcd34, namespace, TEST_SIZE=str(SIZE), TEST_SEED="13")
+    told(reader, False, since=mark, within=AT_ONCE)
+    time.sleep(1)
+    assert not has_loaded(reader, "alpha"), "what the dead process left was loaded"
+    new.do("send")
+    told(reader, True, since=mark, within=AT_ONCE)
+    check_read(reader, new.do("where")["address"], seed=13)
+    mark = reader.mark()
+    new.do("invalidate")
+    told(reader, False, since=mark, within=AT_ONCE)
+
+
+@pytest.mark.parametrize(
+    ("blob", "words"), [(b"junk", "MISMATCH"), (b"", "MISMATCH")], ids=["junk", "another's"]
+)
+def test_what_nixl_refuses(
+    peers: PeerFactory,
+    hosts: HostFactory,
+    etcd34: Etcd,
+    namespace: bytes,
+    blob: bytes,
+    words: str,
+) -> None:
+    """It is told; nothing is loaded; a good blob later is."""
+    other = peers("plain", "gamma")
+    host = hosts()
+    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.succeed("publish", label=b"metadata", blob=blob or blob_of(other))
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    eventually(
+        lambda: words.casefold() in reader.do("failure", agent="alpha")["failure"].casefold(),
+        AT_ONCE,
+        "the failure is told",
+    )
+    assert not has_loaded(reader, "alpha")
+    assert not has_loaded(reader, "gamma")
+    alpha = peers("plain", "alpha")
+    address = alpha.do("register", size=SIZE, seed=14)["address"]
+    host.succeed("publish", label=b"metadata", blob=blob_of(alpha))
+    reader.do("refetch", agent="alpha")
+    told(reader, True)
+    assert reader.do("failure", agent="alpha")["failure"] == "None"
+    check_read(reader, address, seed=14)
+
+
+def test_wrong_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    reader = peers("tick", "beta", etcd34, namespace)
+    for values in ({"agent": "beta"}, {"agent": "alpha", "labels": ""}):
+        with pytest.raises(Refused):
+            reader.do("want", **values)
+    reader.do("want", agent="alpha")
+    with pytest.raises(Refused, match="wanted already"):
+        reader.do("want", agent="alpha")
+
+
+def test_etcd_is_down_at_the_start(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
+) -> None:
+    """For longer than the time-out of an operation: all goes on when etcd comes."""
+    etcd = own_etcd.unstarted()
+    reader = peers("tick", "beta", etcd, namespace)
+    reader.do("want", agent="alpha")
+    alpha = peers("tick", "alpha", etcd, namespace, TEST_SIZE=str(SIZE), TEST_SEED="15")
+    time.sleep(12)
+    assert not alpha.do("is_published")["is_published"]
+    etcd.start().wait_healthy()
+    told(reader, True)
+    assert alpha.do("is_published")["is_published"]
+    check_read(reader, alpha.do("where")["address"], seed=15)
+
+
+def test_etcd_restarts(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes) -> None:
+    """Nothing is dropped by that, and a death afterwards is still noticed."""
+    etcd = own_etcd()
+    reader = peers("tick", "beta", etcd, namespace)
+    reader.do("want", agent="alpha")
+    alpha, address = serve(peers, "tick", etcd, namespace, seed=16)
+    told(reader, True)
+    etcd.kill()
+    time.sleep(2)
+    etcd.start().wait_healthy()
+    time.sleep(TTL + 2)
+    assert not reader.lines("peer", is_loaded=False)
+    check_read(reader, address, seed=16)
+    alpha.kill()
+    told(reader, False, within=TTL + 2)

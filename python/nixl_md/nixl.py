@@ -1,0 +1,443 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Metadata exchange for the agents of NIXL's own wheel, in place of its etcd layer.
+
+    endpoints = take_endpoints()  # before the agent is made: it would start its own etcd layer
+    agent = nixl_agent("alpha", nixl_agent_config(enable_prog_thread=False))
+    agent.register_memory(...)
+    with NixlMetadata(agent, endpoints=endpoints) as metadata:
+        metadata.want("beta")
+        while True:
+            metadata.tick()
+            if metadata.is_loaded("beta"):
+                ...  # transfer
+
+Publishes the agent's metadata under a lease, and again when its registrations have changed. Loads
+the metadata of the peers that are wanted, removes it when they are gone and loads it anew when
+they have restarted. All of it happens in the application's own loop: inside `tick`, or on asyncio
+with `AsyncNixlMetadata`. Peers may use this class, `libnixl_md` from C++, or NIXL's own etcd layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Callable, Protocol
+
+from ._agent import Agent, Operation, Watch
+from ._errors import Mismatch, NixlMDError, Status, error
+from ._events import Event, EventType, Result
+from .aio import AsyncAgent
+
+ENDPOINTS_VARIABLE = "NIXL_ETCD_ENDPOINTS"
+DEFAULT_LABEL = "metadata"
+# An operation that ends only when it is done: etcd may be down for longer than any time-out.
+NEVER = math.inf
+
+PeerCallback = Callable[[str, bool], None]
+
+_log = logging.getLogger("nixl_md.nixl")
+
+
+class NixlAgent(Protocol):
+    """What is used of `nixl_agent`."""
+
+    name: str
+
+    def get_agent_metadata(self) -> bytes: ...
+
+    def get_partial_agent_metadata(
+        self,
+        descs: Any,  # noqa: ANN401 - NIXL's descriptor list
+        inc_conn_info: bool = ...,
+        backends: list[str] = ...,
+    ) -> bytes: ...
+
+    def add_remote_agent(self, metadata: bytes) -> Any: ...  # noqa: ANN401 - str, in fact bytes
+
+    def remove_remote_agent(self, agent: str) -> Any: ...  # noqa: ANN401 - None
+
+
+def take_endpoints() -> str | None:
+    """$NIXL_ETCD_ENDPOINTS, which is removed from the environment, so that an agent made after this
+    does not start NIXL's own etcd layer."""
+    return os.environ.pop(ENDPOINTS_VARIABLE, None)
+
+
+@dataclass
+class _Peer:
+    """A peer that is wanted."""
+
+    name: str
+    labels: tuple[str, ...]
+    watch: Watch | None = None
+    # While its metadata is on the way.
+    fetch: Operation | None = None
+    newer: Watch | None = None
+    # Of its presence key; what is older was left by a process before it.
+    revision: int = 0
+    # How many of the labels NIXL has taken.
+    loaded: int = 0
+    failure: Exception | None = None
+    # Counts what makes an answer that is on the way worthless.
+    turn: int = 0
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.loaded == len(self.labels)
+
+
+class _Exchange:
+    """What both classes below have; it is driven by the ticks of its Agent."""
+
+    def __init__(
+        self,
+        nixl: NixlAgent,
+        *,
+        interval: float | None = None,
+        ttl: float | None = None,
+        check_interval: float | None = 1.0,
+        publish_all: bool = True,
+        on_peer: PeerCallback | None = None,
+        **options: Any,  # noqa: ANN401 - those of Agent
+    ) -> None:
+        if ENDPOINTS_VARIABLE in os.environ:
+            raise ValueError(
+                f"{ENDPOINTS_VARIABLE} is set: NIXL's own etcd layer would write the same keys. "
+                "Call take_endpoints() before the agent is made and pass what it returns"
+            )
+        self._nixl = nixl
+        self._interval = interval
+        self._ttl = ttl
+        self._check_interval = check_interval
+        self._publishes_all = publish_all
+        self._on_peer = on_peer
+        self._agent: Agent | None = None
+        self._peers: dict[str, _Peer] = {}
+        self._published: bytes | None = None
+        self._publication: Operation | None = None
+        self._next_check = math.inf
+        self._open(nixl.name, options)
+
+    def _open(self, name: str, options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _start(self, agent: Agent) -> None:
+        self._agent = agent
+        agent.start_heartbeat(
+            self._interval, self._ttl, timeout=NEVER, on_done=_logged("start_heartbeat")
+        )
+        if self._publishes_all:
+            self.publish()
+
+    @property
+    def agent(self) -> Agent:
+        """The handle below: for labels of one's own, lists, statistics."""
+        if self._agent is None:
+            raise RuntimeError("use it in 'async with'")
+        return self._agent
+
+    # This agent
+
+    def publish(self) -> Operation:
+        """Publishes the agent's metadata as it is now, whether it has changed or not; also takes
+        back an `invalidate`."""
+        self._published = self._nixl.get_agent_metadata()
+        self._publication = self.agent.publish(
+            DEFAULT_LABEL, self._published, timeout=NEVER, on_done=_logged("publish")
+        )
+        self._plan_check()
+        return self._publication
+
+    def publish_partial(
+        self,
+        label: str,
+        descs: Any,  # noqa: ANN401 - NIXL's descriptor list
+        *,
+        inc_conn_info: bool = False,
+        backends: Sequence[str] = (),
+    ) -> Operation:
+        """Publishes the metadata of some registrations under a label of their own. It is not
+        published again when registrations change."""
+        blob = self._nixl.get_partial_agent_metadata(descs, inc_conn_info, list(backends))
+        return self.agent.publish(label, blob, timeout=NEVER, on_done=_logged(f"publish {label}"))
+
+    def invalidate(self) -> Operation:
+        """Withdraws everything this agent published, now; until `publish` is called again."""
+        self._next_check = math.inf
+        return self.agent.invalidate(on_done=_logged("invalidate"))
+
+    @property
+    def is_published(self) -> bool:
+        """Whether etcd holds what was published last; raises what kept it from that."""
+        publication = self._publication
+        if publication is None or not publication.done():
+            return False
+        publication.result()
+        return True
+
+    def check(self) -> bool:
+        """Publishes again if registrations have changed since; whether they have. Done by the loop
+        every `check_interval` seconds."""
+        self._plan_check()
+        if self._nixl.get_agent_metadata() == self._published:
+            return False
+        self.publish()
+        return True
+
+    def _plan_check(self) -> None:
+        if self._check_interval is not None:
+            self._next_check = time.monotonic() + self._check_interval
+
+    def _check_if_due(self) -> None:
+        if time.monotonic() >= self._next_check:
+            self.check()
+
+    # Peers
+
+    def want(self, peer: str, labels: Sequence[str] = (DEFAULT_LABEL,)) -> None:
+        """Keeps a peer's metadata loaded from now on, whether it is there yet or not: that under
+        `labels`, in this order. For partial metadata the first must hold connection info."""
+        if peer == self._nixl.name:
+            raise ValueError(f"{peer} is this agent's own name")
+        if isinstance(labels, str) or not labels or not all(labels):
+            raise ValueError(f"labels are a sequence of names, not {labels!r}")
+        if peer in self._peers:
+            raise ValueError(f"{peer} is wanted already")
+        wanted = _Peer(peer, tuple(labels))
+        wanted.watch = self.agent.watch(peer, lambda event: self._tell(wanted, event), blobs=False)
+        self._peers[peer] = wanted
+
+    def forget(self, peer: str) -> None:
+        """Ends what `want` began, and removes the peer's metadata."""
+        forgotten = self._peers.pop(peer)
+        if forgotten.watch is not None:
+            forgotten.watch.close()
+        self._unload(forgotten)
+
+    def fetch(self, peer: str) -> None:
+        """Fetches and loads the metadata of a wanted peer again, if it is present: after it has
+        registered more memory. What is loaded stays valid meanwhile. (NIXL adds what is new;
+        what the peer has deregistered it keeps until the peer is gone.)"""
+        wanted = self._peers[peer]
+        if wanted.revision:
+            self._fetch(wanted, 0)
+
+    def is_loaded(self, peer: str) -> bool:
+        """Whether transfers to and from this peer can be begun."""
+        return peer in self._peers and self._peers[peer].is_loaded
+
+    def failure(self, peer: str) -> Exception | None:
+        """Why the metadata of a wanted peer was not loaded: None, or what etcd or NIXL said."""
+        return self._peers[peer].failure
+
+    def _tell(self, peer: _Peer, event: Event) -> None:
+        if self._peers.get(peer.name) is not peer:
+            return
+        if event.type in (EventType.PUT, EventType.RESTARTED, EventType.RETURNED):
+            self._unload(peer)
+            # Without a presence key no process is known, and any metadata is as good.
+            peer.revision = event.revision if event.incarnation else 1
+            self._fetch(peer, 0)
+        elif event.type == EventType.GONE:
+            self._unload(peer)
+        elif event.type == EventType.ENDED and event.status != Status.CANCELED:
+            self._failed(peer, error(event.status, event.text))
+
+    def _fetch(self, peer: _Peer, index: int) -> None:
+        self._stop(peer)
+        turn = peer.turn
+        peer.fetch = self.agent.fetch(
+            peer.name,
+            peer.labels[index],
+            timeout=NEVER,
+            on_done=lambda result: (
+                self._fetched(peer, index, result) if peer.turn == turn else None
+            ),
+        )
+
+    def _fetched(self, peer: _Peer, index: int, result: Result) -> None:
+        peer.fetch = None
+        try:
+            result.check()
+        except NixlMDError as failure:
+            self._failed(peer, failure)
+            return
+        if result.revision < peer.revision:
+            self._await_newer(peer, index)
+        elif self._load(peer, result.blob or b""):
+            peer.loaded = max(peer.loaded, index + 1)
+            if index + 1 < len(peer.labels):
+                self._fetch(peer, index + 1)
+            else:
+                peer.failure = None
+                _log.info("loaded the metadata of %s", peer.name)
+                if self._on_peer is not None:
+                    self._on_peer(peer.name, True)
+
+    def _await_newer(self, peer: _Peer, index: int) -> None:
+        """What is there was left by an earlier process of the name: an agent with NIXL's own etcd
+        layer leaves it until it sends its metadata. Only a watch with blobs tells of that."""
+        _log.debug("the metadata of %s is that of an earlier process", peer.name)
+        turn = peer.turn
+
+        def tell(event: Event) -> None:
+            is_newer = event.type == EventType.PUT and event.revision >= peer.revision
+            if peer.turn == turn and is_newer and event.label == peer.labels[index].encode():
+                self._fetch(peer, index)
+
+        peer.newer = self.agent.watch(peer.name, tell, blobs=True)
+
+    def _load(self, peer: _Peer, blob: bytes) -> bool:
+        try:
+            name = self._nixl.add_remote_agent(blob)
+        # NIXL has exceptions of its own for each of its statuses; their base is not public.
+        except Exception as failure:
+            self._failed(peer, failure)
+            return False
+        name = name.decode() if isinstance(name, bytes) else name
+        if name == peer.name:
+            return True
+        if not self.is_loaded(name):
+            self._nixl.remove_remote_agent(name)
+        self._failed(peer, Mismatch(Status.MISMATCH, f"it names another agent, {name}"))
+        return False
+
+    def _failed(self, peer: _Peer, failure: Exception) -> None:
+        peer.failure = failure
+        _log.error("the metadata of %s was not loaded: %r", peer.name, failure)
+
+    def _unload(self, peer: _Peer) -> None:
+        self._stop(peer)
+        peer.revision = 0
+        was_loaded, had_some = peer.is_loaded, peer.loaded > 0
+        peer.loaded = 0
+        peer.failure = None
+        try:
+            if was_loaded and self._on_peer is not None:
+                self._on_peer(peer.name, False)
+        finally:
+            if had_some:
+                self._nixl.remove_remote_agent(peer.name)
+                _log.info("removed the metadata of %s", peer.name)
+
+    def _stop(self, peer: _Peer) -> None:
+        """Ends what is on the way."""
+        peer.turn += 1
+        if peer.fetch is not None:
+            peer.fetch.cancel()
+            peer.fetch = None
+        if peer.newer is not None:
+            peer.newer.close()
+            peer.newer = None
+
+
+def _logged(what: str) -> Callable[[Result], None]:
+    """Tells the log of a failure that nobody may be waiting for."""
+
+    def done(result: Result) -> None:
+        if result.status not in (Status.SUCCESS, Status.REPLACED, Status.CANCELED):
+            _log.error("%s: %s %s", what, result.status.name, result.text)
+
+    return done
+
+
+class NixlMetadata(_Exchange):
+    """Exchanges the metadata of one NIXL agent; the application ticks.
+
+    `nixl` is a `nixl_agent` that was made without NIXL_ETCD_ENDPOINTS in the environment.
+    `interval` and `ttl` are those of the heartbeat; every `check_interval` seconds (None: never)
+    the loop looks whether registrations have changed. `publish_all` False leaves all but partial
+    metadata unpublished. `on_peer` is called with (name, True) when a wanted peer is loaded, with
+    (name, False) before it is removed: the moment to release transfer handles to it. All other
+    arguments are those of `Agent`.
+
+    As a context manager it withdraws what it published and closes. What is loaded stays.
+    """
+
+    def _open(self, name: str, options: dict[str, Any]) -> None:
+        agent = Agent(name, **options)
+        try:
+            self._start(agent)
+        except BaseException:
+            agent.close()
+            raise
+
+    def __enter__(self) -> NixlMetadata:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.agent.__exit__(kind, exception, traceback)
+
+    def tick(self) -> int:
+        """Does what is due; see Agent.tick. Never blocks for the network; loading and removing a
+        peer's metadata takes the time that NIXL takes."""
+        self._check_if_due()
+        return self.agent.tick()
+
+    def fileno(self) -> int:
+        """Readable when a tick has something to do; only changed registrations are noticed by
+        ticks alone, or by `check`."""
+        return self.agent.fileno()
+
+    def run_until(self, condition: Callable[[], bool], timeout: float | None = None) -> None:
+        """Ticks until the condition holds; see Agent.run_until."""
+        self.agent.run_until(condition, timeout)
+
+    def close(self) -> None:
+        """Closes without withdrawing: what is on the lease goes when its TTL has passed."""
+        self.agent.close()
+
+
+class AsyncNixlMetadata(_Exchange):
+    """The same on asyncio, with the same arguments: inside 'async with' the event loop does all of
+    it. `driver` is the AsyncAgent below, for what else the application awaits."""
+
+    def _open(self, name: str, options: dict[str, Any]) -> None:
+        self.driver = AsyncAgent(name, **options)
+        self._checks: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> AsyncNixlMetadata:
+        await self.driver.__aenter__()
+        try:
+            self._start(self.driver.agent)
+        except BaseException as exception:
+            await self.driver.__aexit__(type(exception), exception, None)
+            raise
+        if self._check_interval is not None:
+            self._checks = asyncio.create_task(self._check_for_ever(self._check_interval))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._checks is not None:
+            self._checks.cancel()
+        await self.driver.__aexit__(kind, exception, traceback)
+
+    async def _check_for_ever(self, period: float) -> None:
+        while True:
+            await asyncio.sleep(period)
+            try:
+                self._check_if_due()
+            except Exception as exception:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "registrations could not be published", "exception": exception}
+                )
+
+
+__all__ = ["AsyncNixlMetadata", "NixlAgent", "NixlMetadata", "take_endpoints"]
