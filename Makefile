@@ -42,7 +42,7 @@ export NIXL_VERSIONS
 
 BUILD_NEEDS := swift cc libc-headers curl-headers strip
 TEST_NEEDS := $(BUILD_NEEDS) c++ cmake meson ninja pkg-config python venv readelf nm openssl strace \
-	etcdctl
+	etcdctl unshare
 DEMO_NEEDS := $(BUILD_NEEDS) c++ python
 # An etcd of one's own replaces the private one of the demo.
 ifeq ($(strip $(NIXL_ETCD_ENDPOINTS)),)

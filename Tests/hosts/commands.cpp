@@ -41,7 +41,8 @@ void openHandle(Host &host, const Arguments &arguments) {
     config.user = orNull(user);
     config.password = orNull(password);
     config.on_event = onEvent;
-    config.on_event_user = new Context{&handle, std::string()};  // as long as the process
+    handle.owner = std::make_unique<Context>(Context{&handle, std::string()});
+    config.on_event_user = handle.owner.get();
     config.on_log = arguments.number("log") != 0 ? onLog : nullptr;
     config.on_log_user = &handle;
     config.log_level = static_cast<int32_t>(arguments.number("log_level"));
@@ -98,9 +99,11 @@ void tellWakes(const Host &host, const Arguments &arguments) {
 
 void closeHandle(Host &host, const Arguments &arguments) {
     Handle &handle = host.at(arguments);
+    const uint64_t before = monotonicNanoseconds();
     const int32_t rc = nixl_md_close(handle.md);
+    const uint64_t took = monotonicNanoseconds() - before;
     if (rc == NIXL_MD_SUCCESS) handle.md = nullptr;
-    const Line answer(arguments.request, rc);
+    Line(arguments.request, rc).add("took_ns", took);
 }
 
 void tellDeadline(Host &host, const Arguments &arguments) {
@@ -162,6 +165,16 @@ void performSimple(Host &host, const Arguments &arguments) {
 
 Handle &Host::at(const Arguments &arguments) {
     return handles[arguments.number("h")];
+}
+
+// So that what a host has left open is given back, too.
+void closeAll(Host &host) {
+    for (auto &entry : host.handles) {
+        Handle &handle = entry.second;
+        if (handle.md == nullptr) continue;
+        const int32_t rc = nixl_md_close(handle.md);
+        if (rc != NIXL_MD_SUCCESS) Line("fatal").text("text", "close: " + std::to_string(rc));
+    }
 }
 
 void perform(Host &host, const Arguments &arguments) {

@@ -138,5 +138,6 @@ int main() {
         const host::Line ready("ready");
     }
     host::run(host);
+    host::closeAll(host);
     return 0;
 }

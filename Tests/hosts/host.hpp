@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -61,18 +62,22 @@ class Arguments {
     std::map<std::string, std::string> values_;
 };
 
+struct Handle;
+
+// What a callback gets as its user data; freed when the library has promised not to use it again.
+struct Context {
+    Handle *handle;
+    std::string inside;  // what to do inside the callback, once
+};
+
 struct Handle {
     uint64_t index = 0;
     nixl_md_t *md = nullptr;
     bool isShutDown = false;
     // Callbacks run in the tick that is running.
     uint64_t inTick = 0;
-};
-
-// What a callback gets as its user data; freed when the library has promised not to use it again.
-struct Context {
-    Handle *handle;
-    std::string inside;  // what to do inside the callback, once
+    // Of the handle's own events: until it is closed.
+    std::unique_ptr<Context> owner;
 };
 
 // How the host drives its handles.
@@ -99,6 +104,7 @@ void onLog(int32_t level, const char *line, void *user);
 
 // commands.cpp
 void perform(Host &host, const Arguments &arguments);
+void closeAll(Host &host);
 
 // calls.cpp: the starting calls
 bool performCall(Host &host, const Arguments &arguments);

@@ -132,8 +132,14 @@ void forkChild(Host &host, const Arguments &arguments) {
     const pid_t child = fork();
     if (child == 0) {
         callEverything(md);
-        tell("child", "close", nixl_md_close(md));
-        liveInChild(arguments);
+        const uint64_t before = monotonicNanoseconds();
+        const int32_t rc = nixl_md_close(md);
+        const uint64_t took = monotonicNanoseconds() - before;
+        Line("child")
+            .text("call", "close")
+            .add("rc", static_cast<int64_t>(rc))
+            .add("took_ns", took);
+        if (arguments.bytes("endpoints")) liveInChild(arguments);
         _exit(0);
     }
     int status = 0;

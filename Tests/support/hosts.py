@@ -179,10 +179,11 @@ class Host:
         )
         self.open_handles.add(int(values.get("h", 0)))
 
-    def close(self, h: int = 0) -> None:
+    def close(self, h: int = 0) -> Line:
         self.keep_stats(h)
-        self.do("close", h=h)
+        answer = self.do("close", h=h)
         self.open_handles.discard(h)
+        return answer
 
     def stats(self, h: int = 0) -> Line:
         return self.do("stats", h=h)

@@ -182,6 +182,8 @@ class Host:
             return self._start(command, handle, values)
         if command == "stats":
             return self._stats(handle)
+        if command == "close":
+            return self._close(handle)
         if command == "wakes":
             return 0, {"times": self.wakes}
         if command == "fork_beside":
@@ -229,12 +231,15 @@ class Host:
             return int(library.nixl_md_tick(handle.pointer))
         if command == "shutdown":
             return int(library.nixl_md_shutdown(handle.pointer, int(values.get("drain", 0))))
-        if command == "close":
-            rc = int(library.nixl_md_close(handle.pointer))
-            if rc == capi.SUCCESS:
-                handle.pointer = None
-            return rc
         raise ValueError(f"unknown command {command}")
+
+    def _close(self, handle: Handle) -> tuple[int, dict[str, Any]]:
+        before = time.monotonic_ns()
+        rc = int(self.library.nixl_md_close(handle.pointer))
+        took = time.monotonic_ns() - before
+        if rc == capi.SUCCESS:
+            handle.pointer = None
+        return rc, {"took_ns": took}
 
     def _open(self, handle: Handle, values: Values) -> int:
         texts = [
