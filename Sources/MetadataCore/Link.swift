@@ -187,7 +187,7 @@ extension MetadataCore {
     func failConnection(_ reason: Text) {
         guard let connection = link.connection else { return }
         lastTrouble = reason
-        log(.warn, reason)
+        logTrouble(reason)
         counters.connectsFailed &+= 1
         counters.isConnected = false
         act(.disconnect(connection))
@@ -200,6 +200,11 @@ extension MetadataCore {
         dropCalls()
         streamsAreLost()
         if endpoints.left == 0 { backOff() }
+    }
+
+    /// Once it has been told that no etcd can be reached, each further attempt is no news.
+    private func logTrouble(_ reason: Text) {
+        log(isContactLost ? .debug : .warn, reason)
     }
 
     private func backOff() {
@@ -215,7 +220,7 @@ extension MetadataCore {
         endpoints.resolved(endpoint, addresses: addresses)
         if addresses.isEmpty, configuration.endpoints.indices.contains(endpoint) {
             lastTrouble = "\(configuration.endpoints[endpoint].name) cannot be resolved: \(reason)"
-            log(.warn, lastTrouble)
+            logTrouble(lastTrouble)
         }
         if wasEmpty, !endpoints.isEmpty, case .backoff = link { link = .idle }
     }

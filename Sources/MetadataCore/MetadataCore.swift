@@ -311,6 +311,7 @@ public final class MetadataCore {
             now &- since >= Timing.contactLost
         else { return }
         isContactLost = true
+        log(.warn, "no etcd can be reached, it is tried on; last trouble: \(lastTrouble)")
         for operation in operations.values {
             if case .watch(let watch) = operation { contactLost(watch) }
         }

@@ -88,6 +88,26 @@ def test_callback_without_a_level_is_told_warnings(
     assert min(line["level"] for line in lines) >= 4
 
 
+def test_an_outage_is_told_once(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """Then it is tried on without a word, until the debug level asks for it."""
+    etcd = own_etcd()
+    host = hosts()
+    host.open(etcd.endpoint, b"/ns/", agent=b"alpha", log=1, log_level=3)
+    host.succeed("publish", label=b"l", blob=BLOB)
+    etcd.kill()
+    time.sleep(1.5)
+    told = len(host.lines("log"))
+    failed = host.stats()["connects_failed"]
+    time.sleep(3)
+    assert host.stats()["connects_failed"] >= failed + 4, "nothing was tried"
+    lines = [line["line"] for line in host.lines("log")]
+    assert len(lines) == told, lines
+    assert sum("no etcd can be reached" in line for line in lines) == 1
+    etcd.start().wait_healthy()
+    host.succeed("fetch", agent=b"alpha", label=b"l")
+    assert "connected to" in host.lines("log")[-1]["line"]
+
+
 def test_level_off(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     host = hosts()
     live_and_suffer(host, own_etcd, log=1, log_level=7)
