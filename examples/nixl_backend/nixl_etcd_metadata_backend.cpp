@@ -205,8 +205,7 @@ nixl_status_t nixlEtcdMetadataBackend::fetchRemote(const std::string &remote_nam
 void nixlEtcdMetadataBackend::serviceEvents() {
     try {
         pollfd readable = {handle_.efd(), POLLIN, 0};
-        ::poll(&readable, 1, static_cast<int>(workerDelay_.count()));
-        handle_.tick();
+        if (::poll(&readable, 1, static_cast<int>(workerDelay_.count())) != 0) handle_.tick();
     } catch (const nixlmd::error &e) {
         NIXL_ERROR << "[" << ctx_.agentName() << "] etcd: " << e.what();
         // The descriptor may still be readable: not in a circle.
