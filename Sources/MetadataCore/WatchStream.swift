@@ -78,6 +78,17 @@ extension MetadataCore {
         forget(ended)
     }
 
+    /// For close. A watcher and whom it serves hold each other: they would stay in memory for ever.
+    public func releaseWatchers() {
+        for watcher in watchStream.watchers.values {
+            switch watcher.sink {
+            case .host(let watch): watch.state = .ended
+            case .fetch(let fetch): fetch.state = .done
+            case .ourselves: break
+            }
+        }
+    }
+
     private func forget(_ watcher: Watcher) {
         watcher.state = .canceled
         watcher.pieces = []

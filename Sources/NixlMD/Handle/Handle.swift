@@ -130,6 +130,7 @@ final class Handle {
 
 extension Engine {
     func close() {
+        core.releaseWatchers()
         transport.close()
         resolver.close()
         wakeup.close()
@@ -138,6 +139,7 @@ extension Engine {
     /// Calls nothing of libcurl, which would speak on the parent's connection, nor epoll_ctl, which would change the
     /// parent's set.
     func closeAfterFork() {
+        core.releaseWatchers()
         transport.closeAfterFork()
         closeDescriptorsAfterFork()
     }
