@@ -8,7 +8,6 @@ environment); `tick` and `asyncio` have nixl_md.nixl. Run by the Python that has
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import json
@@ -227,10 +226,14 @@ class AdapterPeer(Peer):
 
 class AsyncioPeer(AdapterPeer):
     def run(self) -> None:
+        import asyncio
+
         asyncio.run(self.serve())
 
     async def serve(self) -> None:
-        from nixl_md.nixl import AsyncNixlMetadata
+        import asyncio
+
+        from nixl_md.nixl_aio import AsyncNixlMetadata
 
         async with AsyncNixlMetadata(self.nixl, **self.options) as self.metadata:
             asyncio.get_running_loop().add_reader(0, self.take_requests)

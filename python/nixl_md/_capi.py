@@ -18,7 +18,6 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from pathlib import Path
 from typing import Any
 
 VERSION = (0, 1, 0)
@@ -217,12 +216,11 @@ def _candidates() -> list[str]:
     given = os.environ.get("NIXL_MD_LIBRARY")
     if given:
         return [given]
-    here = Path(__file__).resolve().parent
-    found = [
-        str(path)
-        for path in (here / "libnixl_md.so", here.parents[1] / "build/lib/libnixl_md.so")
-        if path.exists()
-    ]
+    here = os.path.dirname(os.path.realpath(__file__))
+    checkout = os.path.dirname(os.path.dirname(here))
+    places = (f"{here}/libnixl_md.so", f"{checkout}/build/lib/libnixl_md.so")
+    # Without pathlib, which would take memory from every host for these lines.
+    found = [path for path in places if os.path.exists(path)]
     return [*found, "libnixl_md.so.0"]
 
 

@@ -15,12 +15,11 @@
 Publishes the agent's metadata under a lease, and again when its registrations have changed. Loads
 the metadata of the peers that are wanted, removes it when they are gone and loads it anew when
 they have restarted. All of it happens in the application's own loop: inside `tick`, or on asyncio
-with `AsyncNixlMetadata`. Peers may use this class, `libnixl_md` from C++, or NIXL's own etcd layer.
+with `nixl_md.nixl_aio`. Peers may use this class, `libnixl_md` from C++, or NIXL's own etcd layer.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import os
@@ -33,7 +32,6 @@ from typing import Any, Callable, Protocol
 from ._agent import Agent, Operation, Watch
 from ._errors import Mismatch, NixlMDError, Status, error
 from ._events import Event, EventType, Result
-from .aio import AsyncAgent
 
 ENDPOINTS_VARIABLE = "NIXL_ETCD_ENDPOINTS"
 DEFAULT_LABEL = "metadata"
@@ -93,8 +91,8 @@ class _Peer:
         return self.loaded == len(self.labels)
 
 
-class _Exchange:
-    """What both classes below have; it is driven by the ticks of its Agent."""
+class Exchange:
+    """What it is with a loop of any kind; driven by the ticks of its Agent."""
 
     def __init__(
         self,
@@ -195,7 +193,8 @@ class _Exchange:
         if self._check_interval is not None:
             self._next_check = time.monotonic() + self._check_interval
 
-    def _check_if_due(self) -> None:
+    def check_if_due(self) -> None:
+        """What the loop does beside ticking: `check` when its time has come."""
         if time.monotonic() >= self._next_check:
             self.check()
 
@@ -348,7 +347,7 @@ def _logged(what: str) -> Callable[[Result], None]:
     return done
 
 
-class NixlMetadata(_Exchange):
+class NixlMetadata(Exchange):
     """Exchanges the metadata of one NIXL agent; the application ticks.
 
     `nixl` is a `nixl_agent` that was made without NIXL_ETCD_ENDPOINTS in the environment.
@@ -383,7 +382,7 @@ class NixlMetadata(_Exchange):
     def tick(self) -> int:
         """Does what is due; see Agent.tick. Never blocks for the network; loading and removing a
         peer's metadata takes the time that NIXL takes."""
-        self._check_if_due()
+        self.check_if_due()
         return self.agent.tick()
 
     def fileno(self) -> int:
@@ -400,44 +399,4 @@ class NixlMetadata(_Exchange):
         self.agent.close()
 
 
-class AsyncNixlMetadata(_Exchange):
-    """The same on asyncio, with the same arguments: inside 'async with' the event loop does all of
-    it. `driver` is the AsyncAgent below, for what else the application awaits."""
-
-    def _open(self, name: str, options: dict[str, Any]) -> None:
-        self.driver = AsyncAgent(name, **options)
-        self._checks: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> AsyncNixlMetadata:
-        await self.driver.__aenter__()
-        try:
-            self._start(self.driver.agent)
-        except BaseException as exception:
-            await self.driver.__aexit__(type(exception), exception, None)
-            raise
-        if self._check_interval is not None:
-            self._checks = asyncio.create_task(self._check_for_ever(self._check_interval))
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._checks is not None:
-            self._checks.cancel()
-        await self.driver.__aexit__(kind, exception, traceback)
-
-    async def _check_for_ever(self, period: float) -> None:
-        while True:
-            await asyncio.sleep(period)
-            try:
-                self._check_if_due()
-            except Exception as exception:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "registrations could not be published", "exception": exception}
-                )
-
-
-__all__ = ["AsyncNixlMetadata", "NixlAgent", "NixlMetadata", "take_endpoints"]
+__all__ = ["NixlAgent", "NixlMetadata", "take_endpoints"]

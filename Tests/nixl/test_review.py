@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the review of NIXL's pull request 1010 asked, measured; docs/why.md tells the outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from conftest import (
+    EtcdFactory,
+    HostFactory,
+    PeerFactory,
+    eventually,
+    has_loaded,
+    wait_dropped,
+)
+from etcd_server import Etcd
+from hosts import Host
+from proxy import Proxy
+
+INTERVAL = 2
+LEASES = 8
+NEVER_SECONDS = 5.0
+
+
+@pytest.fixture
+def proxy(etcd34: Etcd) -> Iterator[Proxy]:
+    between = Proxy(etcd34.port)
+    yield between
+    between.close()
+
+
+def renew(etcd: Etcd, lease: int) -> bool:
+    """One renewal; whether the lease lives."""
+    answer = etcd.gateway.call("/v3/lease/keepalive", {"ID": str(lease)})
+    return int(answer["result"].get("TTL", 0)) > 0
+
+
+@pytest.mark.parametrize(("k", "survives"), [(2, False), (3, True)])
+def test_one_lost_renewal(etcd34: Etcd, k: int, survives: bool) -> None:
+    """Why TTL = 3 x interval: of renewals every interval, one is lost, the next arrives."""
+    granted = time.monotonic()
+    leases = [etcd34.gateway.grant(k * INTERVAL) for _ in range(LEASES)]
+    time.sleep(granted + 2 * INTERVAL + 0.05 - time.monotonic())
+    with ThreadPoolExecutor(LEASES) as pool:
+        lives = list(pool.map(lambda lease: renew(etcd34, lease), leases))
+    assert lives == [survives] * LEASES
+
+
+def test_lost_renewal_of_ours(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes, proxy: Proxy
+) -> None:
+    """No answer for a whole interval, again and again: the lease is kept."""
+    host = hosts()
+    host.open(proxy.endpoint, namespace, agent=b"alpha")
+    host.succeed("start_heartbeat", interval=INTERVAL * 1000, ttl=3 * INTERVAL * 1000)
+    host.succeed("publish", label=b"metadata", blob=b"b")
+    lease = host.stats()["lease_id"]
+    for _ in range(3):
+        proxy.silence()
+        time.sleep(INTERVAL)
+        proxy.heal()
+        time.sleep(INTERVAL)
+    stats = host.stats()
+    assert stats["renewals_unanswered"] + stats["connects_failed"] > 0, "no renewal was lost"
+    assert (stats["leases_lost"], stats["lease_id"]) == (0, lease)
+
+
+class Gap:
+    """A reader behind a proxy has asked for alpha; alpha goes before the answer comes."""
+
+    def __init__(self, peers: PeerFactory, kind: str, etcd: Etcd, ns: bytes, proxy: Proxy) -> None:
+        alpha = peers("plain", "alpha")
+        blob = bytes.fromhex(alpha.do("blob")["blob"])
+        etcd.gateway.put(ns + b"/alpha/", b"")
+        etcd.gateway.put(ns + b"/alpha/metadata", blob)
+        etcd_of_reader = {"NIXL_ETCD_ENDPOINTS": proxy.endpoint}
+        self.reader = peers(kind, "beta", None, ns, **etcd_of_reader)
+        time.sleep(0.5)
+        proxy.hold(answers=True)
+        self.reader.do("want" if kind == "tick" else "fetch", agent="alpha")
+        eventually(lambda: proxy.held() != b"", 5, "the reader has asked")
+        time.sleep(0.2)
+        etcd.gateway.delete_prefix(ns + b"/alpha/")
+        proxy.release()
+
+
+def test_stock_loses_what_is_deleted_before_it_watches(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, proxy: Proxy
+) -> None:
+    """Why watch from revision + 1: NIXL's own layer watches from 'now', after it has loaded."""
+    reader = Gap(peers, "stock", etcd34, namespace, proxy).reader
+    eventually(lambda: has_loaded(reader, "alpha"), 5, "the dead agent is loaded")
+    time.sleep(NEVER_SECONDS)
+    assert has_loaded(reader, "alpha")
+
+
+def test_ours_watches_from_the_revision_of_its_list(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, proxy: Proxy
+) -> None:
+    reader = Gap(peers, "tick", etcd34, namespace, proxy).reader
+    wait_dropped(reader, "alpha", 5)
+    time.sleep(NEVER_SECONDS)
+    assert not has_loaded(reader, "alpha")
+
+
+def deleted_last(etcd: Etcd, namespace: bytes) -> None:
+    """The newest revision of the store is the deletion of the key that will be waited for."""
+    etcd.gateway.put(namespace + b"/alpha/metadata", b"old")
+    etcd.gateway.delete(namespace + b"/alpha/metadata")
+
+
+def publish_late(etcd: Etcd, namespace: bytes, alpha: Host) -> None:
+    time.sleep(1)
+    blob = bytes.fromhex(alpha.do("blob")["blob"])
+    etcd.gateway.put_all([(namespace + b"/alpha/", b""), (namespace + b"/alpha/metadata", blob)])
+
+
+def test_stock_waits_from_the_revision_it_has_seen(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
+) -> None:
+    """And not from the next: it is told of the deletion that it knew of, and waits no longer."""
+    etcd = own_etcd()
+    reader, alpha = peers("stock", "beta", etcd, namespace), peers("plain", "alpha")
+    deleted_last(etcd, namespace)
+    reader.do("fetch", agent="alpha")
+    eventually(lambda: "metadata key deleted" in peers.log(reader), 2, "it gives up at once")
+    publish_late(etcd, namespace, alpha)
+    time.sleep(NEVER_SECONDS)
+    assert not has_loaded(reader, "alpha")
+
+
+def test_ours_waits_from_the_next(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
+) -> None:
+    etcd = own_etcd()
+    reader, alpha = peers("tick", "beta", etcd, namespace), peers("plain", "alpha")
+    deleted_last(etcd, namespace)
+    reader.do("want", agent="alpha")
+    publish_late(etcd, namespace, alpha)
+    eventually(lambda: has_loaded(reader, "alpha"), 2, "it is loaded when it appears")
+
+
+def seconds_until_published(host: Host, etcd: Etcd, namespace: bytes, command: str) -> float:
+    key = namespace + b"/beta/metadata"
+    before = etcd.gateway.get(key)
+    host.do(command)
+    return eventually(lambda: etcd.gateway.get(key) != before, 30, "beta is published")
+
+
+def test_worker_of_stock_is_blocked_by_an_absent_agent(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """Why renewals may run on NIXL's worker only if nothing there waits: two such fetches are
+    longer than a TTL of 5 s."""
+    stock = peers("stock", "beta", etcd34, namespace)
+    for absent in ("nobody", "no-one"):
+        stock.do("fetch", agent=absent)
+    late = seconds_until_published(stock, etcd34, namespace, "send")
+    print(f"stock: published {late:.2f} s late")
+    assert late > 5
+
+
+def test_ours_is_not(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    ours = peers("tick", "beta", etcd34, namespace)
+    eventually(lambda: ours.do("is_published")["is_published"], 10, "it is published")
+    for number in range(100):
+        ours.do("want", agent=f"absent-{number}")
+    late = seconds_until_published(ours, etcd34, namespace, "publish")
+    print(f"ours: published {late:.2f} s late")
+    assert late < 1
+
+
+def test_several_keys_one_lease(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """101 keys cost the renewals of one, and end in one revision."""
+    host = hosts()
+    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.succeed("start_heartbeat", interval=1000, ttl=5000)
+    for number in range(100):
+        host.start("publish", label=b"label-%d" % number, blob=b"b")
+    eventually(lambda: len(etcd34.gateway.keys(namespace)) == 101, 10, "all labels are published")
+    first = etcd34.gateway.revision()
+    before = host.stats()["renewals"]
+    time.sleep(10)
+    renewals = host.stats()["renewals"] - before
+    # Due after 1 s less a jitter of up to a fifth.
+    assert 8 <= renewals <= 13
+    host.kill()
+    eventually(lambda: not etcd34.gateway.keys(namespace), 8, "the lease ends")
+    ended = etcd34.gateway.history(namespace, first + 1, etcd34.gateway.revision())
+    deleted = [change for change in ended if change.is_delete]
+    assert len(deleted) == 101
+    assert len({change.revision for change in deleted}) == 1
