@@ -299,6 +299,17 @@ extension MetadataCore {
         keysAreLost(lease: lease.id, text)
     }
 
+    /// Nothing of ours is there any more. A Put of the presence key that was never answered could still be carried out and
+    /// bring it back: not on a lease that is gone.
+    func retireTaintedLease() {
+        guard let lease = heartbeat.lease, lease.id == tainted, heartbeat.stop == nil else {
+            return
+        }
+        leasesToRevoke.append(lease.id)
+        counters.leaseID = 0
+        wantLease()
+    }
+
     // MARK: - Settling
 
     /// Completes what waited for the keys to be on the lease, or off it.

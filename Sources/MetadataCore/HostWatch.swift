@@ -131,7 +131,7 @@ extension MetadataCore {
 
     func sendPage(_ watch: HostWatch, epoch: Int) {
         guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
-        guard notices.count < Limits.notices / 2, noticeBytes < Limits.noticeBytes / 2 else {
+        guard notices.count < configuration.noticeLimit / 2, noticeBytes < Limits.noticeBytes / 2 else {
             stalledWatches.append(watch)
             return
         }
@@ -321,7 +321,7 @@ extension MetadataCore {
                 end += 1
             }
             let fits =
-                notices.count + (end - start) <= Limits.notices
+                notices.count + (end - start) <= configuration.noticeLimit
                 && noticeBytes + bytes <= Limits.noticeBytes
             guard fits || notices.isEmpty else {
                 stopWatching(watch)
@@ -388,7 +388,7 @@ extension MetadataCore {
         for watch in watches {
             switch watch.state {
             case .overflowed:
-                let text: Text = "the host left more than \(Limits.notices) events waiting"
+                let text: Text = "the host left more than \(configuration.noticeLimit) events waiting"
                 resync(watch, text, forgetRevisions: false)
             case .listing: work.append(.page(watch, epoch: watch.epoch))
             case .watching, .ended: break

@@ -24,6 +24,9 @@ final class LabelRecord {
     let label: Bytes
     /// What the store holds under our hold; nil: nothing.
     var confirmed: Bytes?
+    /// The revision of the key as far as we know; 0: it is not there. Every write is bound to it, so that one that is
+    /// carried out late cannot undo a newer one.
+    var revision: Int64 = 0
     var write = Write.none
     /// What is to be written after that; a newer one replaces it.
     var next: Change?
@@ -153,20 +156,20 @@ extension MetadataCore {
             }
             record.write = .inFlight(change)
             labelsInFlight += 1
-            send(.txn(labelTransaction(record.label, change.content, hold)), .label(record))
+            send(.txn(labelTransaction(record, change.content, hold)), .label(record))
         }
     }
 
     private func labelTransaction(
-        _ label: Bytes, _ content: LabelRecord.Change.Content, _ hold: Hold
+        _ record: LabelRecord, _ content: LabelRecord.Change.Content, _ hold: Hold
     ) -> TxnRequest {
-        let key = keyspace.key(agent: ownName, label: label)
+        let key = keyspace.key(agent: ownName, label: record.label)
         let request: RequestOp =
             switch content {
             case .blob(let blob): .put(PutRequest(key: key, value: blob, lease: hold.lease))
             case .removal: .deleteRange(DeleteRangeRequest(key: key))
             }
-        return TxnRequest(compare: [guardOf(hold)], success: [request])
+        return TxnRequest(compare: guardOf(hold) + [isUnchanged(record)], success: [request])
     }
 
     func labelUnanswered(_ record: LabelRecord) {
@@ -204,8 +207,12 @@ extension MetadataCore {
     private func wrote(_ record: LabelRecord, _ change: LabelRecord.Change, revision: Int64) {
         record.write = .none
         switch change.content {
-        case .blob(let blob): record.confirmed = blob
-        case .removal: record.confirmed = nil
+        case .blob(let blob):
+            record.confirmed = blob
+            record.revision = revision
+        case .removal:
+            record.confirmed = nil
+            record.revision = 0
         }
         if record.next != nil { enqueue(record) }
         dropIfEmpty(record)
@@ -270,6 +277,7 @@ extension MetadataCore {
     func labelsWereWithdrawn() {
         for record in labels.values {
             record.confirmed = nil
+            record.revision = 0
             if case .unknown(let change) = record.write {
                 record.write = .none
                 complete(change.operation, .replaced, "everything was withdrawn after it")
@@ -306,6 +314,24 @@ extension MetadataCore {
             let key = keyspace.key(agent: ownName, label: record.label)
             puts.append(.put(PutRequest(key: key, value: blob, lease: hold.lease)))
         }
-        return TxnRequest(compare: [guardOf(hold)], success: puts)
+        return TxnRequest(compare: guardOf(hold) + batch.map(isUnchanged), success: puts)
+    }
+
+    private func isUnchanged(_ record: LabelRecord) -> Compare {
+        let key = keyspace.key(agent: ownName, label: record.label)
+        return Compare(key: key, target: .modRevision(record.revision))
+    }
+
+    func wrote(_ batch: [LabelRecord], at revision: Int64) {
+        for record in batch { record.revision = revision }
+    }
+
+    /// All our keys were read: what is under each label, by its revision.
+    func learnRevisions(_ response: RangeResponse) {
+        for record in labels.values { record.revision = 0 }
+        for kv in response.kvs {
+            guard let (_, label) = keyspace.parse(kv.key) else { continue }
+            labels[label]?.revision = kv.modRevision
+        }
     }
 }

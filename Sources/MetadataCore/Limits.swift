@@ -24,8 +24,6 @@ enum Timing {
     /// A connection that lasted this long was a good one: its loss starts with a fresh round and short waits. One that
     /// breaks sooner counts as one more failed attempt, so that a server which accepts and drops is not hammered.
     static let stable: Milliseconds = 1000
-    /// A token is taken for good this long after it was given: a refusal by then is not due to its age.
-    static let freshToken: Milliseconds = 1000
     /// A name is not resolved more often than this: each time costs a short-lived thread.
     static let resolvePause: Milliseconds = 2000
     /// Wrong credentials are asked for again at this pace: each attempt costs the server a bcrypt.

@@ -120,7 +120,6 @@ extension MetadataCore {
             failConnection("\(currentTarget) answered Authenticate with an oversized message")
             return
         }
-        authenticatedAt = now
         opening.phase = .hello
         opening.deadline = now &+ connectDeadline
         link = .opening(opening)

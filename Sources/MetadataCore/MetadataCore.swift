@@ -28,6 +28,8 @@ public struct CoreConfiguration: Sendable {
     public var password: Bytes
     public var refuseTakeover: Bool
     public var logLevel: LogLevel
+    /// Callbacks that wait for the host before watches are resynchronised.
+    public var noticeLimit = Limits.notices
     /// 128 random bits from the shell: lease ids and jitter come from it and from nothing else.
     public var seed: (UInt64, UInt64)
 
@@ -98,7 +100,6 @@ public final class MetadataCore {
     var lastReceived: Milliseconds = 0
     var lastTrouble: Text = ""
     var token = Bytes()
-    var authenticatedAt: Milliseconds = 0
     var clusterID: UInt64 = 0
 
     // Contact, as watches are told.
@@ -129,6 +130,8 @@ public final class MetadataCore {
     var generation: UInt16 = 0
     var heartbeat = Heartbeat()
     var leasesToRevoke: [Int64] = []
+    /// A lease on which an unanswered request may still put the presence key.
+    var tainted: Int64 = 0
     var ownership = Ownership.none
     var isOwnershipBusy = false
     var ownershipRetryAt: Milliseconds = 0

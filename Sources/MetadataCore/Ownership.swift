@@ -95,7 +95,7 @@ enum Ownership {
 enum OwnershipStep {
     case claimRead, claimSweep
     case claimPut(lease: Int64)
-    case movePresence, moveLabels([LabelRecord])
+    case movePresence(lease: Int64), moveLabels([LabelRecord])
     case checkRead, checkLease
     case restoreRead
     case restorePut(lease: Int64)
@@ -108,12 +108,13 @@ extension MetadataCore {
         "another process has taken over the agent's name '\(ownName)'"
     }
 
-    /// The compare that lets a transaction write only while the name is ours.
-    func guardOf(_ hold: Hold) -> Compare {
+    /// What lets a transaction write only while the name is ours, and under the very hold for which it was sent: a request
+    /// whose answer was lost may be carried out much later, by a member that hung, and must then do nothing.
+    func guardOf(_ hold: Hold) -> [Compare] {
         let key = ownPresenceKey ?? []
+        let isUnchanged = Compare(key: key, target: .modRevision(hold.modRevision))
         return hold.lease != 0
-            ? Compare(key: key, target: .lease(hold.lease))
-            : Compare(key: key, target: .modRevision(hold.modRevision))
+            ? [Compare(key: key, target: .lease(hold.lease)), isUnchanged] : [isUnchanged]
     }
 
     /// A presence key that only this process can have put.
@@ -169,8 +170,13 @@ extension MetadataCore {
         send(body, .ownership(step))
     }
 
-    func readPresence(_ step: OwnershipStep) {
-        sendOwnership(.range(RangeRequest(key: ownPresenceKey ?? [])), step)
+    /// Reads which of our keys are there, and of which revision.
+    func readKeys(_ step: OwnershipStep) {
+        let prefix = ownPresenceKey ?? []
+        sendOwnership(
+            .range(
+                RangeRequest(key: prefix, rangeEnd: Keyspace.end(of: prefix), keysOnly: true)),
+            step)
     }
 
     /// Settled as ours: what we knew of others' doing before is history.
@@ -190,6 +196,13 @@ extension MetadataCore {
 
     func ownershipUnanswered(_ step: OwnershipStep) {
         isOwnershipBusy = false
+        switch step {
+        case .claimPut(let lease), .restorePut(let lease), .movePresence(let lease):
+            if lease != 0 { tainted = lease }
+        case .claimRead, .claimSweep, .moveLabels, .checkRead, .checkLease, .restoreRead,
+            .restoreLabels, .retreat, .withdraw:
+            break
+        }
         switch ownership {
         case .claiming(var claim):
             claim.step = .read
@@ -243,10 +256,16 @@ extension MetadataCore {
     }
 
     private func presenceRead(_ step: OwnershipStep, _ response: RangeResponse) {
+        // It sorts first.
+        let presence = response.kvs.first.flatMap { $0.key == ownPresenceKey ? $0 : nil }
         switch (step, ownership) {
-        case (.claimRead, .claiming(let claim)): claimRead(claim, response)
-        case (.checkRead, .checking(let check)): checkRead(check, response)
-        case (.restoreRead, .restoring(let restore)): restoreRead(restore, response)
+        case (.claimRead, .claiming(let claim)): claimRead(claim, presence, response)
+        case (.checkRead, .checking(let check)):
+            learnRevisions(response)
+            checkRead(check, presence, response.header.revision)
+        case (.restoreRead, .restoring(let restore)):
+            learnRevisions(response)
+            restoreRead(restore, presence)
         default: break  // The state has moved on (the lease was lost, the store replaced).
         }
     }
@@ -260,7 +279,7 @@ extension MetadataCore {
         case (.movePresence, .moving(let move)):
             presenceMoved(move, succeeded, revision)
         case (.moveLabels(let batch), .moving(let move)):
-            labelsMoved(move, succeeded, batch)
+            labelsMoved(move, succeeded, batch, revision)
         case (.restorePut(let lease), .restoring(let restore)):
             restorePut(restore, succeeded, lease, revision)
         case (.restoreLabels(let batch), .restoring(let restore)):

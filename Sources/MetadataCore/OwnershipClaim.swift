@@ -48,14 +48,21 @@ extension MetadataCore {
             success: [.put(PutRequest(key: key, value: [], lease: lease))])
     }
 
-    func claimRead(_ claim: Ownership.Claim, _ response: RangeResponse) {
+    func claimRead(
+        _ claim: Ownership.Claim, _ presence: KeyValue?, _ response: RangeResponse
+    ) {
         var claim = claim
-        guard let first = response.kvs.first else {
+        guard !response.kvs.isEmpty else {
+            if isWithdrawalWanted || !hasChanges {
+                // Nobody wants the name any more.
+                nothingIsOurs()
+                withdrawalIsDone(revision: 0)
+                return
+            }
             claim.step = .put
             ownership = .claiming(claim)
             return
         }
-        let presence = first.key == ownPresenceKey ? first : nil
         if let presence, isOurs(lease: presence.lease) {
             // The answer to our Put was lost.
             take(presence, from: response.header.revision)
@@ -127,11 +134,11 @@ extension MetadataCore {
         switch move.step {
         case .presence(let hold):
             let transaction = TxnRequest(
-                compare: [guardOf(hold)],
+                compare: guardOf(hold),
                 success: [
                     .put(PutRequest(key: ownPresenceKey ?? [], value: [], lease: move.target))
                 ])
-            sendOwnership(.txn(transaction), .movePresence)
+            sendOwnership(.txn(transaction), .movePresence(lease: move.target))
         case .labels(let hold, let last):
             let batch = nextBatch(after: last)
             guard !batch.isEmpty else {
@@ -155,13 +162,16 @@ extension MetadataCore {
             Ownership.Move(target: move.target, step: .labels(moved, after: nil)))
     }
 
-    func labelsMoved(_ move: Ownership.Move, _ succeeded: Bool, _ batch: [LabelRecord]) {
+    func labelsMoved(
+        _ move: Ownership.Move, _ succeeded: Bool, _ batch: [LabelRecord], _ revision: Int64
+    ) {
         guard case .labels(let hold, _) = move.step else { return }
         guard succeeded else {
             ownership = .checking(Ownership.Check(hold: hold, move: move))
             return
         }
         var move = move
+        wrote(batch, at: revision)
         move.step = .labels(hold, after: batch.last?.label)
         ownership = .moving(move)
     }
@@ -173,15 +183,15 @@ extension MetadataCore {
         guard labelsInFlight == 0 else { return }
         switch check.step {
         case .read:
-            readPresence(.checkRead)
+            readKeys(.checkRead)
         case .askLease:
             sendOwnership(
                 .timeToLive(LeaseTimeToLiveRequest(id: check.hold.lease)), .checkLease)
         }
     }
 
-    func checkRead(_ check: Ownership.Check, _ response: RangeResponse) {
-        guard let presence = response.kvs.first else {
+    func checkRead(_ check: Ownership.Check, _ presence: KeyValue?, _ revision: Int64) {
+        guard let presence else {
             presenceIsAbsent(check)
             return
         }
@@ -196,8 +206,8 @@ extension MetadataCore {
             supersede(supersededText)
             return
         }
-        take(presence, from: response.header.revision)
-        presenceLog.removeAll { $0.modRevision <= response.header.revision }
+        take(presence, from: revision)
+        presenceLog.removeAll { $0.modRevision <= revision }
         guard let move = check.move, case .owned(let found) = ownership else { return }
         ownership = .moving(
             Ownership.Move(
@@ -240,6 +250,7 @@ extension MetadataCore {
         log(.warn, text)
         ownership = .withdrawn
         wasRemovedByOthers = true
+        retireTaintedLease()
         presenceLog.removeAll { $0.isDeleted || $0.modRevision <= hold.modRevision }
         dropLabels(.mismatch, text)
         tell(.ownership(.withdrawn(text)), bytes: 0)

@@ -40,7 +40,7 @@ extension MetadataCore {
         switch restore.step {
         case .read:
             guard targetLease != nil else { return }
-            readPresence(.restoreRead)
+            readKeys(.restoreRead)
         case .put(let seen):
             guard let lease = targetLease else { return }
             var sent = restore
@@ -57,9 +57,9 @@ extension MetadataCore {
         }
     }
 
-    func restoreRead(_ restore: Ownership.Restore, _ response: RangeResponse) {
+    func restoreRead(_ restore: Ownership.Restore, _ presence: KeyValue?) {
         var restore = restore
-        guard let presence = response.kvs.first else {
+        guard let presence else {
             if isWithdrawalWanted {
                 nothingIsOurs()
                 withdrawalIsDone(revision: 0)
@@ -137,6 +137,7 @@ extension MetadataCore {
     ) {
         guard case .labels(let hold, _) = restore.step else { return }
         var restore = restore
+        if succeeded { wrote(batch, at: revision) }
         restore.step = succeeded ? .labels(hold, after: batch.last?.label) : .read
         ownership = .restoring(restore)
     }
@@ -188,7 +189,7 @@ extension MetadataCore {
     private func withdrawal(_ hold: Hold) -> TxnRequest {
         let prefix = ownPresenceKey ?? []
         return TxnRequest(
-            compare: [guardOf(hold)],
+            compare: guardOf(hold),
             success: [
                 .deleteRange(DeleteRangeRequest(key: prefix, rangeEnd: Keyspace.end(of: prefix)))
             ])
@@ -215,6 +216,7 @@ extension MetadataCore {
         presenceLog.removeAll()
         cancel(&selfWatcher)
         labelsWereWithdrawn()
+        retireTaintedLease()
     }
 
     func withdrawalIsDone(revision: Int64) {

@@ -30,6 +30,10 @@ struct Queue<Element> {
         return element
     }
 
+    func forEach(_ body: (Element) -> Void) {
+        for item in items[head...] { body(item) }
+    }
+
     mutating func removeAll() {
         items.removeAll()
         head = 0
