@@ -55,6 +55,16 @@ let package = Package(
                         "-lc", "-lm",
                     ], embedded)
             ]),
+        // A model of etcd, and a world of agents around it.
+        .target(
+            name: "EtcdModel", dependencies: ["EtcdProtocol"], path: "Tests/EtcdModel",
+            swiftSettings: swiftSettings),
+        .target(
+            name: "Simulation", dependencies: ["EtcdModel", "MetadataCore", "EtcdProtocol"],
+            path: "Tests/Simulation", swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "simulate", dependencies: ["Simulation"], path: "Tests/Simulator",
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "EtcdProtocolTests", dependencies: ["EtcdProtocol"], swiftSettings: swiftSettings),
         .testTarget(

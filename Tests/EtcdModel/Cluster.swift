@@ -1,0 +1,262 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// One process of etcd.
+package final class Member {
+    let index: Int
+    package internal(set) var isUp = true
+    /// SIGSTOP: what is sent to it waits in its sockets.
+    package internal(set) var isFrozen = false
+    /// Cut off from the other members, not from clients.
+    package internal(set) var isIsolated = false
+    /// How far it has applied what the cluster has committed.
+    var applied: Int64 = 1
+    /// What it will have applied when.
+    var applying: [(revision: Int64, at: Instant)] = []
+    /// Extra time that it takes to apply.
+    package var lag: Instant = 0
+    /// Since when it knows of no leader.
+    var leaderlessSince: Instant?
+    var tokens: Set<[UInt8]> = []
+    var connections: [ServerConnection] = []
+    /// Arrived while it was frozen.
+    var inbox: [(connection: Int, ClientPacket)] = []
+    /// Wait for a leader.
+    var waiting: [Waiting] = []
+    /// Executed; are answered when this member has applied so much.
+    var answers: [(revision: Int64, connection: ServerConnection, ServerPacket)] = []
+    /// Answers wait for a read at what is applied by then.
+    var reads: [(revision: Int64, connection: ServerConnection, call: UInt64, RangeQuery)] = []
+    /// When watchers that lag are next brought up to date.
+    var syncAt: Instant?
+    var progressAt: Instant = 0
+
+    struct Waiting {
+        let since: Instant
+        let connection: ServerConnection
+        let request: Request
+    }
+
+    init(index: Int) { self.index = index }
+}
+
+enum Request {
+    case unary(UInt64, EtcdMethod, frame: [UInt8])
+    case renewal(stream: UInt64, lease: Int64)
+}
+
+/// A cluster of etcd: one replicated store and members that serve it, each as far as it has come. It reads requests
+/// and writes answers as bytes, as the real one does. Time comes from outside.
+package final class Cluster {
+    package internal(set) var store = Store()
+    package internal(set) var clusterID: UInt64 = 0xc1
+    package let members: [Member]
+    /// What it has to send: taken by whoever drives it after each call.
+    package var outbox: [(connection: Int, packet: ServerPacket)] = []
+    /// Requests that ran although nobody waited for their answer any more.
+    package private(set) var lateExecutions = 0
+
+    package struct Settings {
+        /// User and password; nil: no authentication.
+        package var credentials: (user: [UInt8], password: [UInt8])?
+        /// Renewed leases are kept this much longer, at most.
+        package var slack: Instant = 500_000
+        /// etcd before 3.4.33 and 3.5.15 forgets a deletion at exactly the compacted revision
+        /// (https://github.com/etcd-io/etcd/issues/18089).
+        package var forgetsCompactedDeletions = true
+        /// Some servers tell older events than were asked for.
+        package var tellsOlder = false
+        package var fragments = false
+        package var maximumRequest = 1_572_864
+        /// The largest delay of applying what was committed.
+        package var applyDelay: Instant = 500
+
+        package init() {}
+    }
+    package var settings: Settings
+    var random: Generator
+    var now: Instant = 0
+    var leader: Int? = 0
+    private var electionAt: Instant?
+    private var leaseCheckAt: Instant = 0
+    /// By lease; the leader's.
+    var expiries: [Int64: Instant] = [:]
+    var lastToken: UInt64 = 0
+
+    package init(members count: Int, settings: Settings = Settings(), seed: UInt64 = 1) {
+        members = (0..<count).map { Member(index: $0) }
+        self.settings = settings
+        random = Generator(seed: seed)
+    }
+
+    // MARK: - Leadership
+
+    private var canElect: Bool {
+        members.filter { isInQuorum($0) }.count > members.count / 2
+    }
+
+    private func isInQuorum(_ member: Member) -> Bool {
+        member.isUp && !member.isFrozen && (!member.isIsolated || members.count == 1)
+    }
+
+    /// Whether a member can have something decided now.
+    func reachesLeader(_ member: Member) -> Bool {
+        guard leader != nil else { return false }
+        return isInQuorum(member)
+    }
+
+    /// The members or what lies between them have changed.
+    func leadershipMayChange() {
+        if let current = leader, !isInQuorum(members[current]) || !canElect { leader = nil }
+        if leader == nil, canElect {
+            electionAt = electionAt ?? now + random.within(1_000_000...2_000_000)
+        } else {
+            electionAt = nil
+        }
+        for member in members {
+            if reachesLeader(member) {
+                member.leaderlessSince = nil
+                runWaiting(member)
+            } else {
+                // A follower notices after its election time-out.
+                member.leaderlessSince = member.leaderlessSince ?? now + 1_000_000
+            }
+        }
+    }
+
+    private func elect() {
+        electionAt = nil
+        let candidates = members.filter { isInQuorum($0) }
+        leader = candidates[random.below(candidates.count)].index
+        // etcd gives every lease its full TTL again (server/lease/lessor.go, Promote).
+        for (lease, ttl) in store.leases { expiries[lease] = now + Instant(ttl) * 1_000_000 }
+        leadershipMayChange()
+    }
+
+    // MARK: - Time
+
+    /// When `advance` has something to do.
+    package var nextTime: Instant {
+        var next = leaseCheckAt
+        if let electionAt { next = min(next, electionAt) }
+        for member in members where member.isUp && !member.isFrozen {
+            if let first = member.applying.first, !member.isIsolated || members.count == 1 {
+                next = min(next, max(first.at, now))
+            }
+            if let syncAt = member.syncAt { next = min(next, syncAt) }
+        }
+        return next
+    }
+
+    package func advance(to time: Instant) {
+        now = max(now, time)
+        if let electionAt, now >= electionAt { elect() }
+        if now >= leaseCheckAt {
+            leaseCheckAt = now + 100_000
+            expireLeases()
+            for member in members where member.isUp && !member.isFrozen {
+                giveUpWaiting(member)
+                tellProgress(member)
+            }
+        }
+        for member in members where member.isUp && !member.isFrozen {
+            apply(member)
+            if let syncAt = member.syncAt, now >= syncAt { syncWatchers(member) }
+        }
+    }
+
+    private func expireLeases() {
+        guard leader != nil else { return }
+        for id in store.leases.keys.sorted() {
+            guard let expiry = expiries[id], now >= expiry + expiryDelay(id) else { continue }
+            expiries[id] = nil
+            if store.revoke(id) { revisionCommitted() }
+        }
+    }
+
+    /// etcd looks for expired leases every 500 ms and revokes a bounded number at a time.
+    private func expiryDelay(_ lease: Int64) -> Instant {
+        settings.slack == 0 ? 0 : Instant(truncatingIfNeeded: lease &* 7919) % settings.slack
+    }
+
+    /// The newest revision is on its way to the members.
+    func revisionCommitted() {
+        for member in members {
+            let earliest = member.applying.last?.at ?? 0
+            let delay = settings.applyDelay == 0 ? 0 : random.within(0...settings.applyDelay)
+            member.applying.append((store.revision, max(earliest, now + delay + member.lag)))
+        }
+    }
+
+    private func apply(_ member: Member) {
+        // A member that is cut off learns nothing.
+        guard !member.isIsolated || members.count == 1 else { return }
+        while let first = member.applying.first, now >= first.at {
+            member.applying.removeFirst()
+            member.applied = first.revision
+            tellWatchers(member, first.revision)
+        }
+        answerWaiting(member)
+    }
+
+    // MARK: - Requests that had to wait
+
+    private func runWaiting(_ member: Member) {
+        let waiting = member.waiting
+        member.waiting = []
+        for item in waiting {
+            if !item.connection.isOpen {
+                // Given up by its client; whether it is carried out is a matter of chance.
+                guard random.oneIn(2) else { continue }
+                lateExecutions += 1
+            }
+            execute(item.request, item.connection, member)
+        }
+    }
+
+    /// etcd answers what has waited for 7 s with an error (server/config, ReqTimeout), and ends streams on a
+    /// member that has had no leader for about three election time-outs (server/etcdserver/api/v3rpc/interceptor.go).
+    private func giveUpWaiting(_ member: Member) {
+        member.waiting.removeAll { item in
+            guard now >= item.since + 7_000_000 else { return false }
+            switch item.request {
+            case .unary(let call, _, _): send(item.connection, .reply(call, .timedOut))
+            case .renewal(let stream, _): end(stream, of: item.connection, .timedOut)
+            }
+            return true
+        }
+        guard let since = member.leaderlessSince, now >= since + 2_500_000 else { return }
+        for connection in member.connections {
+            for stream in connection.streams where stream.isOpen {
+                end(stream.id, of: connection, .noLeader)
+            }
+        }
+    }
+
+    func answerWaiting(_ member: Member) {
+        if !member.answers.isEmpty {
+            let ready = member.answers.filter { $0.revision <= member.applied }
+            member.answers.removeAll { $0.revision <= member.applied }
+            for (_, connection, packet) in ready { send(connection, packet) }
+        }
+        if !member.reads.isEmpty {
+            let ready = member.reads.filter { $0.revision <= member.applied }
+            member.reads.removeAll { $0.revision <= member.applied }
+            for (_, connection, call, query) in ready {
+                send(connection, .reply(call, range(query, seenBy: member)))
+            }
+        }
+    }
+
+    func send(_ connection: ServerConnection, _ packet: ServerPacket) {
+        if connection.isOpen { outbox.append((connection.id, packet)) }
+    }
+
+    func end(_ stream: UInt64, of connection: ServerConnection, _ outcome: Outcome) {
+        connection.streams.removeAll { $0.id == stream }
+        send(connection, .streamEnded(stream, outcome))
+    }
+
+}

@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What operators and accidents do to a cluster.
+
+extension Cluster {
+    package var leaderIndex: Int? { leader }
+
+    /// Somebody who is no client of ours changes keys.
+    package func operate(_ operations: [Operation], at time: Instant, author: Int? = nil) {
+        now = max(now, time)
+        if store.apply(operations, author: author) { revisionCommitted() }
+    }
+
+    package func revokeLease(_ id: Int64, at time: Instant) {
+        now = max(now, time)
+        expiries[id] = nil
+        if store.revoke(id) { revisionCommitted() }
+    }
+
+    /// The tokens that were given are refused from now on.
+    package func forgetTokens() {
+        for member in members { member.tokens = [] }
+    }
+
+    /// SIGKILL. `resets`: its machine lives and tells its clients; else they hear nothing.
+    package func stop(_ index: Int, resets: Bool, at time: Instant) {
+        now = max(now, time)
+        let member = members[index]
+        guard member.isUp else { return }
+        member.isUp = false
+        member.isFrozen = false
+        for connection in member.connections {
+            if resets { send(connection, .reset) }
+            connection.isOpen = false
+        }
+        member.connections = []
+        member.inbox = []
+        member.waiting = []
+        member.answers = []
+        member.reads = []
+        member.tokens = []
+        member.syncAt = nil
+        leadershipMayChange()
+    }
+
+    /// Starts again with its data. What happened meanwhile it learns soon.
+    package func start(_ index: Int, at time: Instant) {
+        now = max(now, time)
+        members[index].isUp = true
+        leadershipMayChange()
+    }
+
+    package func freeze(_ index: Int, at time: Instant) {
+        now = max(now, time)
+        guard members[index].isUp else { return }
+        members[index].isFrozen = true
+        leadershipMayChange()
+    }
+
+    package func thaw(_ index: Int, at time: Instant) {
+        now = max(now, time)
+        let member = members[index]
+        guard member.isFrozen else { return }
+        member.isFrozen = false
+        leadershipMayChange()
+        let inbox = member.inbox
+        member.inbox = []
+        for (id, packet) in inbox {
+            guard let connection = member.connections.first(where: { $0.id == id }) else {
+                continue
+            }
+            take(packet, connection, member)
+        }
+    }
+
+    package func isolate(_ index: Int, _ isIsolated: Bool, at time: Instant) {
+        now = max(now, time)
+        members[index].isIsolated = isIsolated
+        leadershipMayChange()
+    }
+
+    /// A connection has broken; its server notices.
+    package func connectionBroke(_ id: Int, to index: Int) {
+        let member = members[index]
+        for connection in member.connections where connection.id == id {
+            connection.isOpen = false
+            connection.streams = []
+        }
+        member.connections.removeAll { $0.id == id }
+    }
+
+    /// All members start again without data: with the same flags even the cluster's id stays.
+    package func wipe(keepsID: Bool, at time: Instant) {
+        for member in members { stop(member.index, resets: true, at: time) }
+        store = Store()
+        expiries = [:]
+        if !keepsID { clusterID += 1 }
+        for member in members {
+            member.applied = 1
+            member.applying = []
+            start(member.index, at: time)
+        }
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// Microseconds of the world's clock.
+package typealias Instant = UInt64
+
+/// What a client sends on a connection, in the order in which it was sent.
+package enum ClientPacket {
+    case call(UInt64, EtcdMethod, frame: [UInt8], token: [UInt8])
+    case openStream(UInt64, EtcdMethod, token: [UInt8])
+    case send(UInt64, frame: [UInt8])
+    case closeStream(UInt64)
+    /// The client has closed the connection.
+    case goodbye
+}
+
+/// What a server sends on a connection.
+package enum ServerPacket {
+    case reply(UInt64, Outcome)
+    case message(UInt64, [UInt8])
+    case streamEnded(UInt64, Outcome)
+    /// The server is gone, or has closed the connection.
+    case reset
+}
+
+package enum Outcome {
+    case ok([UInt8])
+    case failed(code: Int32, StaticString)
+
+    // etcd api/v3rpc/rpctypes/error.go.
+    static let noLeader = Outcome.failed(code: 14, "etcdserver: no leader")
+    static let timedOut = Outcome.failed(code: 14, "etcdserver: request timed out")
+    static let compacted = Outcome.failed(
+        code: 11, "etcdserver: mvcc: required revision has been compacted")
+    static let futureRevision = Outcome.failed(
+        code: 11, "etcdserver: mvcc: required revision is a future revision")
+    static let leaseNotFound = Outcome.failed(code: 5, "etcdserver: requested lease not found")
+    static let leaseExists = Outcome.failed(code: 9, "etcdserver: lease already exists")
+    static let invalidToken = Outcome.failed(code: 16, "etcdserver: invalid auth token")
+    static let oldAuthStore = Outcome.failed(
+        code: 3, "etcdserver: revision of auth store is old")
+    static let invalidCredentials = Outcome.failed(
+        code: 3, "etcdserver: authentication failed, invalid user ID or password")
+    static let noAuthentication = Outcome.failed(
+        code: 9, "etcdserver: authentication is not enabled")
+    static let tooLarge = Outcome.failed(code: 3, "etcdserver: request is too large")
+    static let tooManyOperations = Outcome.failed(
+        code: 3, "etcdserver: too many operations in txn request")
+    static let duplicateKey = Outcome.failed(
+        code: 3, "etcdserver: duplicate key given in txn request")
+    static let damaged = Outcome.failed(code: 13, "grpc: error while unmarshaling the request")
+}
+
+/// A connection as its server sees it.
+final class ServerConnection {
+    let id: Int
+    let author: Int
+    var streams: [ServerStream] = []
+    /// The client has said goodbye, or the connection was cut: nobody hears an answer.
+    var isOpen = true
+
+    init(id: Int, author: Int) {
+        self.id = id
+        self.author = author
+    }
+}
+
+/// A stream of watches or of lease renewals.
+final class ServerStream {
+    let id: UInt64
+    let method: EtcdMethod
+    let tokenIsGood: Bool
+    var watchers: [ServerWatcher] = []
+    var isOpen = true
+
+    init(id: UInt64, method: EtcdMethod, tokenIsGood: Bool) {
+        self.id = id
+        self.method = method
+        self.tokenIsGood = tokenIsGood
+    }
+}
+
+struct ServerWatcher {
+    let id: Int64
+    let key: [UInt8]
+    let rangeEnd: [UInt8]
+    let fragments: Bool
+    /// The next revision to tell.
+    var next: Int64
+    /// It has told everything that its member knows.
+    var isSynced: Bool
+}

@@ -1,0 +1,178 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+// What arrives at a member.
+
+extension Cluster {
+    /// A client's connection begins. False: nobody listens there.
+    package func connect(_ id: Int, to member: Int, author: Int) -> Bool {
+        guard members[member].isUp else { return false }
+        members[member].connections.append(ServerConnection(id: id, author: author))
+        return true
+    }
+
+    package func deliver(_ packet: ClientPacket, on id: Int, to index: Int, at time: Instant) {
+        now = max(now, time)
+        let member = members[index]
+        guard member.isUp else { return }
+        guard !member.isFrozen else {
+            member.inbox.append((id, packet))
+            return
+        }
+        guard let connection = member.connections.first(where: { $0.id == id }) else { return }
+        take(packet, connection, member)
+    }
+
+    func take(_ packet: ClientPacket, _ connection: ServerConnection, _ member: Member) {
+        switch packet {
+        case .call(let call, let method, let frame, let token):
+            called(call, method, frame, token, connection, member)
+        case .openStream(let stream, let method, let token):
+            guard member.leaderlessSince.map({ now < $0 }) ?? true else {
+                send(connection, .streamEnded(stream, .noLeader))
+                return
+            }
+            connection.streams.append(
+                ServerStream(id: stream, method: method, tokenIsGood: isGood(token, member)))
+        case .send(let id, let frame):
+            guard let stream = connection.streams.first(where: { $0.id == id }) else { return }
+            switch stream.method {
+            case .watch: watchCommand(frame, stream, connection, member)
+            default:
+                let lease = Pair(WireInput(frame: frame)).numbers.0
+                submit(.renewal(stream: id, lease: lease), connection, member)
+            }
+        case .closeStream(let id):
+            connection.streams.removeAll { $0.id == id }
+        case .goodbye:
+            connection.isOpen = false
+            connection.streams = []
+            member.connections.removeAll { $0 === connection }
+        }
+    }
+
+    private func called(
+        _ call: UInt64, _ method: EtcdMethod, _ frame: [UInt8], _ token: [UInt8],
+        _ connection: ServerConnection, _ member: Member
+    ) {
+        func refuse(_ outcome: Outcome) { send(connection, .reply(call, outcome)) }
+        guard frame.count - 5 <= settings.maximumRequest else { return refuse(.tooLarge) }
+        if method != .authenticate, !isGood(token, member) {
+            return refuse(random.oneIn(4) ? .oldAuthStore : .invalidToken)
+        }
+        // `hasleader` is asked of every call.
+        guard member.leaderlessSince.map({ now < $0 }) ?? true else { return refuse(.noLeader) }
+        let input = WireInput(frame: frame)
+        if method == .range {
+            let query = RangeQuery(input)
+            if query.serializable {
+                send(connection, .reply(call, range(query, seenBy: member)))
+                return
+            }
+        }
+        submit(.unary(call, method, frame: frame), connection, member)
+    }
+
+    private func submit(_ request: Request, _ connection: ServerConnection, _ member: Member) {
+        if reachesLeader(member) {
+            execute(request, connection, member)
+        } else {
+            member.waiting.append(
+                Member.Waiting(since: now, connection: connection, request: request))
+        }
+    }
+
+    func execute(_ request: Request, _ connection: ServerConnection, _ member: Member) {
+        switch request {
+        case .unary(let call, let method, let frame):
+            let input = WireInput(frame: frame)
+            if method == .range {
+                member.reads.append((store.revision, connection, call, RangeQuery(input)))
+            } else {
+                let outcome = write(method, input, connection.author)
+                member.answers.append((store.revision, connection, .reply(call, outcome)))
+            }
+            answerWaiting(member)
+        case .renewal(let stream, let lease):
+            guard connection.streams.contains(where: { $0.id == stream }) else { return }
+            send(connection, .message(stream, renew(lease)))
+        }
+    }
+
+    private func write(_ method: EtcdMethod, _ input: WireInput, _ author: Int) -> Outcome {
+        switch method {
+        case .txn: return transaction(Transaction(input), author: author)
+        case .leaseGrant: return grant(Pair(input))
+        case .leaseRevoke: return revoke(Pair(input).numbers.0)
+        case .leaseTimeToLive: return timeToLive(Pair(input).numbers.0)
+        case .authenticate: return authenticate(Pair(input))
+        case .range, .watch, .leaseKeepAlive: return .damaged
+        }
+    }
+
+    // MARK: - Leases
+
+    private func grant(_ request: Pair) -> Outcome {
+        let (ttl, id) = request.numbers
+        guard store.leases[id] == nil else { return .leaseExists }
+        // The least TTL is 1.5 election time-outs (server/etcdserver/server.go, minTTL).
+        let granted = max(2, ttl)
+        store.grant(id, ttl: granted)
+        expiries[id] = now + Instant(granted) * 1_000_000
+        var output = header(store.revision)
+        output.int(2, id)
+        output.int(3, granted)
+        return .ok(output.bytes)
+    }
+
+    private func revoke(_ id: Int64) -> Outcome {
+        guard store.leases[id] != nil else { return .leaseNotFound }
+        expiries[id] = nil
+        if store.revoke(id) { revisionCommitted() }
+        return .ok(header(store.revision).bytes)
+    }
+
+    private func timeToLive(_ id: Int64) -> Outcome {
+        var output = header(store.revision)
+        output.int(2, id)
+        if let ttl = store.leases[id], let expiry = expiries[id], expiry > now {
+            output.int(3, Int64((expiry - now) / 1_000_000))
+            output.int(4, ttl)
+        } else {
+            output.int(3, -1)
+        }
+        return .ok(output.bytes)
+    }
+
+    private func renew(_ id: Int64) -> [UInt8] {
+        var output = header(store.revision)
+        output.int(2, id)
+        // A lease that has run out and is not yet revoked is not renewed any more.
+        if let ttl = store.leases[id], let expiry = expiries[id], expiry > now {
+            expiries[id] = now + Instant(ttl) * 1_000_000
+            output.int(3, ttl)
+        }
+        return output.bytes
+    }
+
+    // MARK: - Authentication
+
+    private func isGood(_ token: [UInt8], _ member: Member) -> Bool {
+        settings.credentials == nil || member.tokens.contains(token)
+    }
+
+    private func authenticate(_ request: Pair) -> Outcome {
+        guard let credentials = settings.credentials else { return .noAuthentication }
+        guard request.strings == (credentials.user, credentials.password) else {
+            return .invalidCredentials
+        }
+        lastToken += 1
+        let token = Array("token.\(lastToken)".utf8)
+        for member in members where member.isUp { member.tokens.insert(token) }
+        var output = header(store.revision)
+        output.data(2, token)
+        return .ok(output.bytes)
+    }
+}

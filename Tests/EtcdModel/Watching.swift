@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+// Watches: what a member tells on its streams.
+
+extension Cluster {
+    func watchCommand(
+        _ frame: [UInt8], _ stream: ServerStream, _ connection: ServerConnection, _ member: Member
+    ) {
+        switch WatchCommand(WireInput(frame: frame)) {
+        case .create(let creation): create(creation, stream, connection, member)
+        case .cancel(let id):
+            guard stream.watchers.contains(where: { $0.id == id }) else { return }
+            stream.watchers.removeAll { $0.id == id }
+            send(connection, .message(stream.id, canceled(id, member)))
+        case nil: end(stream.id, of: connection, .damaged)
+        }
+    }
+
+    private func canceled(_ id: Int64, _ member: Member, compacted: Int64 = 0) -> [UInt8] {
+        var output = header(member.applied)
+        output.int(2, id)
+        output.bool(4, true)
+        output.int(5, compacted)
+        return output.bytes
+    }
+
+    private func create(
+        _ creation: WatchCommand.Creation, _ stream: ServerStream,
+        _ connection: ServerConnection, _ member: Member
+    ) {
+        var output = header(member.applied)
+        guard stream.tokenIsGood, !stream.watchers.contains(where: { $0.id == creation.id }) else {
+            // Refused with an id that is not the one asked for: -1 (3.5) or 0 (3.4).
+            output.int(2, random.oneIn(2) ? -1 : 0)
+            output.bool(3, true)
+            output.bool(4, true)
+            output.data(
+                6, Array((stream.tokenIsGood ? "duplicate watch ID" : "permission denied").utf8))
+            send(connection, .message(stream.id, output.bytes))
+            return
+        }
+        output.int(2, creation.id)
+        output.bool(3, true)
+        send(connection, .message(stream.id, output.bytes))
+        let isSynced = creation.start == 0 || creation.start > member.applied
+        stream.watchers.append(
+            ServerWatcher(
+                id: creation.id, key: creation.key, rangeEnd: creation.rangeEnd,
+                fragments: creation.fragments,
+                next: creation.start == 0 ? member.applied + 1 : creation.start,
+                isSynced: isSynced))
+        if !isSynced { member.syncAt = member.syncAt ?? now + random.within(0...100_000) }
+    }
+
+    /// A revision has been applied: watchers that are up to date are told.
+    func tellWatchers(_ member: Member, _ revision: Int64) {
+        let commit = store.commit(revision)
+        for connection in member.connections {
+            for stream in connection.streams where stream.isOpen {
+                for index in stream.watchers.indices {
+                    let watcher = stream.watchers[index]
+                    // One that waits for a revision of the future hears nothing before it.
+                    guard watcher.isSynced, watcher.next <= revision else { continue }
+                    stream.watchers[index].next = revision + 1
+                    let events = commit.changes.filter {
+                        covers(watcher.key, watcher.rangeEnd, $0.key)
+                    }
+                    guard !events.isEmpty else { continue }
+                    tell(events.map { (revision, $0) }, watcher, stream, connection, revision)
+                }
+            }
+        }
+    }
+
+    /// Watchers that began in the past are told what they have missed: many revisions in one message.
+    func syncWatchers(_ member: Member) {
+        member.syncAt = nil
+        for connection in member.connections {
+            for stream in connection.streams where stream.isOpen {
+                for index in stream.watchers.indices where !stream.watchers[index].isSynced {
+                    sync(&stream.watchers[index], stream, connection, member)
+                }
+                stream.watchers.removeAll { $0.next < 0 }
+            }
+        }
+    }
+
+    private func sync(
+        _ watcher: inout ServerWatcher, _ stream: ServerStream, _ connection: ServerConnection,
+        _ member: Member
+    ) {
+        guard watcher.next >= store.compacted else {
+            send(
+                connection,
+                .message(stream.id, canceled(watcher.id, member, compacted: store.compacted)))
+            watcher.next = -1
+            return
+        }
+        var first = watcher.next
+        if settings.tellsOlder, first > max(2, store.compacted + 3) { first -= 2 }
+        var last = member.applied
+        if last - first > 3, random.oneIn(4) {
+            // A bounded number of revisions at a time.
+            last = first + (last - first) / 2
+            member.syncAt = now + 10_000
+        } else {
+            watcher.isSynced = true
+        }
+        var events: [(Int64, Change)] = []
+        for revision in max(2, first)...max(2, last) where revision <= store.revision {
+            for change in store.commit(revision).changes
+            where covers(watcher.key, watcher.rangeEnd, change.key) {
+                let isForgotten =
+                    settings.forgetsCompactedDeletions && change.record == nil
+                    && revision <= store.compacted
+                if !isForgotten { events.append((revision, change)) }
+            }
+        }
+        watcher.next = last + 1
+        if !events.isEmpty { tell(events, watcher, stream, connection, member.applied) }
+    }
+
+    private func tell(
+        _ events: [(Int64, Change)], _ watcher: ServerWatcher, _ stream: ServerStream,
+        _ connection: ServerConnection, _ revision: Int64
+    ) {
+        var rest = events[...]
+        while !rest.isEmpty {
+            let isSplit =
+                settings.fragments && watcher.fragments && rest.count > 1 && random.oneIn(2)
+            let count = isSplit ? 1 + random.below(rest.count - 1) : rest.count
+            var output = header(revision)
+            output.int(2, watcher.id)
+            output.bool(7, count < rest.count)
+            for (revision, change) in rest.prefix(count) {
+                output.message(11, encoded(change, revision))
+            }
+            rest = rest.dropFirst(count)
+            send(connection, .message(stream.id, output.bytes))
+        }
+    }
+
+    private func encoded(_ change: Change, _ revision: Int64) -> [UInt8] {
+        var event = WireOutput()
+        if let record = change.record {
+            event.message(2, record.encoded())
+        } else {
+            event.int(1, 1)
+            var kv = WireOutput()
+            kv.data(1, change.key)
+            kv.int(3, revision)
+            event.message(2, kv.bytes)
+        }
+        return event.bytes
+    }
+
+    /// An empty message says that all up to its revision has been told.
+    func tellProgress(_ member: Member) {
+        guard now >= member.progressAt else { return }
+        member.progressAt = now + random.within(1_000_000...20_000_000)
+        for connection in member.connections {
+            for stream in connection.streams where stream.isOpen {
+                for watcher in stream.watchers where watcher.isSynced {
+                    var output = header(member.applied)
+                    output.int(2, watcher.id)
+                    send(connection, .message(stream.id, output.bytes))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+import MetadataCore
+
+/// What goes wrong, and how long.
+extension World {
+    func makeFault() {
+        guard !isHealing else { return }
+        let fault = random.pick(scenario.faults)
+        let lasts = random.oneIn(3) ? random.within(5_000_000...25_000_000) : random.within(50_000...5_000_000)
+        note("fault \(fault) for \(lasts / 1000) ms")
+        // One at a time, with time to recover between them, where promises about single faults are checked.
+        let pause =
+            scenario.isGentle
+            ? lasts + 12_000_000 : random.within(scenario.faultPause / 4...2 * scenario.faultPause)
+        agenda.add(.fault, at: now + pause)
+        switch fault {
+        case .cut, .halfOpen, .holdToServer, .holdToClient, .slowNetwork:
+            networkFault(fault, lasts)
+        case .memberKilled, .memberVanished, .memberFrozen, .memberIsolated, .memberLags,
+            .allRestarted, .wiped, .compacted, .tokensForgotten:
+            clusterFault(fault, lasts)
+        case .hostStalled, .hostCrashed, .clockJumped: hostFault(fault, lasts)
+        case .operatorDeletes, .operatorRevokes, .stockAgent: operatorFault(fault)
+        }
+    }
+
+    private func later(_ time: Instant, _ body: @escaping () -> Void) {
+        agenda.add(.heal(body), at: now + time)
+    }
+
+    /// A lease that is lost until some time after a fault has its reason. Nil: everybody's.
+    private func excuse(_ host: Int?, _ lasts: Instant) {
+        // Single faults of members are no excuse.
+        guard !scenario.isGentle else { return }
+        let until = now + lasts + 40_000_000
+        for index in excuses.indices where host == nil || host == index {
+            excuses[index] = max(excuses[index], until)
+        }
+    }
+
+    // MARK: - Network
+
+    private func networkFault(_ fault: Scenario.Fault, _ lasts: Instant) {
+        let place = random.below(hosts.count)
+        switch fault {
+        case .cut:
+            if let connection = hosts[place].connection {
+                cut(connection, tellsClient: true, tellsServer: random.oneIn(2))
+            }
+        case .halfOpen:
+            excuse(place, 0)
+            if let connection = hosts[place].connection {
+                cut(connection, tellsClient: false, tellsServer: random.oneIn(2))
+            }
+        case .slowNetwork:
+            excuse(nil, lasts)
+            networkDelay = random.pick([1_000...20_000, 10_000...300_000, 100_000...900_000])
+            later(lasts) { [unowned self] in networkDelay = 50...500 }
+        default:
+            excuse(place, lasts)
+            let members =
+                random.oneIn(2)
+                ? Array(0..<scenario.memberCount) : [random.below(scenario.memberCount)]
+            for member in members {
+                hold(
+                    place, member, toServer: fault == .holdToServer,
+                    toClient: fault == .holdToClient)
+            }
+            later(lasts) { [unowned self] in
+                for member in members { release(place, member) }
+            }
+        }
+    }
+
+    // MARK: - Members
+
+    private func clusterFault(_ fault: Scenario.Fault, _ lasts: Instant) {
+        let member = random.below(scenario.memberCount)
+        switch fault {
+        case .memberKilled, .memberVanished:
+            excuse(nil, lasts)
+            cluster.stop(member, resets: fault == .memberKilled, at: now)
+            later(lasts) { [unowned self] in cluster.start(member, at: now) }
+        case .memberFrozen:
+            excuse(nil, lasts)
+            cluster.freeze(member, at: now)
+            later(lasts) { [unowned self] in cluster.thaw(member, at: now) }
+        case .memberIsolated:
+            excuse(nil, lasts)
+            cluster.isolate(member, true, at: now)
+            later(lasts) { [unowned self] in cluster.isolate(member, false, at: now) }
+        case .memberLags:
+            excuse(nil, lasts)
+            cluster.members[member].lag = random.within(10_000...3_000_000)
+            later(lasts) { [unowned self] in cluster.members[member].lag = 0 }
+        case .allRestarted:
+            excuse(nil, lasts)
+            for member in cluster.members.indices {
+                cluster.stop(member, resets: random.oneIn(2), at: now)
+                later(random.within(0...lasts)) { [unowned self] in cluster.start(member, at: now) }
+            }
+        case .wiped:
+            // With the same id it can be noticed only by its lower revision.
+            let keepsID = cluster.store.revision > 1500 && random.oneIn(2)
+            excuse(nil, 0)
+            cluster.wipe(keepsID: keepsID, at: now)
+            stores.append(cluster.store)
+            history.wiped()
+        case .compacted:
+            let back = Int64(random.pick([0, 0, 1, 5, 100]))
+            cluster.store.compact(to: max(1, cluster.store.revision - back))
+        default:
+            // Two new tokens refused one after the other are taken for a refusal of the user.
+            guard now >= tokensForgottenAt + 10_000_000 else { return }
+            tokensForgottenAt = now
+            cluster.forgetTokens()
+        }
+    }
+
+    // MARK: - Hosts
+
+    private func hostFault(_ fault: Scenario.Fault, _ lasts: Instant) {
+        let place = random.below(hosts.count)
+        let host = hosts[place]
+        guard !host.isOver else { return }
+        switch fault {
+        case .hostStalled:
+            excuse(place, lasts)
+            host.stalledUntil = now + lasts
+        case .clockJumped:
+            host.clockOffset += lasts
+            host.wake(at: now)
+        default:
+            host.die(says: random.oneIn(2))
+            agenda.add(.start(place: place), at: now + random.within(1_000...12_000_000))
+        }
+    }
+
+    // MARK: - Others
+
+    private func operatorFault(_ fault: Scenario.Fault) {
+        switch fault {
+        case .operatorDeletes:
+            let name = random.pick(hosts.compactMap { $0.name } + [Bytes("stock")])
+            let prefix = namespace + Bytes("/") + name + Bytes("/")
+            var end = prefix
+            end[end.count - 1] += 1
+            cluster.operate([.delete(key: prefix, rangeEnd: end)], at: now)
+            history.operatorRemoved()
+        case .operatorRevokes:
+            let leases = cluster.store.leases.keys.sorted()
+            guard !leases.isEmpty else { return }
+            excuse(nil, 0)
+            cluster.revokeLease(random.pick(leases), at: now)
+        default: actAsStockAgent()
+        }
+    }
+
+    /// One of the other kind: permanent keys, in revisions of their own, the presence key last or never.
+    private func actAsStockAgent() {
+        let prefix = namespace + Bytes("/stock/")
+        switch random.below(6) {
+        case 0: cluster.operate([.put(key: prefix, value: [], lease: 0)], at: now)
+        case 1:
+            var end = prefix
+            end[end.count - 1] += 1
+            cluster.operate([.delete(key: prefix, rangeEnd: end)], at: now)
+        case 2:
+            cluster.operate(
+                [.delete(key: prefix + random.pick(Self.labels), rangeEnd: [])], at: now)
+        default:
+            let blob = Array("stock\(random.below(1000))".utf8)
+            cluster.operate(
+                [.put(key: prefix + random.pick(Self.labels), value: blob, lease: 0)], at: now)
+        }
+    }
+}

@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+
+/// Who put each presence key, over the whole run: no name changes hands more often than somebody had a reason
+/// to take it.
+final class NameHistory {
+    private var followed: Int64 = 1
+    private var owners: [Bytes: Int] = [:]
+    private var takes: [Int: Int] = [:]
+    private(set) var removals = 0
+
+    func started(_ host: SimulatedHost) {}
+
+    func wiped() {
+        followed = 1
+        owners = [:]
+    }
+
+    func operatorRemoved() { removals += 1 }
+
+    func follow(_ world: World) {
+        let store = world.cluster.store
+        while followed < store.revision {
+            followed += 1
+            let commit = store.commit(followed)
+            guard let author = commit.author else { continue }
+            for change in commit.changes where change.record != nil {
+                guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
+                if owners[agent] != author { takes[author, default: 0] += 1 }
+                owners[agent] = author
+            }
+        }
+    }
+
+    /// Of a process whose notices have all been taken. A claim whose answer was lost with its connection is made
+    /// again, so each connection may have brought one more.
+    func check(_ host: SimulatedHost) {
+        let count = takes[host.author] ?? 0
+        let reasons = host.ownership.licences + host.reconnects + host.world.stores.count - 1
+        if count > reasons {
+            host.fail("it took its name \(count) times with \(reasons) reasons")
+        }
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+import MetadataCore
+
+/// Every operation completes exactly once, with a status that fits, and does not outlive its time-out.
+final class OperationChecker {
+    enum Kind { case publish, unpublish, startHeartbeat, stopHeartbeat, fetch, watch, invalidate, list }
+    struct Open {
+        let id: OperationID
+        let call: HostCall
+        let kind: Kind
+        let deadline: Milliseconds?
+    }
+    private(set) var open: [Open] = []
+    var isCanceled: Set<OperationID> = []
+    var isShuttingDown = false
+    private var lastID: OperationID = 0
+
+    @discardableResult
+    func submit(
+        _ call: HostCall, timeout: Milliseconds?, _ host: SimulatedHost
+    ) -> OperationID {
+        lastID += 1
+        let now = host.clock
+        open.append(
+            Open(
+                id: lastID, call: call, kind: Kind(call), deadline: timeout.map { now + $0 }))
+        host.core.submit(call, operation: lastID, timeout: timeout, now: now)
+        host.wake(at: host.world.now)
+        return lastID
+    }
+
+    func anyOpen(_ random: inout Generator) -> OperationID? {
+        open.isEmpty ? nil : open[random.below(open.count)].id
+    }
+
+    private func close(_ id: OperationID, _ host: SimulatedHost) -> Open? {
+        guard let at = open.firstIndex(where: { $0.id == id }) else {
+            host.fail("operation \(id) completes again, or was never begun")
+            return nil
+        }
+        return open.remove(at: at)
+    }
+
+    func completed(_ completion: Completion, _ host: SimulatedHost) {
+        guard let done = close(completion.operation, host) else { return }
+        if done.kind == .watch { host.fail("watch \(done.id) completes like an operation") }
+        checkStatus(completion, done, host)
+        switch done.call {
+        case .fetch(let agent, let label, _): checkFetch(completion, agent, label, host)
+        case .list: checkList(completion, host)
+        default: host.ownership.completed(completion, done.call, host)
+        }
+    }
+
+    func watchEnded(_ id: OperationID, _ status: Status, _ host: SimulatedHost) {
+        guard close(id, host) != nil else { return }
+        if status != .canceled || !(isCanceled.contains(id) || isShuttingDown) {
+            host.fail("watch \(id) ended with \(status)")
+        }
+    }
+
+    /// After a tick, with everything taken that it told.
+    func check(_ host: SimulatedHost, now: Milliseconds) {
+        for operation in open {
+            if let deadline = operation.deadline, now >= deadline {
+                host.fail("operation \(operation.id) (\(operation.kind)) outlives its time-out")
+            }
+        }
+    }
+
+    func checkNothingIsOpen(_ host: SimulatedHost) {
+        for operation in open {
+            host.fail("operation \(operation.id) (\(operation.kind)) is left open by the shutdown")
+        }
+    }
+
+    // MARK: - What may come
+
+    private func checkStatus(_ completion: Completion, _ done: Open, _ host: SimulatedHost) {
+        let status = completion.status
+        let mayBe: [Status] =
+            switch done.kind {
+            case .publish, .unpublish:
+                [.success, .replaced, .notFound, .notAllowed, .mismatch, .superseded, .limit]
+            case .startHeartbeat: [.success, .notAllowed, .superseded, .canceled]
+            case .stopHeartbeat: [.success, .notFound, .superseded]
+            case .fetch: [.success, .notFound]
+            case .invalidate: [.success, .superseded]
+            case .list: [.success]
+            case .watch: []
+            }
+        if mayBe.contains(status) { return }
+        switch status {
+        case .canceled, .shutDown:
+            if !isShuttingDown, !isCanceled.contains(done.id) {
+                host.fail("operation \(done.id) (\(done.kind)) was canceled by nobody")
+            }
+        case .timedOut:
+            // Without faults only what waits for others may run out of time.
+            if host.world.scenario.isCalm, done.kind != .fetch, host.appetite > 2 {
+                host.fail("operation \(done.id) (\(done.kind)) timed out for no reason")
+            }
+        default:
+            host.fail(
+                "operation \(done.id) (\(done.kind)) completes with \(status): \(String(decoding: completion.text.bytes, as: UTF8.self))"
+            )
+        }
+    }
+
+    private func checkFetch(
+        _ completion: Completion, _ agent: Bytes, _ label: Bytes, _ host: SimulatedHost
+    ) {
+        guard completion.status == .success else { return }
+        let key = host.world.key(agent, label)
+        let revision = completion.revision
+        let isTrue = host.world.stores.contains { store in
+            guard revision > 1, revision <= store.revision else { return false }
+            return store.commit(revision).changes.contains {
+                $0.key == key && $0.record?.value == completion.blob
+            }
+        }
+        if !isTrue { host.fail("a fetch found what was never there, at revision \(revision)") }
+    }
+
+    private func checkList(_ completion: Completion, _ host: SimulatedHost) {
+        guard completion.status == .success, let agents = completion.agents else { return }
+        let told = agents.map { "\($0.name) \($0.incarnation)" }
+        let revision = completion.revision
+        let isTrue = host.world.stores.contains { store in
+            revision <= store.revision
+                && AgentState.all(host.world, store, at: revision).map { name, state in
+                    "\(name) \(state.incarnation ?? 0)"
+                } == told
+        }
+        if !isTrue { host.fail("a list is not what was there at revision \(revision): \(told)") }
+    }
+}
+
+extension OperationChecker.Kind {
+    init(_ call: HostCall) {
+        self =
+            switch call {
+            case .publish: .publish
+            case .unpublish: .unpublish
+            case .startHeartbeat: .startHeartbeat
+            case .stopHeartbeat: .stopHeartbeat
+            case .fetch: .fetch
+            case .watch: .watch
+            case .invalidate: .invalidate
+            case .list: .list
+            }
+    }
+}

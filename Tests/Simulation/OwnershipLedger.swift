@@ -1,0 +1,234 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+import MetadataCore
+
+/// What one process may have in the store, by what it asked for and what it was told.
+final class OwnershipLedger {
+    struct Label {
+        /// What may be there; nil: nothing.
+        var allowed: [Bytes?] = [nil]
+        var lastCall = 0
+        var openCalls = 0
+
+        mutating func allow(_ value: Bytes?) {
+            if !allowed.contains(value) { allowed.append(value) }
+        }
+    }
+    let author: Int
+    private(set) var labels: [Bytes: Label] = [:]
+    private(set) var isSuperseded = false
+    /// It was told that its name is its own.
+    private(set) var mustHold = false
+    /// Something of it may be there.
+    private(set) var mayHold = false
+    /// How often it may begin to take the name.
+    private(set) var licences = 1
+    /// Told LOST and not RESTORED; nil: a withdrawal meanwhile may have ended that.
+    private(set) var isLost: Bool? = false
+    private var calls = 0
+    private var serial = 0
+    /// When the withdrawals that are open were asked for.
+    private var withdrawals: [OperationID: Int] = [:]
+    private var publishCalls: [OperationID: Int] = [:]
+
+    init(author: Int) { self.author = author }
+
+    // MARK: - Calls
+
+    func publish(_ label: Bytes, _ host: SimulatedHost) {
+        serial += 1
+        let blob = Array("\(author).\(serial)".utf8)
+        let id = host.operations.submit(
+            .publish(label: label, blob: blob), timeout: timeout(host), host)
+        begin(label, id)
+        mayHold = true
+    }
+
+    func unpublish(_ label: Bytes, _ host: SimulatedHost) {
+        let id = host.operations.submit(.unpublish(label: label), timeout: timeout(host), host)
+        begin(label, id)
+    }
+
+    private func begin(_ label: Bytes, _ id: OperationID) {
+        calls += 1
+        labels[label, default: Label()].lastCall = calls
+        labels[label, default: Label()].openCalls += 1
+        publishCalls[id] = calls
+    }
+
+    func invalidate(_ host: SimulatedHost) {
+        withdraw(host.operations.submit(.invalidate, timeout: timeout(host), host))
+    }
+
+    func startHeartbeat(_ host: SimulatedHost) {
+        let plans: [(Milliseconds, Int64)] =
+            host.world.scenario.isGentle
+            ? [(1000, 5), (1500, 6), (2000, 10)] : [(300, 2), (1000, 3), (1000, 5), (3000, 10)]
+        let (interval, ttl) = host.world.random.pick(plans)
+        host.operations.submit(
+            .startHeartbeat(interval: interval, ttlSeconds: ttl), timeout: timeout(host), host)
+    }
+
+    func stopHeartbeat(keep: Bool, _ host: SimulatedHost) {
+        let id = host.operations.submit(.stopHeartbeat(keep: keep), timeout: timeout(host), host)
+        if !keep { withdraw(id) }
+    }
+
+    private func withdraw(_ id: OperationID) {
+        calls += 1
+        withdrawals[id] = calls
+        licences += 1
+        mustHold = false
+        if isLost == true { isLost = nil }
+        // Until its end is told, either may be there.
+        for label in labels.keys { labels[label]?.allow(nil) }
+    }
+
+    private func timeout(_ host: SimulatedHost) -> Milliseconds {
+        host.world.scenario.isCalm || host.world.random.oneIn(2)
+            ? 10_000 : host.world.random.within(20...3_000)
+    }
+
+    // MARK: - What is told
+
+    func completed(_ completion: Completion, _ call: HostCall, _ host: SimulatedHost) {
+        let isDone = completion.status == .success
+        switch call {
+        case .publish(let label, let blob):
+            ended(completion, label, isDone, blob)
+            if isDone {
+                checkWritten(completion, label, blob, host)
+                if withdrawals.isEmpty { mustHold = !isSuperseded }
+            }
+        case .unpublish(let label):
+            ended(completion, label, isDone, nil)
+        case .invalidate, .stopHeartbeat(keep: false):
+            withdrew(completion.operation, isDone)
+        case .startHeartbeat, .stopHeartbeat, .fetch, .watch, .list: break
+        }
+    }
+
+    private func ended(
+        _ completion: Completion, _ label: Bytes, _ isDone: Bool, _ value: Bytes?
+    ) {
+        labels[label]?.openCalls -= 1
+        publishCalls[completion.operation] = nil
+        switch completion.status {
+        case .success:
+            labels[label]?.allowed = [value]
+            if !withdrawals.isEmpty { labels[label]?.allow(nil) }
+        case .notFound, .superseded, .limit, .shutDown: break
+        default: labels[label]?.allow(value)
+        }
+    }
+
+    private func withdrew(_ operation: OperationID, _ isDone: Bool) {
+        guard let at = withdrawals.removeValue(forKey: operation) else { return }
+        for (label, entry) in labels {
+            if isDone, entry.lastCall < at || entry.openCalls > 0 {
+                labels[label]?.allowed = [nil]
+            } else {
+                labels[label]?.allow(nil)
+            }
+        }
+        let isLast = !labels.values.contains { $0.lastCall > at }
+        if isDone, isLast, withdrawals.isEmpty { mayHold = false }
+    }
+
+    func told(_ event: OwnershipEvent, _ host: SimulatedHost) {
+        switch event {
+        case .lost(let text):
+            if isLost == true { host.fail("LOST twice") }
+            isLost = true
+            if host.world.now > host.world.excuses[host.index] {
+                host.fail("LOST for no reason: \(String(decoding: text.bytes, as: UTF8.self))")
+            }
+        case .restored:
+            if isLost == false { host.fail("RESTORED without LOST") }
+            isLost = false
+        case .superseded:
+            if isSuperseded { host.fail("SUPERSEDED twice") }
+            if !host.world.scenario.sharesNames, host.world.scenario.isCalm {
+                host.fail("SUPERSEDED by nobody")
+            }
+            isSuperseded = true
+            isLost = false
+            nothingIsLeft()
+        case .withdrawn:
+            if host.world.scenario.isCalm, !host.world.scenario.sharesNames {
+                host.fail("WITHDRAWN by nobody")
+            }
+            licences += 1
+            isLost = false
+            nothingIsLeft()
+        }
+    }
+
+    private func nothingIsLeft() {
+        mustHold = false
+        mayHold = labels.values.contains { $0.openCalls > 0 }
+        for label in labels.keys { labels[label]?.allowed = [nil] }
+    }
+
+    /// A success names the revision that wrote it.
+    private func checkWritten(
+        _ completion: Completion, _ label: Bytes, _ blob: Bytes, _ host: SimulatedHost
+    ) {
+        guard let name = host.name else { return }
+        let key = host.world.key(name, label)
+        let revision = completion.revision
+        let isTrue = host.world.stores.contains { store in
+            guard revision > 1, revision <= store.revision else { return false }
+            let commit = store.commit(revision)
+            return commit.author == author
+                && commit.changes.contains { $0.key == key && $0.record?.value == blob }
+        }
+        if !isTrue { host.fail("publish succeeded at revision \(revision), which does not hold it") }
+    }
+
+    // MARK: - When all is quiet
+
+    func checkSettled(_ host: SimulatedHost) {
+        guard let name = host.name else { return }
+        let store = host.world.cluster.store
+        let presence = store[host.world.key(name, [])]
+        let owner = presence.flatMap { store.commit($0.modRevision).author }
+        if isLost == true { host.fail("LOST and never RESTORED") }
+        guard owner == author, let presence else {
+            if mustHold { host.fail("its keys are not there") }
+            return
+        }
+        if !mayHold { host.fail("its presence key is there although it withdrew") }
+        let lease = host.core.counters.leaseID
+        if presence.lease != lease {
+            host.fail("its presence key hangs on lease \(presence.lease), not on \(lease)")
+        }
+        if lease != 0, store.leases[lease] == nil { host.fail("its lease is not alive") }
+        guard mustHold else { return }
+        checkLabels(host, name, lease)
+    }
+
+    private func checkLabels(_ host: SimulatedHost, _ name: Bytes, _ lease: Int64) {
+        let prefix = host.world.key(name, [])
+        var end = prefix
+        end[end.count - 1] += 1
+        let store = host.world.cluster.store
+        var found: [Bytes: Bytes] = [:]
+        for record in store.range(prefix, end, at: store.revision) where record.key != prefix {
+            let label = Bytes(record.key.dropFirst(prefix.count))
+            found[label] = record.value
+            if record.lease != lease { host.fail("a label hangs on lease \(record.lease)") }
+            if labels[label] == nil { host.fail("a label is there that it never published") }
+        }
+        for (label, entry) in labels where !entry.allowed.contains(found[label]) {
+            func text(_ value: Bytes?) -> String {
+                value.map { String(decoding: $0, as: UTF8.self) } ?? "nothing"
+            }
+            host.fail(
+                "label \(text(label)) holds \(text(found[label])), not \(entry.allowed.map(text))")
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+
+/// Runs one seed: rounds of faults, each followed by quiet in which the world must settle.
+public struct Run {
+    public let seed: UInt64
+    public private(set) var steps = 0
+    /// nil: passed.
+    public private(set) var failure: String?
+    public private(set) var lateExecutions = 0
+
+    /// In all of it nothing of the healed world may be unsettled any more: the longest TTL, an election, the longest
+    /// back-off and the time-outs of what is open.
+    private static let settling: Instant = 60_000_000
+
+    public init(seed: UInt64, steps wanted: Int, isTraced: Bool = false) {
+        self.seed = seed
+        let world = World(seed: seed)
+        world.isTraced = isTraced
+        let rounds = 1 + Int(seed % 4)
+        var round = 0
+        while world.failure == nil, world.steps < wanted {
+            round += 1
+            let end = min(wanted, wanted * round / rounds)
+            while world.failure == nil, world.steps < end { world.step() }
+            guard world.failure == nil else { break }
+            world.heal()
+            let settledAt = world.now + Self.settling
+            while world.failure == nil, world.now < settledAt { world.step() }
+            if world.failure == nil { world.checkSettled() }
+            world.resume()
+        }
+        steps = world.steps
+        failure = world.failure
+        lateExecutions = world.cluster.lateExecutions
+    }
+}
+
+extension World {
+    /// All that was broken is mended; hosts make no more calls.
+    func heal() {
+        note("heal")
+        isHealing = true
+        networkDelay = 50...500
+        for index in cluster.members.indices {
+            cluster.thaw(index, at: now)
+            cluster.isolate(index, false, at: now)
+            cluster.members[index].lag = 0
+            cluster.start(index, at: now)
+        }
+        for host in hosts {
+            host.stalledUntil = now
+            host.wake(at: now)
+            for member in cluster.members.indices { release(host.index, member) }
+        }
+        flushCluster()
+    }
+
+    func resume() {
+        isHealing = false
+        for host in hosts where !host.isOver {
+            agenda.add(.call(host), at: now + random.within(0...scenario.callPause))
+        }
+        if !scenario.faults.isEmpty { agenda.add(.fault, at: now + scenario.faultPause) }
+    }
+
+    func checkSettled() {
+        for host in hosts where !host.isOver && !host.isShuttingDown {
+            if host.core.pendingNotices > 0 { host.fail("notices wait for ever") }
+            for operation in host.operations.open where operation.kind != .watch {
+                host.fail("operation \(operation.id) (\(operation.kind)) is still open")
+            }
+            for (_, checker) in host.watches { checker.checkSettled(host) }
+            host.ownership.checkSettled(host)
+            history.check(host)
+        }
+        checkNoDeadKeys()
+    }
+
+    /// What hangs on a lease belongs to a process that lives.
+    private func checkNoDeadKeys() {
+        let alive = Set(hosts.filter { !$0.isOver }.map { $0.core.counters.leaseID })
+        for record in cluster.store.records where record.lease != 0 {
+            if cluster.store.leases[record.lease] == nil {
+                fail("a key hangs on a lease that does not exist")
+            } else if !alive.contains(record.lease) {
+                fail("a key of a dead process is still there, on lease \(record.lease)")
+            }
+        }
+    }
+}

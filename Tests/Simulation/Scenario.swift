@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+
+/// What a seed decides before the first step: how large the world is and what may go wrong in it.
+struct Scenario {
+    enum Fault: CaseIterable {
+        case cut, halfOpen, holdToServer, holdToClient, slowNetwork
+        case memberKilled, memberVanished, memberFrozen, memberIsolated, memberLags, allRestarted
+        case wiped, compacted, tokensForgotten
+        case hostStalled, hostCrashed, clockJumped
+        case operatorDeletes, operatorRevokes, stockAgent
+    }
+    let memberCount: Int
+    let hostCount: Int
+    let nameCount: Int
+    let faults: [Fault]
+    /// One fault at a time, of one member or one host only, so that promises about those can be checked.
+    let isGentle: Bool
+    /// Several hosts may use one name.
+    let sharesNames: Bool
+    let authenticates: Bool
+    let usesHostNames: Bool
+    let hasSlowHosts: Bool
+    let hasObservers: Bool
+    /// Mean times between two faults, and between two calls of a host.
+    let faultPause: Instant
+    let callPause: Instant
+    let settings: Cluster.Settings
+
+    /// Nothing goes wrong: then no operation may fail and nothing may be lost.
+    var isCalm: Bool { faults.isEmpty }
+
+    init(seed: UInt64) {
+        var random = Generator(seed: seed ^ 0x5ce_4a51_0000)
+        memberCount = random.oneIn(3) ? 1 : 3
+        hostCount = 2 + random.below(6)
+        nameCount = 1 + random.below(4)
+        let kind = random.below(16)
+        isGentle = kind == 1 || kind == 2
+        let probability = 1 + random.below(5)
+        let isThree = memberCount == 3
+        let gentle: [Fault] = [
+            .cut, .compacted, .clockJumped, .tokensForgotten, .hostCrashed,
+        ]
+        if kind == 0 {
+            faults = []
+        } else if isGentle {
+            let ofMembers: [Fault] = [.memberKilled, .memberVanished, .memberFrozen, .memberLags]
+            faults = (gentle + (isThree ? ofMembers : [])).filter { _ in !random.oneIn(3) }
+        } else {
+            faults = Fault.allCases.filter { _ in random.below(5) < probability }
+        }
+        // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.
+        sharesNames = kind > 2 && random.oneIn(2) && !faults.contains(.wiped)
+        authenticates = random.oneIn(4)
+        usesHostNames = random.oneIn(4)
+        hasSlowHosts = kind > 2 && random.oneIn(4)
+        hasObservers = random.oneIn(2)
+        faultPause = random.within(500_000...8_000_000)
+        callPause = random.within(50_000...1_000_000)
+        var settings = Cluster.Settings()
+        if authenticates { settings.credentials = (Array("root".utf8), Array("secret".utf8)) }
+        settings.tellsOlder = random.oneIn(4)
+        settings.fragments = random.oneIn(2)
+        settings.applyDelay = random.pick([100, 500, 5_000])
+        self.settings = settings
+    }
+
+    func allows(_ fault: Fault) -> Bool { faults.contains(fault) }
+}

@@ -1,0 +1,289 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+import MetadataCore
+
+/// A process with one agent or observer: it ticks its core, makes calls, and writes down what it is told.
+final class SimulatedHost {
+    enum Ticking {
+        /// Sleeps on the efd.
+        case onEvents
+        /// Every so many microseconds, come what may.
+        case periodic(Instant)
+    }
+    let index: Int
+    /// Counts the processes that this place has had.
+    let generation: Int
+    /// Who writes, for the store's history: unique over all processes.
+    let author: Int
+    let name: [UInt8]?
+    unowned let world: World
+    let core: MetadataCore
+    let ticking: Ticking
+    /// Notices taken in one tick.
+    let appetite: Int
+    var clockOffset: Instant
+    var stalledUntil: Instant = 0
+    var isShuttingDown = false
+    var isOver = false
+
+    private var inbox: [NetworkEvent] = []
+    private var inboxTaken = 0
+    private(set) var connection: Connection?
+    private var isFirstCallAnswered = false
+    private var lastCall: UInt64 = 0
+    private var callsOnConnection = 0
+    private var wakeSerial: UInt64 = 0
+    private var nextWake: Instant = .max
+    private var sameInstantTicks = 0
+    private var lastTick: Instant = 0
+    private var connectTimes: [Instant] = []
+    private(set) var reconnects = -1
+
+    let operations: OperationChecker
+    let ownership: OwnershipLedger
+    var watches: [(operation: OperationID, checker: WatchChecker)] = []
+
+    init(
+        index: Int, generation: Int, author: Int, name: [UInt8]?, world: World,
+        core: MetadataCore, ticking: Ticking, appetite: Int, clockOffset: Instant
+    ) {
+        self.index = index
+        self.generation = generation
+        self.author = author
+        self.name = name
+        self.world = world
+        self.core = core
+        self.ticking = ticking
+        self.appetite = appetite
+        self.clockOffset = clockOffset
+        operations = OperationChecker()
+        ownership = OwnershipLedger(author: author)
+    }
+
+    /// The host's own clock, in its unit.
+    var clock: Milliseconds { (world.now + clockOffset) / 1000 }
+
+    func fail(_ text: String) {
+        let who = name.map { String(decoding: $0, as: UTF8.self) } ?? "observer"
+        world.fail("host \(index).\(generation) (\(who)): \(text)")
+    }
+
+    // MARK: - Time
+
+    func wake(at: Instant) {
+        guard at < nextWake else { return }
+        nextWake = at
+        wakeSerial += 1
+        world.agenda.add(.wake(self, serial: wakeSerial), at: max(at, world.now))
+    }
+
+    func woke(_ serial: UInt64) {
+        guard serial == wakeSerial, !isOver else { return }
+        nextWake = .max
+        if world.now < stalledUntil {
+            wake(at: stalledUntil)
+            return
+        }
+        tick()
+    }
+
+    /// What arrives makes the efd readable.
+    private func wakeForInput() {
+        if case .onEvents = ticking { wake(at: world.now + 20) }
+    }
+
+    private func scheduleNext() {
+        guard !isOver else { return }
+        switch ticking {
+        case .periodic(let period): wake(at: world.now + period)
+        case .onEvents:
+            if inboxTaken < inbox.count || core.pendingNotices > 0 {
+                wake(at: world.now + 50)
+            } else if let deadline = core.nextDeadline {
+                // A timer never fires early.
+                let at = deadline * 1000
+                let target = at > world.now + clockOffset ? at - clockOffset : world.now
+                wake(at: target)
+            }
+        }
+    }
+
+    // MARK: - A tick
+
+    func tick() {
+        noticeSpinning()
+        let now = clock
+        var taken = 0
+        while inboxTaken < inbox.count, taken < 64 {
+            let event = inbox[inboxTaken]
+            inboxTaken += 1
+            taken += 1
+            hear(event)
+            core.receive(event, now: now)
+        }
+        if inboxTaken == inbox.count {
+            inbox.removeAll(keepingCapacity: true)
+            inboxTaken = 0
+        }
+        core.advance(now: now, hasHeardAll: inbox.isEmpty)
+        perform()
+        takeNotices()
+        core.advance(now: now, hasHeardAll: false)
+        perform()
+        if core.pendingNotices == 0 { operations.check(self, now: now) }
+        if core.pendingNotices > world.noticeLimit + 512 {
+            fail("\(core.pendingNotices) notices wait")
+        }
+        if core.isShutDown, inbox.isEmpty { world.ended(self) }
+        scheduleNext()
+    }
+
+    /// A core that always has something due would keep its host's processor busy.
+    private func noticeSpinning() {
+        sameInstantTicks = world.now < lastTick + 1000 ? sameInstantTicks + 1 : 0
+        lastTick = world.now
+        if sameInstantTicks > 3000 { fail("3000 ticks within less than a millisecond of each other") }
+    }
+
+    private func takeNotices() {
+        for _ in 0..<appetite {
+            guard let notice = core.nextNotice() else { break }
+            switch notice {
+            case .completed(let completion): operations.completed(completion, self)
+            case .event(let event): told(event)
+            case .ownership(let event): ownership.told(event, self)
+            }
+        }
+        if core.pendingNotices == 0 {
+            for (_, checker) in watches { checker.allTaken(self) }
+        }
+    }
+
+    private func told(_ event: WatchEvent) {
+        guard let at = watches.firstIndex(where: { $0.operation == event.watch }) else {
+            fail("an event of watch \(event.watch), which is not open: \(event.kind)")
+            return
+        }
+        watches[at].checker.told(event, self)
+        if case .ended(let status, _) = event.kind {
+            watches.remove(at: at)
+            operations.watchEnded(event.watch, status, self)
+        }
+    }
+
+    // MARK: - The transport
+
+    /// What came must be something that was asked for on this connection.
+    private func hear(_ event: NetworkEvent) {
+        if case .reply = event { isFirstCallAnswered = true }
+    }
+
+    func hear(_ packet: ServerPacket, on connection: Connection) {
+        guard connection === self.connection else { return }
+        switch packet {
+        case .reply(let call, let outcome):
+            if world.random.oneIn(50) { inbox.append(.progress(connection.coreID)) }
+            inbox.append(.reply(call, reply(outcome)))
+        case .message(let stream, let bytes): inbox.append(.message(stream, bytes))
+        case .streamEnded(let stream, let outcome):
+            inbox.append(.streamEnded(stream, reply(outcome)))
+        case .reset:
+            connectionLost(connection, "connection reset by peer")
+            return
+        }
+        wakeForInput()
+    }
+
+    func connectionLost(_ lost: Connection, _ text: Text) {
+        guard lost === connection else { return }
+        connection = nil
+        lost.isClosed = true
+        inbox.append(.connectionLost(lost.coreID, text))
+        wakeForInput()
+    }
+
+    private func reply(_ outcome: Outcome) -> Reply {
+        switch outcome {
+        case .ok(let bytes): .ok(bytes)
+        case .failed(let code, let text):
+            .failed(GRPCStatus(code: code, message: Bytes(text)))
+        }
+    }
+
+    private func perform() {
+        var count = 0
+        while let action = core.nextAction() {
+            count += 1
+            perform(action)
+        }
+        if count > 2000 { fail("\(count) actions at once") }
+    }
+
+    private func perform(_ action: Action) {
+        switch action {
+        case .connect(let id, let endpoint, let address):
+            disconnect()
+            noticeConnect()
+            let member = address.first.map(Int.init) ?? endpoint
+            connection = world.connect(self, id, member: member)
+            isFirstCallAnswered = false
+            callsOnConnection = 0
+        case .disconnect(let id):
+            if connection?.coreID == id { disconnect() }
+        case .call(let call, let id, let method, let frame, let token):
+            guard let connection, connection.coreID == id else { return }
+            if callsOnConnection > 0, !isFirstCallAnswered {
+                fail("a second call before the first one of a connection is answered")
+            }
+            if call <= lastCall { fail("call id \(call) is not new") }
+            lastCall = call
+            callsOnConnection += 1
+            world.send(.call(call, method, frame: frame, token: token), on: connection)
+        case .openStream(let stream, let id, let method, let token):
+            guard let connection, connection.coreID == id else { return }
+            if !isFirstCallAnswered { fail("a stream before the first call is answered") }
+            world.send(.openStream(stream, method, token: token), on: connection)
+        case .send(let stream, let frame):
+            if let connection { world.send(.send(stream, frame: frame), on: connection) }
+        case .closeStream(let stream):
+            if let connection { world.send(.closeStream(stream), on: connection) }
+        case .resolve(let endpoint): world.resolve(endpoint, for: self)
+        case .abandonCall: break
+        case .log(let level, let text): world.trace(self, level, text)
+        }
+    }
+
+    func resolved(_ event: NetworkEvent) {
+        guard !isOver else { return }
+        inbox.append(event)
+        wakeForInput()
+    }
+
+    private func disconnect() {
+        guard let connection else { return }
+        self.connection = nil
+        world.send(.goodbye, on: connection)
+        connection.isClosed = true
+    }
+
+    /// The process is gone; its kernel closes the connection, if its machine lives.
+    func die(says goodbye: Bool) {
+        isOver = true
+        if goodbye { disconnect() }
+        connection?.isClosed = true
+        connection = nil
+    }
+
+    /// With refused connections a core may try at most so often: each round of endpoints ends in a pause of 25 ms or more.
+    private func noticeConnect() {
+        let now = world.now
+        connectTimes.removeAll { $0 + 1_000_000 < now }
+        connectTimes.append(now)
+        reconnects += 1
+        let limit = 60 * world.scenario.memberCount
+        if connectTimes.count > limit { fail("\(connectTimes.count) connects within a second") }
+    }
+}

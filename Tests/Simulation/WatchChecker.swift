@@ -1,0 +1,357 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+import MetadataCore
+
+/// Holds a watch to what etcd's history says (the guarantees of etcd's watch, https://etcd.io/docs/v3.5/learning/api_guarantees/:
+/// ordered, unique, reliable, atomic, resumable, bookmarkable). After SYNCED every event must be the next one
+/// that the history has for it; before, what was told in all must be the state at the revision of SYNCED.
+final class WatchChecker {
+    /// What a host that believes what it is told knows about an agent.
+    private struct Known {
+        /// Of the presence key; 0: present without one.
+        var incarnation: UInt64 = 0
+        var isPresent = false
+        /// The presence key was seen: without one the agent is absent, whatever labels there are.
+        var hadPresence = false
+        var lastIncarnation: UInt64?
+        /// nil: what was known is void, by RESTARTED, until it is told again.
+        var labels: [Bytes: Bytes?] = [:]
+    }
+    struct Expected: Equatable {
+        enum Kind { case put, appeared, delete, gone, restarted, returned }
+        let kind: Kind
+        let revision: Int64
+        let agent: Bytes
+        var label: Bytes = []
+        var blob: Bytes = []
+        var incarnation: UInt64 = 0
+    }
+    private unowned let world: World
+    private let agent: Bytes?
+    private let presenceOnly: Bool
+    private var known: [Bytes: Known] = [:]
+    /// Following: the store, how far its history has been turned into expectations, and those not yet told.
+    private var store: Store?
+    private var followed: Int64 = 0
+    private var expected: [Expected] = []
+    private var expectedTold = 0
+    /// etcd knows no watch without values, so this one reads the presence key alone.
+    private var seesOnlyPresence = false
+    private var hasTold = false
+    /// Stores that say the same at the revision of SYNCED (both are empty, for example): the one that was taken may be
+    /// the wrong one. With what is needed to begin again with the next.
+    private var alternatives: [(store: Store, revision: Int64)] = []
+    private var knownAtSynced: [Bytes: Known] = [:]
+    private var toldSinceSynced: [Expected] = []
+
+    init(world: World, agent: Bytes?, presenceOnly: Bool) {
+        self.world = world
+        self.agent = agent
+        self.presenceOnly = presenceOnly
+    }
+
+    // MARK: - What is told
+
+    func told(_ event: WatchEvent, _ host: SimulatedHost) {
+        let told: Expected
+        switch event.kind {
+        case .put(let agent, let label, let blob):
+            told = Expected(
+                kind: .put, revision: event.revision, agent: agent, label: label, blob: blob)
+        case .appeared(let agent, let incarnation):
+            told = Expected(
+                kind: .appeared, revision: event.revision, agent: agent, incarnation: incarnation)
+        case .delete(let agent, let label):
+            told = Expected(kind: .delete, revision: event.revision, agent: agent, label: label)
+        case .gone(let agent):
+            told = Expected(kind: .gone, revision: event.revision, agent: agent)
+        case .restarted(let agent, let incarnation):
+            told = Expected(
+                kind: .restarted, revision: event.revision, agent: agent, incarnation: incarnation)
+        case .returned(let agent, let incarnation):
+            told = Expected(
+                kind: .returned, revision: event.revision, agent: agent, incarnation: incarnation)
+        case .synced:
+            synced(event.revision, host)
+            return
+        case .resync:
+            if store == nil, !hasTold { host.fail("RESYNC before anything was told") }
+            store = nil
+            return
+        case .contactLost, .contactRegained, .ended: return
+        }
+        hasTold = true
+        if store != nil { follow(told, host) }
+        note(told, host)
+    }
+
+    private func note(_ told: Expected, _ host: SimulatedHost) {
+        var state = known[told.agent] ?? Known()
+        switch told.kind {
+        case .appeared, .restarted, .returned:
+            if told.kind == .appeared, state.isPresent || state.lastIncarnation != nil {
+                host.fail("\(text(told)): it was known already")
+            }
+            if told.kind == .returned, state.isPresent || state.lastIncarnation != told.incarnation {
+                host.fail("\(text(told)): last was \(String(describing: state.lastIncarnation))")
+            }
+            state.isPresent = true
+            state.incarnation = told.incarnation
+            state.lastIncarnation = told.incarnation
+            if told.incarnation != 0 { state.hadPresence = true }
+            for label in state.labels.keys { state.labels[label] = .some(nil) }
+        case .gone:
+            if !state.isPresent { host.fail("\(text(told)): it was not present") }
+            state.isPresent = false
+            state.labels = [:]
+        case .put: state.labels[told.label] = told.blob
+        case .delete: state.labels[told.label] = nil
+        }
+        if !state.isPresent, !state.labels.isEmpty {
+            host.fail("\(text(told)): of an agent that is not present")
+        }
+        known[told.agent] = state
+    }
+
+    private func follow(_ told: Expected, _ host: SimulatedHost) {
+        if !alternatives.isEmpty { toldSinceSynced.append(told) }
+        guard var mismatch = compare(told) else { return }
+        while let (store, revision) = alternatives.popLast() {
+            let current = known
+            known = knownAtSynced
+            begin(store, at: revision)
+            known = current
+            guard let again = toldSinceSynced.lazy.compactMap({ self.compare($0) }).first else {
+                return
+            }
+            mismatch = again
+        }
+        host.fail(mismatch)
+    }
+
+    /// nil: it is what had to be told next.
+    private func compare(_ told: Expected) -> String? {
+        while expectedTold == expected.count, let store, followed < store.revision { follow(store) }
+        guard expectedTold < expected.count else {
+            return "\(text(told)) was told and did not happen"
+        }
+        let next = expected[expectedTold]
+        expectedTold += 1
+        return next == told ? nil : "\(text(told)) was told; next is \(text(next))"
+    }
+
+    /// All that waited has been taken: a revision is told as a whole.
+    func allTaken(_ host: SimulatedHost) {
+        if expectedTold < expected.count, expectedTold > 0 {
+            host.fail("only part of a revision was told; next is \(text(expected[expectedTold]))")
+        }
+    }
+
+    // MARK: - What must be told
+
+    private func follow(_ store: Store) {
+        expected.removeAll(keepingCapacity: true)
+        expectedTold = 0
+        followed += 1
+        let commit = store.commit(followed)
+        for isPresence in [true, false] {
+            for change in commit.changes {
+                guard let (agent, label) = world.parse(change.key), label.isEmpty == isPresence,
+                    self.agent == nil || self.agent == agent
+                else { continue }
+                if isPresence {
+                    presenceChanged(agent, change, commit.revision)
+                } else if !seesOnlyPresence {
+                    labelChanged(agent, label, change, commit.revision)
+                }
+            }
+        }
+    }
+
+    /// What the history makes of agents: kept apart from what was told.
+    private var history: [Bytes: Known] = [:]
+
+    private func presenceChanged(_ agent: Bytes, _ change: Change, _ revision: Int64) {
+        var state = history[agent] ?? Known()
+        if let record = change.record {
+            let incarnation = AgentState.incarnation(record)
+            if !state.isPresent {
+                let kind: Expected.Kind =
+                    state.lastIncarnation == nil
+                    ? .appeared : state.lastIncarnation == incarnation ? .returned : .restarted
+                expect(kind, revision, agent, incarnation)
+            } else if state.hadPresence, state.incarnation != incarnation {
+                expect(.restarted, revision, agent, incarnation)
+            } else if !state.hadPresence {
+                presenceWasSeen(agent, incarnation)
+            }
+            state.isPresent = true
+            state.hadPresence = true
+            state.incarnation = incarnation
+            state.lastIncarnation = incarnation
+            if presenceOnly { state.labels = [:] }
+        } else if state.isPresent, state.hadPresence {
+            state.isPresent = false
+            state.labels = [:]
+            expect(.gone, revision, agent, 0)
+        }
+        history[agent] = state
+    }
+
+    /// Nothing is told of it: the agent is present already, by its labels. But from here on it is absent without it.
+    private func presenceWasSeen(_ agent: Bytes, _ incarnation: UInt64) {
+        known[agent]?.hadPresence = true
+        known[agent]?.incarnation = incarnation
+        known[agent]?.lastIncarnation = incarnation
+    }
+
+    private func expect(
+        _ kind: Expected.Kind, _ revision: Int64, _ agent: Bytes, _ incarnation: UInt64
+    ) {
+        expected.append(
+            Expected(kind: kind, revision: revision, agent: agent, incarnation: incarnation))
+    }
+
+    private func labelChanged(
+        _ agent: Bytes, _ label: Bytes, _ change: Change, _ revision: Int64
+    ) {
+        var state = history[agent] ?? Known()
+        let isImplied = state.isPresent && !state.hadPresence
+        if let record = change.record, !record.value.isEmpty {
+            if !state.isPresent {
+                // What comes under a name whose presence key is gone waits for the next one.
+                guard !state.hadPresence else { return }
+                expect(state.lastIncarnation == nil ? .appeared : .restarted, revision, agent, 0)
+                state.isPresent = true
+                state.incarnation = 0
+                state.lastIncarnation = 0
+            }
+            if !presenceOnly || !state.hadPresence { state.labels[label] = record.value }
+            if !presenceOnly {
+                expected.append(
+                    Expected(
+                        kind: .put, revision: revision, agent: agent, label: label,
+                        blob: record.value))
+            }
+        } else if state.isPresent, state.labels[label] != nil {
+            state.labels[label] = nil
+            if isImplied, state.labels.isEmpty {
+                state.isPresent = false
+                expect(.gone, revision, agent, 0)
+            } else if !presenceOnly {
+                expected.append(
+                    Expected(kind: .delete, revision: revision, agent: agent, label: label))
+            }
+        }
+        history[agent] = state
+    }
+
+    // MARK: - States
+
+    private func synced(_ revision: Int64, _ host: SimulatedHost) {
+        if store != nil { host.fail("SYNCED twice") }
+        hasTold = true
+        var difference = "no store has it"
+        alternatives = []
+        toldSinceSynced = []
+        for candidate in world.stores where revision <= candidate.revision {
+            if let found = self.difference(candidate, at: revision) {
+                difference = found
+            } else {
+                alternatives.append((candidate, revision))
+            }
+        }
+        knownAtSynced = known
+        guard let (store, _) = alternatives.popLast() else {
+            host.fail("what was told before SYNCED is not the state at \(revision): \(difference)")
+            return
+        }
+        begin(store, at: revision)
+    }
+
+    private func begin(_ store: Store, at revision: Int64) {
+        self.store = store
+        followed = revision
+        expected = []
+        expectedTold = 0
+        let states = AgentState.all(world, store, at: revision, agent: agent)
+        for (name, state) in states {
+            if let incarnation = state.incarnation { presenceWasSeen(name, incarnation) }
+        }
+        history = known
+        for name in history.keys { history[name]?.labels = [:] }
+        for (name, state) in states where history[name]?.isPresent == true {
+            let isImplied = history[name]?.hadPresence == false
+            if !presenceOnly || isImplied {
+                history[name]?.labels = state.labels.mapValues { $0.value }
+            }
+        }
+        let hasImplied = history.values.contains { $0.isPresent && !$0.hadPresence }
+        seesOnlyPresence = agent != nil && presenceOnly && !hasImplied
+    }
+
+    /// nil: what was told is what was there.
+    private func difference(_ store: Store, at revision: Int64) -> String? {
+        var states: [Bytes: AgentState] = [:]
+        for (name, state) in AgentState.all(world, store, at: revision, agent: agent) {
+            states[name] = state
+        }
+        for name in Set(states.keys).union(known.keys).sorted(by: {
+            $0.lexicographicallyPrecedes($1)
+        }) {
+            let told = known[name] ?? Known()
+            let state = states[name] ?? AgentState()
+            let isPresent =
+                state.incarnation != nil || (!state.labels.isEmpty && !told.hadPresence)
+            let who = String(decoding: name, as: UTF8.self)
+            if isPresent, !told.isPresent, told.lastIncarnation == 0 {
+                // It may have had a presence key for a while after the last event.
+                known[name]?.hadPresence = true
+                continue
+            }
+            guard told.isPresent == isPresent else {
+                return "\(who): told present \(told.isPresent), is \(isPresent)"
+            }
+            if let incarnation = state.incarnation, told.incarnation != incarnation, told.hadPresence {
+                return "\(who): told incarnation \(told.incarnation), is \(incarnation)"
+            }
+            guard !presenceOnly, isPresent else { continue }
+            for label in Set(told.labels.keys).union(state.labels.keys) {
+                // Void since RESTARTED: either way is right.
+                if case .some(.none) = told.labels[label] { continue }
+                if told.labels[label] != state.labels[label].map({ $0.value }) {
+                    return "\(who): label \(String(decoding: label, as: UTF8.self)) differs"
+                }
+            }
+        }
+        return nil
+    }
+
+    /// The world has settled: everything is told.
+    func checkSettled(_ host: SimulatedHost) {
+        guard let store else {
+            host.fail("a watch is not SYNCED although all is well")
+            return
+        }
+        guard store === world.cluster.store else {
+            host.fail("a watch follows a store that is not there any more")
+            return
+        }
+        while expectedTold == expected.count, followed < store.revision { follow(store) }
+        if expectedTold < expected.count {
+            host.fail("\(text(expected[expectedTold])) was never told")
+        }
+        if !seesOnlyPresence, let difference = difference(store, at: store.revision) {
+            host.fail("what was told is not what is there: \(difference)")
+        }
+    }
+
+    private func text(_ event: Expected) -> String {
+        func string(_ bytes: Bytes) -> String { String(decoding: bytes, as: UTF8.self) }
+        return
+            "\(event.kind) \(string(event.agent)) \(string(event.label)) \(string(event.blob)) \(event.incarnation) at revision \(event.revision)"
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdModel
+import EtcdProtocol
+import MetadataCore
+
+/// Hosts, a network and a cluster, all under one clock and one seed: the same seed gives the same run.
+public final class World {
+    enum Event {
+        case wake(SimulatedHost, serial: UInt64)
+        case toServer(Connection, ClientPacket)
+        case toClient(Connection, ServerPacket)
+        case connectionLost(Connection, Int)
+        case serverNotices(Connection)
+        case cluster
+        case call(SimulatedHost)
+        case fault
+        case heal(() -> Void)
+        case resolved(SimulatedHost, NetworkEvent)
+        case start(place: Int)
+    }
+    let seed: UInt64
+    let scenario: Scenario
+    var random: Generator
+    var now: Instant = 1_000_000_000
+    var agenda = Agenda<Event>()
+    let cluster: Cluster
+    var hosts: [SimulatedHost] = []
+    var connections: [Connection] = []
+    /// By host and member: those that may still carry something.
+    var recent: [[[Connection]]] = []
+    var isHeldToServer: [[Bool]] = []
+    var isHeldToClient: [[Bool]] = []
+    var networkDelay: ClosedRange<Instant> = 50...500
+    /// Every store that there was; the last is the one in use.
+    var stores: [Store] = []
+    var namespace = Bytes("/nixl/agents/")
+    var names: [Bytes] = []
+    let noticeLimit: Int
+    private(set) var steps = 0
+    private(set) var failure: String?
+    private var clusterEventAt: Instant = .max
+    private var authors = 0
+    /// What the processes of each author did, also of those that are gone.
+    var ledgers: [OwnershipLedger] = []
+    /// No faults and no calls of hosts any more: the world heals and must settle.
+    var isHealing = false
+    /// Until then a lost lease has its reason.
+    var excuses: [Instant] = []
+    var isTraced = false
+    let history: NameHistory
+    var tokensForgottenAt: Instant = 0
+
+    init(seed: UInt64) {
+        self.seed = seed
+        scenario = Scenario(seed: seed)
+        random = Generator(seed: seed)
+        cluster = Cluster(
+            members: scenario.memberCount, settings: scenario.settings, seed: seed &+ 1)
+        noticeLimit = scenario.hasSlowHosts ? 24 : 100_000
+        stores = [cluster.store]
+        history = NameHistory()
+        names = (0..<scenario.nameCount).map { Bytes("agent") + [UInt8(ascii: "a") + UInt8($0)] }
+        recent = Array(
+            repeating: Array(repeating: [], count: scenario.memberCount), count: scenario.hostCount)
+        let row = Array(repeating: false, count: scenario.memberCount)
+        isHeldToServer = Array(repeating: row, count: scenario.hostCount)
+        isHeldToClient = isHeldToServer
+        excuses = Array(repeating: 0, count: scenario.hostCount)
+        for place in 0..<scenario.hostCount { startHost(place) }
+        if !scenario.faults.isEmpty { agenda.add(.fault, at: now + scenario.faultPause) }
+    }
+
+    func fail(_ text: String) {
+        if failure == nil { failure = "at step \(steps), \(Double(now) / 1e6) s: \(text)" }
+    }
+
+    // MARK: - Hosts
+
+    func startHost(_ place: Int) {
+        let generation = place < hosts.count ? hosts[place].generation + 1 : 0
+        var name: Bytes?
+        if !(scenario.hasObservers && place == 0) {
+            name = scenario.sharesNames ? names[place % names.count] : Bytes("host\(place)x".utf8)
+        }
+        let endpoints = (0..<scenario.memberCount).map { member in
+            CoreConfiguration.Endpoint(
+                name: Bytes("member\(member):2379".utf8),
+                addresses: scenario.usesHostNames ? [] : [[UInt8(member)]],
+                canResolve: scenario.usesHostNames)
+        }
+        let credentials = scenario.settings.credentials
+        var configuration = CoreConfiguration(
+            namespace: namespace, agent: name, endpoints: endpoints,
+            user: credentials?.user ?? [], password: credentials?.password ?? [],
+            refuseTakeover: false, logLevel: isTraced ? .debug : .off,
+            seed: (random.next(), random.next()))
+        configuration.noticeLimit = noticeLimit
+        let offset = random.within(0...1_000_000_000)
+        let isSlow = scenario.hasSlowHosts && random.oneIn(2)
+        let host = SimulatedHost(
+            index: place, generation: generation, author: authors, name: name, world: self,
+            core: MetadataCore(configuration, now: (now + offset) / 1000),
+            ticking: random.oneIn(2)
+                ? .onEvents : .periodic(random.pick([10_000, 50_000, 100_000])),
+            appetite: isSlow ? 2 : 1_000_000, clockOffset: offset)
+        authors += 1
+        ledgers.append(host.ownership)
+        if place < hosts.count { hosts[place] = host } else { hosts.append(host) }
+        host.wake(at: now + random.within(0...100_000))
+        agenda.add(.call(host), at: now + random.within(0...scenario.callPause))
+        history.started(host)
+    }
+
+    /// A process has come to its orderly end.
+    func ended(_ host: SimulatedHost) {
+        guard !host.isOver else { return }
+        host.operations.checkNothingIsOpen(host)
+        host.die(says: true)
+        agenda.add(.start(place: host.index), at: now + random.within(10_000...5_000_000))
+    }
+
+    func resolve(_ endpoint: Int, for host: SimulatedHost) {
+        // The name server is slow, and now and then has no answer.
+        let fails = !isHealing && !scenario.isCalm && random.oneIn(5)
+        let event = NetworkEvent.resolved(
+            endpoint: endpoint, addresses: fails ? [] : [[UInt8(endpoint)]],
+            reason: fails ? "the name server did not answer" : "")
+        agenda.add(.resolved(host, event), at: now + random.within(1_000...500_000))
+    }
+
+    // MARK: - Running
+
+    /// One step. False: there is nothing to do, which must not be.
+    func step() {
+        guard let (at, event) = agenda.popFirst() else {
+            fail("nothing is going to happen any more")
+            return
+        }
+        now = at
+        steps += 1
+        perform(event)
+        flushCluster()
+        scheduleCluster()
+        history.follow(self)
+    }
+
+    private func perform(_ event: Event) {
+        switch event {
+        case .wake(let host, let serial): host.woke(serial)
+        case .toServer(let connection, let packet): arrived(packet, connection)
+        case .toClient(let connection, let packet): arrived(packet, connection)
+        case .connectionLost(let connection, let generation):
+            let host = hosts[connection.host]
+            if host.generation == generation { host.connectionLost(connection, "connection reset") }
+        case .serverNotices(let connection):
+            cluster.connectionBroke(connection.id, to: connection.member)
+        case .cluster:
+            if now >= clusterEventAt { clusterEventAt = .max }
+            cluster.advance(to: now)
+        case .call(let host): makeCall(host)
+        case .fault: makeFault()
+        case .heal(let heal): heal()
+        case .resolved(let host, let event): host.resolved(event)
+        case .start(let place): if hosts[place].isOver { startHost(place) }
+        }
+    }
+
+    private func scheduleCluster() {
+        let next = max(cluster.nextTime, now)
+        guard next < clusterEventAt else { return }
+        clusterEventAt = next
+        agenda.add(.cluster, at: next)
+    }
+
+    func trace(_ host: SimulatedHost, _ level: LogLevel, _ text: Text) {
+        guard isTraced else { return }
+        note("\(host.index).\(host.generation) \(String(decoding: text.bytes, as: UTF8.self))")
+    }
+
+    func note(_ text: @autoclosure () -> String) {
+        if isTraced { print("\(Double(now) / 1e6) #\(steps) \(text())") }
+    }
+}
