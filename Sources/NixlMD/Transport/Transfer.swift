@@ -49,12 +49,17 @@ final class Transfer {
         case malformed
     }
 
-    /// Found by a callback: the transfer is to be taken from libcurl, which must not be done in one. To end it by
-    /// the callback's result instead would make libcurl close the connection, with all other transfers.
-    var isDefective: Bool {
+    private var isDefective: Bool {
         if case .none = defect { return false }
         return true
     }
+
+    /// Found by a callback: the transfer is to be taken from libcurl, which must not be done in one. To end it by
+    /// the callback's result instead would make libcurl close the connection, with all other transfers.
+    ///
+    /// A stream that the server has ended is over too: libcurl 7.88.1 goes on with it for as long as its upload is
+    /// paused (`*done` in Curl_readwrite, lib/transfer.c there), and a watch would be silent for ever.
+    var isOver: Bool { isDefective || (!isCall && trailers.status != nil) }
 
     /// nil: out of memory.
     init?(events: TransportEvents, readsLargely: Bool) {
@@ -288,6 +293,7 @@ extension Transfer {
         }
         events.hasAnswered = true
         trailers.add(line: line.span)
+        if isOver { events.hasOver = true }
     }
 
     private static var httpPrefix: Bytes { Bytes("HTTP/") }
@@ -326,7 +332,7 @@ extension Transfer {
 
     private func give(up defect: Defect) {
         self.defect = defect
-        events.hasDefects = true
+        events.hasOver = true
         deframer = GRPCDeframer(maximumMessage: Self.maximumMessage)
     }
 }

@@ -363,9 +363,9 @@ final class Transport {
             guard let transfer = active.first(where: { $0.easy == easy }) else { continue }
             loss = end(transfer, result) ?? loss
         }
-        if events.hasDefects {
-            events.hasDefects = false
-            for transfer in active where transfer.isDefective {
+        if events.hasOver {
+            events.hasOver = false
+            for transfer in active where transfer.isOver {
                 loss = end(transfer, CURLE_OK) ?? loss
             }
         }

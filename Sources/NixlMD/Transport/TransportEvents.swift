@@ -18,8 +18,8 @@ final class TransportEvents {
     var received: UInt64 = 0
     /// A part of a message has come.
     var hasProgressed = false
-    /// A transfer is defective.
-    var hasDefects = false
+    /// A transfer is over, although libcurl does not say so.
+    var hasOver = false
 
     var count: Int { items.count - head }
 
