@@ -52,7 +52,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
-	test-nixl format lint install clean
+	test-nixl test-faults format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -99,6 +99,11 @@ unit: ## the tests of the Swift modules
 python conformance consumers artifact: ## one suite of the tests
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
+
+test-faults: ## clusters of three with members killed, silent, parted, wiped; hosts stopped, forked, killed
+	@$(MAKE) --no-print-directory all test-tools
+	@tools/require --install ip nft
+	@tools/test faults
 
 test-nixl: ## the tests with the real NIXL from PyPI (its wheels need 350 MB each)
 	@$(MAKE) --no-print-directory all test-tools $(NIXL_WHEELS)

@@ -67,6 +67,9 @@ class Namespaces:
     def __init__(self) -> None:
         self._prefix = f"nixl-md-{os.getpid()}-{next(_numbers)}"
         self._names: list[str] = []
+        self._bridge = ""
+
+    def create(self) -> None:
         self._bridge = self._create("bridge")
         run(
             *("ip", "-netns", self._bridge, "-batch", "-"),

@@ -38,16 +38,17 @@ class Cluster:
         """Waits for every member; the monotonic time when the last one was."""
         return max([member.wait_healthy() for member in self.members])
 
-    def elected(self, seconds: float = 10.0) -> tuple[Etcd, int]:
-        """The leader that most members know, and its term. Members that do not answer are passed
-        over, so that it can be asked while some are dead or silent."""
+    def elected(self, after: int = 0, seconds: float = 10.0) -> tuple[Etcd, int]:
+        """The leader that most members know, and its term, which is a later one than `after`.
+        Members that do not answer are passed over, so that it can be asked while some are dead or
+        silent; their peers may name a dead leader until they have noticed."""
         deadline = time.monotonic() + seconds
         while True:
             told = Counter(found for m in self.members if (found := self._leader_told_by(m)))
             for (leader, term), votes in told.items():
-                if 2 * votes > len(self.members):
+                if 2 * votes > len(self.members) and term > after:
                     return self._ids[leader], term
-            assert time.monotonic() < deadline, f"no leader within {seconds} s: {told}"
+            assert time.monotonic() < deadline, f"no leader within {seconds} s: {told}, {after}"
             time.sleep(0.02)
 
     @staticmethod

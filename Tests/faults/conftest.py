@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a cluster of three members and hosts in network namespaces, and a table of what was
+measured, printed after the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import pytest
+
+from fixtures import HostFactory, host_binary, hosts, library, soname_directory, version
+from namespaces import Namespaces, remove_orphans
+from world import World
+
+__all__ = ["HostFactory", "host_binary", "hosts", "library", "soname_directory", "version"]
+
+
+class Figure(Protocol):
+    """Checks a measured time against its bound and keeps it for the table."""
+
+    def __call__(self, what: str, seconds: float, bound: float) -> None: ...
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Figure:
+    def keep(what: str, seconds: float, bound: float) -> None:
+        request.node.user_properties.append(("figure", (what, seconds, bound)))
+        assert seconds <= bound, f"{what}: {seconds:.2f} s, promised are {bound:.2f} s"
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = []
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        if report.when == "call":
+            test = report.nodeid.rpartition("::")[2]
+            rows += [(test, *value) for name, value in report.user_properties if name == "figure"]
+    if rows:
+        terminalreporter.section("figures")
+        for test, what, seconds, bound in sorted(rows):
+            terminalreporter.write_line(f"{test:52} {what:44} {seconds:6.2f} of {bound:5.2f} s")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_orphans() -> None:
+    remove_orphans()
+
+
+@pytest.fixture
+def network() -> Iterator[Namespaces]:
+    made = Namespaces()
+    try:
+        made.create()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def world(version: str, network: Namespaces, hosts: HostFactory) -> Iterator[World]:
+    """A healthy cluster of this version of etcd."""
+    made = World(version, network, hosts)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+        made.print_logs()

@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Members of the cluster that die, hang, are cut off or lose packets; what etcd holds survives.
+
+In each case (see Scene) the agent keeps its lease and is told nothing, its keys are there whenever
+one looks, the peer is told each change once and in order; no thread and no second connection
+appears. The longest tick is checked of every host of every test (check_host)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import capi
+from conftest import Figure
+from etcd_server import Etcd
+from world import NS, Scene, World, contacts, observed, settle_after
+
+REQUEST_DEADLINE = 2.0
+RENEWAL = 1 + 5 / 6  # at the latest, at TTL 5 s: when one is due, and its own deadline
+
+
+def publish_time(scene: Scene, blob: bytes) -> float:
+    """How long a publish takes, from the call to its completion."""
+    begin = time.monotonic()
+    done = scene.agent.succeed("publish", label=b"metadata", blob=blob, timeout=20_000)
+    return float(done["t"] / 1e9 - begin)
+
+
+def publish_over_election(scene: Scene, blob: bytes, term: int) -> tuple[float, float]:
+    """The same, and how long it took until etcd had a leader of a later term."""
+    begin = time.monotonic()
+    op = scene.agent.start("publish", label=b"metadata", blob=blob, timeout=20_000)
+    scene.world.cluster.elected(after=term)
+    elected = time.monotonic() - begin
+    done = scene.agent.done(op)
+    assert done["status"] == capi.SUCCESS, done
+    return done["t"] / 1e9 - begin, elected
+
+
+def test_leader_killed(world: World, figure: Figure) -> None:
+    """SIGKILL. Publishing goes on with the next leader; the killed member comes back."""
+    with Scene(world, ttl=5, interval=1) as scene:
+        leader, term = world.cluster.elected()
+        leader.kill()
+        took, elected = publish_over_election(scene, b"1", term)
+        figure("publish completes", took, max(REQUEST_DEADLINE, elected) + 2)
+        time.sleep(5)
+        leader.start().wait_healthy()
+        figure("publish, member back", publish_time(scene, b"2"), 1)
+
+
+def test_all_members_killed_and_restarted(world: World, figure: Figure) -> None:
+    """SIGKILL of all, for longer than the TTL: leases are on disk, and get their full TTL again."""
+    with Scene(world, ttl=5, interval=1) as scene:
+        for member in world.cluster.members:
+            member.kill()
+        killed = time.monotonic()
+        lost = scene.peer.event("CONTACT_LOST", watch=scene.watch, within=5)
+        figure("CONTACT_LOST told", lost["t"] / 1e9 - killed, 1 + 1)
+        time.sleep(max(0.0, killed + 7 - time.monotonic()))
+        for member in world.cluster.members:
+            member.start()
+        healthy = world.cluster.wait_healthy()
+        regained = scene.peer.event("CONTACT_REGAINED", watch=scene.watch, within=5)
+        figure("CONTACT_REGAINED told, since healthy", regained["t"] / 1e9 - healthy, 1)
+        figure("publish, since healthy", publish_time(scene, b"1"), 1)
+
+
+@pytest.mark.parametrize("role", ["follower", "leader"])
+def test_member_in_use_stopped(world: World, figure: Figure, role: str) -> None:
+    """SIGSTOP: silent, no RST. The renewal misses its deadline of TTL/6: another member is used."""
+    with Scene(world, ttl=5, interval=1) as scene:
+        member = world.in_use(scene.agent)
+        world.make_leader(member if role == "leader" else world.others(member)[0])
+        _, term = world.cluster.elected()
+        member.freeze()
+        if role == "follower":
+            figure("publish completes", publish_time(scene, b"1"), RENEWAL + 1)
+        else:
+            took, elected = publish_over_election(scene, b"1", term)
+            figure("publish completes", took, max(RENEWAL, elected) + 2)
+        assert world.in_use(scene.agent) is not member
+        time.sleep(7)
+        if role == "follower":
+            member.thaw()
+            figure("publish, member back", publish_time(scene, b"2"), 1)
+    if role == "leader":
+        member.thaw()
+        settle_after(world, [scene.agent], scene.own_keys)
+
+
+@pytest.mark.parametrize("role", ["follower", "leader"])
+def test_member_in_use_parted_from_the_others(world: World, figure: Figure, role: str) -> None:
+    """It still answers us, but has no leader: `hasleader` makes it say so. With TTL 10 s no lease
+    is lost, and a watch on that member does not stay behind."""
+    with Scene(world, ttl=10, interval=3) as scene:
+        member = world.in_use(scene.agent)
+        world.make_leader(member if role == "leader" else world.others(member)[0])
+        _, term = world.cluster.elected()
+        world.isolate(member)
+        parted = time.monotonic()
+        if role == "follower":
+            took, elected = publish_time(scene, b"1"), 0.0
+        else:
+            took, elected = publish_over_election(scene, b"1", term)
+        figure("publish completes", took, max(REQUEST_DEADLINE, elected) + 2)
+        # A member cancels streams after three looks, an election time-out apart, without a leader.
+        told = scene.peer.event("PUT", watch=scene.watch, label=b"metadata", blob=b"1")
+        figure("peer is told of it", told["t"] / 1e9 - parted, max(5.0, elected) + 2)
+        assert world.in_use(scene.agent) is not member
+        time.sleep(max(0.0, parted + 15 - time.monotonic()))
+        assert world.in_use(scene.peer) is not member
+        world.network.heal()
+        world.cluster.wait_healthy()
+
+
+@pytest.mark.parametrize("direction", ["to the server", "from the server"])
+def test_packets_dropped_in_one_direction(world: World, figure: Figure, direction: str) -> None:
+    """Between the agent and the member in use: the other members are reached, one is used."""
+    with Scene(world, ttl=5, interval=1) as scene:
+        member = world.in_use(scene.agent)
+        drop(world, scene, member, direction)
+        figure("publish completes", publish_time(scene, b"1"), RENEWAL + 1)
+        assert world.in_use(scene.agent) is not member
+        time.sleep(7)
+        world.network.heal()
+        figure("publish, healed", publish_time(scene, b"2"), 1)
+    assert contacts(scene.peer, scene.watch) == []
+
+
+def drop(world: World, scene: Scene, member: Etcd, direction: str) -> None:
+    ours, theirs = world.place(scene.agent), member.place
+    world.network.drop(*((ours, theirs) if direction == "to the server" else (theirs, ours)))
+
+
+@pytest.mark.parametrize("direction", ["to the server", "from the server"])
+def test_packets_dropped_between_the_agent_and_all_members(
+    world: World, figure: Figure, direction: str
+) -> None:
+    """For 3 s of a TTL of 6 s, less than TTL - interval - a round trip: the lease survives."""
+    with Scene(world, ttl=6, interval=1) as scene:
+        for member in world.cluster.members:
+            drop(world, scene, member, direction)
+        dropped = time.monotonic()
+        op = scene.agent.start("publish", label=b"metadata", blob=b"1", timeout=20_000)
+        time.sleep(max(0.0, dropped + 3 - time.monotonic()))
+        world.network.heal()
+        healed = time.monotonic()
+        done = scene.agent.done(op)
+        assert done["status"] == capi.SUCCESS
+        figure("publish, since healed", done["t"] / 1e9 - healed, 2.5)
+        time.sleep(6)
+
+
+def test_all_members_out_of_reach_longer_than_the_ttl(world: World, figure: Figure) -> None:
+    """Both directions: the peer is told GONE; once in reach again the agent is told LOST, its keys
+    are put back, RESTORED; the peer is told RETURNED: the same process."""
+    agent = world.agent(b"alpha", ttl=5, interval=1)
+    peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
+    lease = agent.stats()["lease_id"]
+    for member in world.cluster.members:
+        world.network.part(world.place(agent), member.place)
+    parted = time.monotonic()
+    gone = peer.event("GONE", watch=watch, agent=b"alpha", within=10)
+    figure("peer is told GONE", gone["t"] / 1e9 - parted, 5 + 2)
+    world.network.heal()
+    healed = time.monotonic()
+    restored = agent.event("RESTORED", within=10)
+    # An attempt to connect ends at its deadline of at most 4 s.
+    figure("RESTORED told, since healed", restored["t"] / 1e9 - healed, 5)
+    assert agent.names() == ["LOST", "RESTORED"]
+    returned = peer.event("RETURNED", watch=watch, within=2)
+    assert returned["incarnation"] == lease >> 16
+    peer.event("PUT", watch=watch, label=b"metadata", blob=b"alpha", count=2, within=2)
+    assert world.keys() == [NS + b"/alpha/", NS + b"/alpha/metadata"]
+    assert "RESTARTED" not in peer.names()
+
+
+def test_stream_that_the_member_ended(world: World, figure: Figure) -> None:
+    """A member that has had no leader for a while ends the streams, and has one again before the
+    host looks: every question is answered, only the watch is dead. It goes on all the same."""
+    peer, watch = world.observer(agent=b"beta")
+    member = world.in_use(peer)
+    with observed(peer):
+        peer.freeze()
+        for other in world.others(member):
+            other.kill()
+        time.sleep(6.5)
+        for other in world.others(member):
+            other.start()
+        world.cluster.wait_healthy()
+        world.cluster.leader().gateway.put(NS + b"/beta/l", b"b")
+        continued = peer.thaw()
+        told = peer.event("PUT", watch=watch, label=b"l")
+        figure("told, since the host goes on", told["t"] / 1e9 - continued, 2)
+    assert any("ended a stream" in line["line"] for line in peer.lines("log"))

@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Host processes that are stopped, fork or are killed, while etcd is well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+import capi
+from conftest import Figure
+from hosts import Host
+from procfs import remote_addresses
+from store import KeySampler
+from world import NS, World, observed
+
+LANGUAGES = ("cpp", "python")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_host_stopped_longer_than_its_ttl(world: World, figure: Figure, language: str) -> None:
+    """SIGSTOP, then SIGCONT. The peer is told GONE within TTL + 2 s. Continued, the agent is told
+    LOST, its keys are put back within a second, RESTORED; the peer is told RETURNED: the same
+    process, whose metadata is valid again."""
+    agent = world.agent(b"alpha", ttl=5, interval=1, language=language)
+    labels = [b"l%d" % number for number in range(20)]
+    for label in labels:
+        agent.succeed("publish", label=label, blob=label)
+    lease = agent.stats()["lease_id"]
+    keys = [NS + b"/alpha/", *sorted(NS + b"/alpha/" + each for each in [*labels, b"metadata"])]
+    peer, watch = world.observer(flags=capi.WATCH_BLOBS)
+    with observed(agent, peer):
+        stopped = agent.freeze()
+        gone = peer.event("GONE", watch=watch, agent=b"alpha", within=10)
+        figure("peer is told GONE", gone["t"] / 1e9 - stopped, 5 + 2)
+        assert world.keys() == []
+        time.sleep(2)
+        mark = peer.mark()
+        continued = agent.thaw()
+        restored = agent.event("RESTORED", within=5)
+        figure("RESTORED, since continued", restored["t"] / 1e9 - continued, 1)
+        assert world.keys() == keys
+        returned = peer.event("RETURNED", watch=watch, since=mark, within=1)
+        assert returned["incarnation"] == lease >> 16
+        for label in labels:
+            peer.event("PUT", watch=watch, label=label, blob=label, since=mark, within=1)
+    assert agent.names() == ["LOST", "RESTORED"]
+    assert peer.names().count("GONE") == 1
+    assert "RESTARTED" not in peer.names()
+    stats = agent.stats()
+    assert (stats["leases_lost"], stats["restores"]) == (1, 1)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("how", ["exit", "close", "tick"])
+def test_fork(world: World, language: str, how: str) -> None:
+    """The child exits at once, or closes its copy, or goes on ticking it, beside the parent: the
+    parent's connection, lease and watch go on as if there were no child."""
+    agent = world.agent(b"alpha", ttl=5, interval=1, language=language)
+    watch = agent.start("watch", agent=b"beta")
+    agent.event("SYNCED", watch=watch)
+    before = agent.stats()
+    remotes = remote_addresses(agent.pid)
+    gateway = world.cluster.leader().gateway
+    keys = world.keys()
+    world.everywhere(keys)
+    with observed(agent), KeySampler(world.cluster.members, NS + b"/alpha/") as looks:
+        for number in range(3):
+            child = agent.do("fork_beside", how=how, ms=2000)["child"]
+            for step in range(8):
+                value = b"%d.%d" % (number, step)
+                gateway.put(NS + b"/beta/l", value)
+                agent.event("PUT", watch=watch, label=b"l", blob=value, within=1)
+                agent.succeed("publish", label=b"metadata", blob=value, within=1)
+                time.sleep(0.25)
+            assert agent.do("reap", child=child)["child_status"] == 0
+    assert looks.missing(keys) == []
+    assert [line["rc"] for line in agent.lines("child")] == {
+        "exit": [],
+        "close": [capi.SUCCESS] * 3,
+        "tick": [capi.FORKED] * 3,
+    }[how]
+    assert all(line["count"] > 100 for line in agent.lines("child_ticks"))
+    after = agent.stats()
+    assert after["lease_id"] == before["lease_id"]
+    assert after["renewals"] >= before["renewals"] + 5
+    for name in ("connects", "connects_failed", "requests_failed", "renewals_unanswered"):
+        assert after[name] == before[name], name
+    assert remote_addresses(agent.pid) == remotes
+    assert set(agent.names()) == {"SYNCED", "PUT"}
+
+
+def test_500_agents_killed_at_once(world: World, figure: Figure) -> None:
+    """25 processes with 20 agents each, SIGKILL: a watcher of the namespace is told GONE of each,
+    once, within TTL + 2 s."""
+    processes, handles, ttl = 25, 20, 10
+    hosts = [world.host() for _ in range(processes)]
+    names = {b"agent-%d-%d" % (p, h) for p in range(processes) for h in range(handles)}
+    for p, host in enumerate(hosts):
+        start_agents(world, host, [b"agent-%d-%d" % (p, h) for h in range(handles)], ttl)
+    peer, watch = world.observer("python")
+    told = {bytes.fromhex(line["agent"]) for line in peer.events(watch=watch, event="PUT")}
+    assert told == names
+    with observed(peer):
+        mark = peer.mark()
+        _, term = world.cluster.elected()
+        # No host is asked for anything in between: they die within milliseconds of one another.
+        for host in hosts:
+            os.kill(host.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        peer.event("GONE", watch=watch, since=mark, count=len(names), within=ttl + 15)
+        gone = peer.events(mark, watch=watch, event="GONE")
+        figure("the first GONE", gone[0]["t"] / 1e9 - killed, ttl + 2)
+        assert world.cluster.elected()[1] == term, "etcd changed its leader meanwhile"
+        figure("the last GONE", gone[-1]["t"] / 1e9 - killed, ttl + 2)
+        time.sleep(3)
+    counts = Counter(bytes.fromhex(line["agent"]) for line in peer.events(mark, event="GONE"))
+    assert counts == dict.fromkeys(names, 1)
+    assert set(peer.names(mark)) == {"GONE"}
+    assert world.keys() == []
+
+
+def start_agents(world: World, host: Host, names: list[bytes], ttl: int) -> None:
+    """Several handles of one process, each an agent with a heartbeat and one label."""
+    started = []
+    for h, name in enumerate(names):
+        world.open(host, agent=name, h=h)
+        heartbeat = host.start("start_heartbeat", h=h, interval=ttl * 333, ttl=ttl * 1000)
+        publish = host.start("publish", h=h, label=b"metadata", blob=name)
+        started += [(h, heartbeat), (h, publish)]
+    for h, op in started:
+        assert host.done(op, within=30, h=h)["status"] == capi.SUCCESS

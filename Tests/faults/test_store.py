@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""What etcd holds does not survive: history compacted while out of contact, the store replaced."""
+
+from __future__ import annotations
+
+import time
+
+import capi
+from conftest import Figure
+from hosts import Host
+from store import wait_until
+from world import NS, World, observed
+
+
+def told_of(host: Host, watch: int, since: int) -> list[tuple[str, bytes, bytes]]:
+    return [
+        (line["event"], bytes.fromhex(line["agent"]), bytes.fromhex(line["label"] or ""))
+        for line in host.events(since, watch=watch)
+        if line["agent"]
+    ]
+
+
+def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
+    """What the peer missed is compacted away: RESYNC, just the differences, SYNCED; then live."""
+    gateway = world.cluster.leader().gateway
+    for name in (b"stays", b"changes", b"leaves"):
+        gateway.put(NS + b"/" + name + b"/", b"")
+        gateway.put(NS + b"/" + name + b"/l", b"1")
+    agent = world.agent(b"alpha", ttl=5, interval=1)
+    lease = agent.stats()["lease_id"]
+    peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
+    with observed(agent, peer):
+        for member in world.cluster.members:
+            world.network.part(world.place(peer), member.place)
+        mark = peer.mark()
+        gateway.put(NS + b"/changes/l", b"2")
+        gateway.put(NS + b"/changes/new", b"2")
+        gateway.delete_prefix(NS + b"/leaves/")
+        gateway.put(NS + b"/comes/l", b"1")
+        agent.succeed("publish", label=b"metadata", blob=b"2")
+        gateway.compact(gateway.revision())
+        peer.event("CONTACT_LOST", watch=watch, within=12)
+        world.network.heal()
+        healed = time.monotonic()
+        resync = peer.event("RESYNC", watch=watch, since=mark, within=10)
+        synced = peer.event("SYNCED", watch=watch, since=mark)
+        # An attempt to connect that is under way ends at its deadline of at most 4 s.
+        figure("SYNCED told, since healed", synced["t"] / 1e9 - healed, 5)
+        assert resync["t"] <= synced["t"]
+        assert sorted(told_of(peer, watch, mark)) == [
+            ("GONE", b"leaves", b""),
+            ("PUT", b"alpha", b"metadata"),
+            ("PUT", b"changes", b"l"),
+            ("PUT", b"changes", b"new"),
+            ("PUT", b"comes", b""),
+            ("PUT", b"comes", b"l"),
+        ]
+        gateway.put(NS + b"/stays/l", b"3")
+        peer.event("PUT", watch=watch, agent=b"stays", blob=b"3", within=2)
+    assert agent.events() == []
+    assert agent.stats()["lease_id"] == lease
+
+
+def test_store_wiped_and_restarted(world: World, figure: Figure) -> None:
+    """All members come back empty, with the same flags: the cluster's id is the same, the revision
+    is lower. A watch that is resumed would be silent for ever. Instead: RESYNC; agents that are
+    gone are told GONE; the agent is told LOST, puts its keys back, RESTORED."""
+    agent = world.agent(b"alpha", ttl=5, interval=1)
+    gateway = world.cluster.leader().gateway
+    for number in range(50):
+        gateway.put(NS + b"/stock/l", b"%d" % number)
+    gateway.put(NS + b"/stock/", b"")
+    peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
+    cluster_id = world.cluster.leader().status()["header"]["cluster_id"]
+    keys = [NS + b"/alpha/", NS + b"/alpha/metadata"]
+    with observed(agent, peer):
+        mark = peer.mark()
+        for member in world.cluster.members:
+            member.kill()
+        for member in world.cluster.members:
+            member.wipe()
+            member.start()
+        healthy = world.cluster.wait_healthy()
+        restored = agent.event("RESTORED", within=10)
+        figure("agent: RESTORED, since healthy", restored["t"] / 1e9 - healthy, 2)
+        assert agent.names() == ["LOST", "RESTORED"]
+        peer.event("RESYNC", watch=watch, since=mark, within=5)
+        gone = peer.event("GONE", watch=watch, agent=b"stock", since=mark, within=5)
+        figure("peer: GONE, since healthy", gone["t"] / 1e9 - healthy, 2)
+        assert world.cluster.leader().status()["header"]["cluster_id"] == cluster_id
+        wait_until(lambda: world.keys() == keys, 2, "the agent's keys and no others")
+        lease = agent.stats()["lease_id"]
+        found = world.cluster.leader().gateway.range(NS)
+        assert {kv.lease for kv in found} == {lease}
+        # The watches are alive, at revisions far below those seen before.
+        agent.succeed("publish", label=b"metadata", blob=b"after")
+        peer.event("PUT", watch=watch, label=b"metadata", blob=b"after", since=mark, within=2)
+        gateway = world.cluster.leader().gateway
+        gateway.put(NS + b"/stock/", b"")
+        peer.event("RESTARTED", watch=watch, agent=b"stock", since=mark, within=2)
+    assert "ENDED" not in peer.names()
+    time.sleep(6)
+    assert world.keys() == [*keys, NS + b"/stock/"]
+    assert agent.names() == ["LOST", "RESTORED"]

@@ -1,0 +1,239 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Three members of etcd and the hosts that use them, each with an address of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from cluster import Cluster
+from etcd_server import Etcd, Place
+from fixtures import HostFactory
+from hosts import Host, Line
+from namespaces import Namespaces
+from procfs import Sampler, remote_addresses, thread_count
+from store import KeySampler, wait_until
+from writer import Writer
+
+NS = b"/ns/"
+MEMBERS = 3
+
+
+class World:
+    """The cluster, the network between it and the hosts, and the hosts."""
+
+    def __init__(self, version: str, network: Namespaces, hosts: HostFactory) -> None:
+        self.network = network
+        self._hosts = hosts
+        self._places: dict[int, Place] = {}
+        self._started: list[Host] = []
+        self.cluster = Cluster(version, [network.add(f"m{n}") for n in range(MEMBERS)])
+
+    def start(self) -> None:
+        self.cluster.start()
+
+    def close(self) -> None:
+        self.cluster.close()
+
+    # Hosts
+
+    def host(self, language: str = "cpp") -> Host:
+        """A process on a machine of its own."""
+        place = self.network.add(f"h{len(self._places)}")
+        host = self._hosts(language, prefix=place.prefix)
+        self._places[host.pid] = place
+        self._started.append(host)
+        return host
+
+    def print_logs(self) -> None:
+        """What the library said; pytest shows it with a test that failed."""
+        for host in self._started:
+            for line in host.lines("log"):
+                print(f"{line['t'] / 1e9:.3f} host {host.pid}: {line['line']}")
+
+    def place(self, host: Host) -> Place:
+        return self._places[host.pid]
+
+    def open(self, host: Host, **values: Any) -> None:
+        host.open(self.cluster.endpoints, NS, log=1, log_level=2, **values)
+
+    def agent(self, name: bytes, ttl: int, interval: int, language: str = "cpp") -> Host:
+        """An agent with a heartbeat (seconds) and one published label."""
+        host = self.host(language)
+        self.open(host, agent=name)
+        host.succeed("start_heartbeat", interval=interval * 1000, ttl=ttl * 1000)
+        host.succeed("publish", label=b"metadata", blob=name)
+        return host
+
+    def observer(self, language: str = "cpp", **watch: Any) -> tuple[Host, int]:
+        """A handle that only watches, and its watch: in sync."""
+        host = self.host(language)
+        self.open(host)
+        number = host.start("watch", **watch)
+        host.event("SYNCED", watch=number)
+        return host, number
+
+    # Members
+
+    def in_use(self, host: Host) -> Etcd:
+        """The member that the host is connected to."""
+        remotes = remote_addresses(host.pid)
+        assert len(remotes) == 1, f"connected to {remotes}"
+        port = next(iter(remotes))[1]
+        return next(m for m in self.cluster.members if m.port == port)
+
+    def others(self, *members: Etcd) -> list[Etcd]:
+        return [m for m in self.cluster.members if m not in members]
+
+    def make_leader(self, member: Etcd) -> None:
+        """Hands the leadership over in good order, so that a test knows which role a member has."""
+        leader = self.cluster.leader()
+        if leader is not member:
+            target = member.status()["header"]["member_id"]
+            leader.gateway.call("/v3/maintenance/transfer-leadership", {"targetID": target})
+            wait_until(lambda: self.cluster.leader() is member, 5, "the leadership handed over")
+
+    def isolate(self, member: Etcd) -> None:
+        """Parts a member from the other members, and from nobody else."""
+        for other in self.others(member):
+            self.network.part(member.place, other.place)
+
+    # What holds
+
+    def keys(self, prefix: bytes = NS) -> list[bytes]:
+        return self.cluster.leader().gateway.keys(prefix)
+
+    def everywhere(self, keys: Sequence[bytes]) -> None:
+        """Waits until every member's own copy has the keys."""
+
+        def are_there() -> bool:
+            return all(
+                set(keys) <= {kv.key for kv in m.gateway.range(NS, serializable=True)}
+                for m in self.cluster.members
+            )
+
+        wait_until(are_there, 5, f"{keys} on every member")
+
+
+@contextmanager
+def observed(*hosts: Host) -> Iterator[None]:
+    """No thread appears in these processes, and none has two connections at one time."""
+    before = [thread_count(host.pid) for host in hosts]
+    with ExitStack() as stack:
+        samplers = [stack.enter_context(Sampler(host.pid)) for host in hosts]
+        yield
+    for host, threads, sampler in zip(hosts, before, samplers, strict=True):
+        seen = sampler.samples
+        assert seen.count > 10, f"process {host.pid} was looked at {seen.count} times"
+        assert seen.threads == {threads}, f"process {host.pid} had {seen.threads} threads"
+        assert seen.connections_max <= 1, f"process {host.pid}: {seen.connections}"
+
+
+def changes_told(host: Host, watch: int) -> list[tuple[int, bytes, bytes]]:
+    """What a watch with blobs was told of labels: revision, key, value."""
+    return [
+        (
+            line["revision"],
+            NS + b"/" + bytes.fromhex(line["agent"]) + b"/" + bytes.fromhex(line["label"]),
+            bytes.fromhex(line["blob"]),
+        )
+        for line in host.events(watch=watch, event="PUT")
+        if line["label"]
+    ]
+
+
+def contacts(host: Host, watch: int) -> list[str]:
+    """What a watch was told of its contact, checked to be in order."""
+    told = [n for n in host.names(watch=watch) if n.startswith("CONTACT")]
+    expected = ["CONTACT_LOST", "CONTACT_REGAINED"] * len(told)
+    assert told == expected[: len(told)], told
+    return told
+
+
+def settle_after(world: World, agents: Sequence[Host], keys: Sequence[bytes]) -> None:
+    """What holds after a leader that hung goes on.
+
+    etcd before 3.4.29 and 3.5.11 (issue 15247 there) lets it revoke leases that its successor keeps
+    alive. Then, and only then, the agent is told LOST and RESTORED, and its keys are back."""
+    time.sleep(2)
+    wait_until(lambda: set(keys) <= set(world.keys()), 5, f"{keys}")
+    for agent in agents:
+        assert agent.names() == ["LOST", "RESTORED"] * agent.stats()["leases_lost"]
+
+
+class Scene:
+    """An agent under a lease, a peer that watches everything, somebody who writes all the time.
+
+    Under every fault that etcd's data survive: the agent keeps its lease and is told nothing, all
+    its keys are there whenever one looks, and the peer is told each change once, in order."""
+
+    def __init__(
+        self, world: World, ttl: int, interval: int, languages: str = "cpp python"
+    ) -> None:
+        first, second = languages.split()
+        self.world = world
+        self.agent = world.agent(b"alpha", ttl, interval, first)
+        self.own_keys = [NS + b"/alpha/", NS + b"/alpha/metadata"]
+        self.lease = self.agent.stats()["lease_id"]
+        self.first = world.cluster.leader().gateway.put(NS + b"/busy/", b"")
+        self.peer, self.watch = world.observer(second, flags=4)
+        world.everywhere(self.own_keys)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Scene:
+        with ExitStack() as stack:
+            stack.enter_context(observed(self.agent, self.peer))
+            self.looks = stack.enter_context(
+                KeySampler(self.world.cluster.members, NS + b"/alpha/")
+            )
+            members = self.world.cluster.members
+            stack.enter_context(Writer(members, NS + b"/busy/l", pause=0.02))
+            # Faults come into a stream of changes that is running.
+            self.peer.event("PUT", watch=self.watch, label=b"l", count=20)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self._stack.__exit__(kind, *rest)
+        if kind is None:
+            self.check()
+
+    def end(self) -> list[Line]:
+        """Writes a last change and waits until the peer has been told of it."""
+        last = self.world.cluster.leader().gateway.put(NS + b"/busy/end", b"end")
+        self.peer.event("PUT", watch=self.watch, label=b"end", revision=last, within=10)
+        return self.peer.events(watch=self.watch)
+
+    def check(self) -> None:
+        self.end()
+        self.check_changes()
+        stats = self.agent.stats()
+        assert stats["lease_id"] == self.lease
+        assert (stats["leases_lost"], stats["restores"]) == (0, 0)
+        assert self.agent.events() == []
+        assert not {"GONE", "RESTARTED", "RETURNED", "RESYNC", "ENDED"} & set(self.peer.names())
+        contacts(self.peer, self.watch)
+        missing = self.looks.missing(self.own_keys)
+        assert missing == [], missing[:5]
+        assert len(self.looks.looks) > 10
+
+    def check_changes(self) -> None:
+        """What the peer was told is etcd's own history: nothing lost, nothing twice, in order."""
+        gateway = self.world.cluster.leader().gateway
+        last = self.peer.events(watch=self.watch, event="PUT", label=b"end")[-1]["revision"]
+        history = gateway.history(NS, self.first, last)
+        assert not any(change.is_delete for change in history)
+        expected = [(c.revision, c.kv.key, c.kv.value) for c in history if c.kv.value]
+        # What a member had still to commit when it was cut off may come after the end.
+        told = [t for t in changes_told(self.peer, self.watch) if self.first <= t[0] <= last]
+        assert told == expected, difference(told, expected)
+        assert len(told) > 20
+
+
+def difference(told: list[Any], expected: list[Any]) -> str:
+    missing = [e for e in expected if e not in told]
+    unexpected = [t for t in told if t not in expected]
+    return f"missing {missing[:5]}, unexpected {unexpected[:5]}, {len(told)} of {len(expected)}"
