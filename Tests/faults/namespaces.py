@@ -11,11 +11,11 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from etcd_server import Place
+from etcd_server import Etcd, Place
 
 NAMED = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
@@ -58,7 +58,22 @@ def remove_orphans() -> None:
     for path in NAMED.glob("nixl-md-*"):
         owner = re.match(r"nixl-md-(\d+)-", path.name)
         if owner and not Path("/proc", owner[1]).exists():
-            run("ip", "netns", "del", path.name)
+            # Another worker may be doing the same.
+            with suppress(RuntimeError):
+                run("ip", "netns", "del", path.name)
+
+
+def are_allowed() -> bool:
+    """Whether this process may make network namespaces and rules in them."""
+    probe = Namespaces()
+    try:
+        probe.create()
+        probe.add("probe")
+    except RuntimeError:
+        return False
+    finally:
+        probe.close()
+    return True
 
 
 class Namespaces:
@@ -110,6 +125,16 @@ class Namespaces:
     def _connect(self, address: tuple[str, int], timeout: float) -> socket.socket:
         with inside(self._bridge):
             return socket.create_connection(address, timeout)
+
+    def connect(self, members: Sequence[Etcd]) -> None:
+        """They reach one another as they are."""
+
+    def endpoints(self, place: Place, members: Sequence[Etcd]) -> str:
+        """The members, as this place reaches them."""
+        return ",".join(member.endpoint for member in members)
+
+    def member_at(self, port: int, members: Sequence[Etcd]) -> Etcd:
+        return next(member for member in members if member.port == port)
 
     def drop(self, source: Place, destination: Place) -> None:
         """Packets from the one to the other vanish on arrival; nobody is told."""

@@ -128,7 +128,7 @@ def start_agents(world: World, host: Host, names: list[bytes], ttl: int) -> None
     """Several handles of one process, each an agent with a heartbeat and one label."""
     started = []
     for h, name in enumerate(names):
-        world.open(host, agent=name, h=h)
+        host.open(world.cluster.endpoints, NS, agent=name, h=h)
         heartbeat = host.start("start_heartbeat", h=h, interval=ttl * 333, ttl=ttl * 1000)
         publish = host.start("publish", h=h, label=b"metadata", blob=name)
         started += [(h, heartbeat), (h, publish)]

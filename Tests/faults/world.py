@@ -13,6 +13,7 @@ from cluster import Cluster
 from etcd_server import Etcd, Place
 from fixtures import HostFactory
 from hosts import Host, Line
+from loopback import Loopback
 from namespaces import Namespaces
 from procfs import Sampler, remote_addresses, thread_count
 from store import KeySampler, wait_until
@@ -25,12 +26,13 @@ MEMBERS = 3
 class World:
     """The cluster, the network between it and the hosts, and the hosts."""
 
-    def __init__(self, version: str, network: Namespaces, hosts: HostFactory) -> None:
+    def __init__(self, version: str, network: Namespaces | Loopback, hosts: HostFactory) -> None:
         self.network = network
         self._hosts = hosts
         self._places: dict[int, Place] = {}
         self._started: list[Host] = []
         self.cluster = Cluster(version, [network.add(f"m{n}") for n in range(MEMBERS)])
+        network.connect(self.cluster.members)
 
     def start(self) -> None:
         self.cluster.start()
@@ -58,7 +60,8 @@ class World:
         return self._places[host.pid]
 
     def open(self, host: Host, **values: Any) -> None:
-        host.open(self.cluster.endpoints, NS, log=1, log_level=2, **values)
+        endpoints = self.network.endpoints(self.place(host), self.cluster.members)
+        host.open(endpoints, NS, log=1, log_level=2, **values)
 
     def agent(self, name: bytes, ttl: int, interval: int, language: str = "cpp") -> Host:
         """An agent with a heartbeat (seconds) and one published label."""
@@ -82,8 +85,7 @@ class World:
         """The member that the host is connected to."""
         remotes = remote_addresses(host.pid)
         assert len(remotes) == 1, f"connected to {remotes}"
-        port = next(iter(remotes))[1]
-        return next(m for m in self.cluster.members if m.port == port)
+        return self.network.member_at(next(iter(remotes))[1], self.cluster.members)
 
     def others(self, *members: Etcd) -> list[Etcd]:
         return [m for m in self.cluster.members if m not in members]

@@ -19,9 +19,6 @@ class Cluster:
         self.members = [
             Etcd(version, name=f"m{number}", place=place) for number, place in enumerate(places)
         ]
-        peers = ",".join(f"{m.name}={m.peer_url}" for m in self.members)
-        for member in self.members:
-            member.initial_cluster = peers
         self._ids: dict[int, Etcd] = {}
 
     @property
@@ -29,7 +26,9 @@ class Cluster:
         return ",".join(member.endpoint for member in self.members)
 
     def start(self) -> None:
+        peers = ",".join(f"{m.name}={m.peer_url}" for m in self.members)
         for member in self.members:
+            member.initial_cluster = peers
             member.start()
         self.wait_healthy()
         self._ids = {int(m.status()["header"]["member_id"]): m for m in self.members}

@@ -113,7 +113,7 @@ class Etcd:
             *("--name", self.name, "--logger", "zap", "--log-level", "warn"),
             *("--data-dir", str(self.directory / "data")),
             *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
-            *("--listen-peer-urls", self.peer_url),
+            *("--listen-peer-urls", f"http://{self.place.address}:{self.peer_port}"),
             *("--initial-advertise-peer-urls", self.peer_url),
             *("--initial-cluster", self.initial_cluster),
             *self.flags,

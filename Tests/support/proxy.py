@@ -32,6 +32,8 @@ class Proxy:
         self.accepted = 0
         self._lock = threading.Lock()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        # Sides from which something came that was not forwarded.
+        self._swallowed: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
         self._held: set[socket.socket] = set()
         self._holds_requests = self._holds_answers = False
@@ -88,8 +90,8 @@ class Proxy:
     def heal(self) -> None:
         """Connections that saw silence are ended: what they had in flight is lost."""
         with self._lock:
-            if self._is_silent:
-                for side in list(self._pairs):
+            for side in list(self._pairs):
+                if self._swallows(side) or side in self._swallowed:
                     self._drop(side)
             self._is_cut = self._is_silent = False
 
@@ -122,7 +124,8 @@ class Proxy:
             self._accept()
         elif side not in self._pairs:
             return  # dropped a moment ago
-        elif self._is_silent:
+        elif self._swallows(side):
+            self._swallowed.add(side)
             self._selector.unregister(side)
         elif self._holds_requests if side in self._clients else self._holds_answers:
             self._selector.unregister(side)
@@ -146,6 +149,14 @@ class Proxy:
             self._pairs[one] = other
             self._selector.register(one, selectors.EVENT_READ)
         self._clients.add(client)
+        self._identify(client, server)
+
+    def _identify(self, client: socket.socket, server: socket.socket) -> None:
+        """Called for each new pair."""
+
+    def _swallows(self, side: socket.socket) -> bool:
+        """Whether what comes from this side is forwarded to nobody."""
+        return self._is_silent and side in self._pairs
 
     def _forward(self, side: socket.socket) -> None:
         try:
@@ -176,6 +187,7 @@ class Proxy:
             return  # dropped with its other side
         for one in (side, other):
             del self._pairs[one]
+            self._swallowed.discard(one)
             self._held.discard(one)
             self._clients.discard(one)
             self._last_due.pop(one, None)
