@@ -17,6 +17,7 @@ from conftest import (
     eventually,
     has_loaded,
     wait_dropped,
+    wait_loaded,
 )
 from etcd_server import Etcd
 from hosts import Host
@@ -145,6 +146,27 @@ def test_ours_waits_from_the_next(
     eventually(lambda: has_loaded(reader, "alpha"), 2, "it is loaded when it appears")
 
 
+@pytest.mark.parametrize(("kind", "notices"), [("stock", False), ("tick", True)])
+def test_watch_after_a_restart_of_etcd(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, notices: bool
+) -> None:
+    """Why not what the client has built in: its watcher does not survive this, and tells nobody."""
+    etcd = own_etcd()
+    alpha = peers("tick", "alpha", etcd, namespace)
+    eventually(lambda: alpha.do("is_published")["is_published"], 10, "it is published")
+    reader = peers(kind, "beta", etcd, namespace)
+    reader.do("want" if kind == "tick" else "fetch", agent="alpha")
+    wait_loaded(reader, "alpha")
+    etcd.kill()
+    etcd.start().wait_healthy()
+    time.sleep(3)
+    assert has_loaded(reader, "alpha")
+    alpha.quit()
+    assert etcd.gateway.keys(namespace + b"/alpha/") == []
+    time.sleep(NEVER_SECONDS)
+    assert has_loaded(reader, "alpha") is not notices
+
+
 def seconds_until_published(host: Host, etcd: Etcd, namespace: bytes, command: str) -> float:
     key = namespace + b"/beta/metadata"
     before = etcd.gateway.get(key)
@@ -187,6 +209,7 @@ def test_several_keys_one_lease(hosts: HostFactory, etcd34: Etcd, namespace: byt
     before = host.stats()["renewals"]
     time.sleep(10)
     renewals = host.stats()["renewals"] - before
+    print(f"101 keys: {renewals} renewals in 10 s at an interval of 1 s")
     # Due after 1 s less a jitter of up to a fifth.
     assert 8 <= renewals <= 13
     host.kill()
