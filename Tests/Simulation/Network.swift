@@ -22,6 +22,8 @@ final class Connection {
     let coreID: ConnectionID
     /// There is a server at the other end.
     var isEstablished = false
+    /// Which of the world's stores answers on it.
+    var store = 0
     var isRefused = false
     /// The client has disconnected.
     var isClosed = false
@@ -91,6 +93,7 @@ extension World {
                 return
             }
             connection.isEstablished = true
+            connection.store = stores.count - 1
         }
         cluster.deliver(packet, on: connection.id, to: connection.member, at: now)
     }

@@ -29,7 +29,7 @@ final class SimulatedHost {
     var isShuttingDown = false
     var isOver = false
 
-    private var inbox: [NetworkEvent] = []
+    private var inbox: [(event: NetworkEvent, store: Int)] = []
     private var inboxTaken = 0
     private(set) var connection: Connection?
     private var isFirstCallAnswered = false
@@ -39,6 +39,9 @@ final class SimulatedHost {
     private var nextWake: Instant = .max
     private var sameInstantTicks = 0
     private var lastTick: Instant = 0
+    private var noticesTaken = 0
+    /// From which notice on they are about which store.
+    private var storeMarks: [(from: Int, store: Int)] = [(0, 0)]
     private var connectTimes: [Instant] = []
     private(set) var reconnects = -1
 
@@ -118,10 +121,13 @@ final class SimulatedHost {
         let now = clock
         var taken = 0
         while inboxTaken < inbox.count, taken < 64 {
-            let event = inbox[inboxTaken]
+            let (event, store) = inbox[inboxTaken]
             inboxTaken += 1
             taken += 1
             hear(event)
+            if store != storeMarks.last?.store {
+                storeMarks.append((noticesTaken + core.pendingNotices, store))
+            }
             core.receive(event, now: now)
         }
         if inboxTaken == inbox.count {
@@ -151,6 +157,7 @@ final class SimulatedHost {
     private func takeNotices() {
         for _ in 0..<appetite {
             guard let notice = core.nextNotice() else { break }
+            noticesTaken += 1
             switch notice {
             case .completed(let completion): operations.completed(completion, self)
             case .event(let event): told(event)
@@ -160,6 +167,11 @@ final class SimulatedHost {
         if core.pendingNotices == 0 {
             for (_, checker) in watches { checker.allTaken(self) }
         }
+    }
+
+    /// The store that the notice in hand is about.
+    var storeOfNotice: Store {
+        world.stores[storeMarks.last { $0.from < noticesTaken }?.store ?? 0]
     }
 
     private func told(_ event: WatchEvent) {
@@ -185,15 +197,18 @@ final class SimulatedHost {
         guard connection === self.connection else { return }
         switch packet {
         case .reply(let call, let outcome):
-            if world.random.oneIn(50) { inbox.append(.progress(connection.coreID)) }
-            inbox.append(.reply(call, reply(outcome)))
-        case .message(let stream, let bytes): inbox.append(.message(stream, bytes))
+            if world.random.oneIn(50) { add(.progress(connection.coreID), connection.store) }
+            add(.reply(call, reply(outcome)), connection.store)
+        case .message(let stream, let bytes): add(.message(stream, bytes), connection.store)
         case .streamEnded(let stream, let outcome):
-            inbox.append(.streamEnded(stream, reply(outcome)))
+            add(.streamEnded(stream, reply(outcome)), connection.store)
         case .reset:
             connectionLost(connection, "connection reset by peer")
-            return
         }
+    }
+
+    private func add(_ event: NetworkEvent, _ store: Int?) {
+        inbox.append((event, store ?? inbox.last?.store ?? storeMarks.last?.store ?? 0))
         wakeForInput()
     }
 
@@ -201,8 +216,7 @@ final class SimulatedHost {
         guard lost === connection else { return }
         connection = nil
         lost.isClosed = true
-        inbox.append(.connectionLost(lost.coreID, text))
-        wakeForInput()
+        add(.connectionLost(lost.coreID, text), nil)
     }
 
     private func reply(_ outcome: Outcome) -> Reply {
@@ -257,9 +271,7 @@ final class SimulatedHost {
     }
 
     func resolved(_ event: NetworkEvent) {
-        guard !isOver else { return }
-        inbox.append(event)
-        wakeForInput()
+        if !isOver { add(event, nil) }
     }
 
     private func disconnect() {

@@ -41,12 +41,6 @@ final class WatchChecker {
     /// etcd knows no watch without values, so this one reads the presence key alone.
     private var seesOnlyPresence = false
     private var hasTold = false
-    /// Stores that say the same at the revision of SYNCED (both are empty, for example): the one that was taken may be
-    /// the wrong one. With what is needed to begin again with the next.
-    private var alternatives: [(store: Store, revision: Int64)] = []
-    private var knownAtSynced: [Bytes: Known] = [:]
-    private var toldSinceSynced: [Expected] = []
-
     init(world: World, agent: Bytes?, presenceOnly: Bool) {
         self.world = world
         self.agent = agent
@@ -84,7 +78,7 @@ final class WatchChecker {
         case .contactLost, .contactRegained, .ended: return
         }
         hasTold = true
-        if store != nil { follow(told, host) }
+        if store != nil, let mismatch = compare(told) { host.fail(mismatch) }
         note(told, host)
     }
 
@@ -114,22 +108,6 @@ final class WatchChecker {
             host.fail("\(text(told)): of an agent that is not present")
         }
         known[told.agent] = state
-    }
-
-    private func follow(_ told: Expected, _ host: SimulatedHost) {
-        if !alternatives.isEmpty { toldSinceSynced.append(told) }
-        guard var mismatch = compare(told) else { return }
-        while let (store, revision) = alternatives.popLast() {
-            let current = known
-            known = knownAtSynced
-            begin(store, at: revision)
-            known = current
-            guard let again = toldSinceSynced.lazy.compactMap({ self.compare($0) }).first else {
-                return
-            }
-            mismatch = again
-        }
-        host.fail(mismatch)
     }
 
     /// nil: it is what had to be told next.
@@ -254,20 +232,13 @@ final class WatchChecker {
     private func synced(_ revision: Int64, _ host: SimulatedHost) {
         if store != nil { host.fail("SYNCED twice") }
         hasTold = true
-        var difference = "no store has it"
-        alternatives = []
-        toldSinceSynced = []
-        for candidate in world.stores where revision <= candidate.revision {
-            if let found = self.difference(candidate, at: revision) {
-                difference = found
-            } else {
-                alternatives.append((candidate, revision))
-            }
-        }
-        knownAtSynced = known
-        guard let (store, _) = alternatives.popLast() else {
-            host.fail("what was told before SYNCED is not the state at \(revision): \(difference)")
+        let store = host.storeOfNotice
+        guard revision <= store.revision else {
+            host.fail("SYNCED at \(revision), which is still to come")
             return
+        }
+        if let difference = difference(store, at: revision) {
+            host.fail("what was told before SYNCED is not the state at \(revision): \(difference)")
         }
         begin(store, at: revision)
     }
