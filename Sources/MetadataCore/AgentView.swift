@@ -17,12 +17,20 @@ final class AgentView {
     var presence = Presence.never
     /// The labels told (or, where labels are not told, those that imply presence) and the revision of each.
     var labels = ByteMap<Int64>()
+    /// A label was put while the agent was departed: it waits for the presence key.
+    var hasUntoldLabels = false
+    /// Which departure of its watch was its last.
+    var departure: UInt64 = 0
 
     var isPresent: Bool {
         switch presence {
         case .never, .departed: false
         case .implied, .present: true
         }
+    }
+
+    var isDeparted: Bool {
+        if case .departed = presence { true } else { false }
     }
 
     /// Nothing worth remembering.
@@ -39,6 +47,8 @@ struct AgentTelling {
     let tellsLabels: Bool
     let view: AgentView
     var events: [WatchEvent] = []
+    /// Labels are there that only a list can tell.
+    var needsList = false
 
     init(watch: OperationID, agent: Bytes, tellsLabels: Bool, view: AgentView) {
         self.watch = watch
@@ -70,6 +80,8 @@ struct AgentTelling {
             }
         }
         view.presence = .present(incarnation: found)
+        needsList = view.hasUntoldLabels
+        view.hasUntoldLabels = false
         if !tellsLabels { view.labels.removeAll() }
     }
 
@@ -80,6 +92,7 @@ struct AgentTelling {
 
     private mutating func depart(_ incarnation: UInt64, _ revision: Int64) {
         view.presence = .departed(incarnation: incarnation)
+        view.hasUntoldLabels = false
         view.labels.removeAll()
         tell(.gone(agent: agent), revision)
     }
@@ -98,7 +111,9 @@ struct AgentTelling {
             tell(.restarted(agent: agent, incarnation: 0), kv.modRevision)
             view.presence = .implied
         case .departed:
-            return  // GONE ended all its labels; those of its next life follow its presence key.
+            // GONE ended all its labels; those of its next life are told with its presence key.
+            view.hasUntoldLabels = tellsLabels
+            return
         case .implied, .present:
             break
         }

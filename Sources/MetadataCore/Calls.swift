@@ -79,7 +79,7 @@ enum Work {
 
 extension MetadataCore {
     func driveWork() {
-        while hasFreeCall, let item = work.popFirst() {
+        while hasFreeCall, !isReplacingStore, let item = work.popFirst() {
             switch item {
             case .fetch(let fetch): sendFetch(fetch)
             case .page(let watch, let epoch): sendPage(watch, epoch: epoch)
@@ -210,11 +210,11 @@ extension MetadataCore {
     /// Part of a large answer has come: its request, whichever it is, is being answered.
     func progressed() {
         lastReceived = now
-        for index in calls.values.indices {
-            let call = calls.values[index]
+        let now = now
+        calls.changeEach { call in
             let prolonged = min(
                 now &+ Timing.requestDeadline, call.sentAt &+ Timing.requestDeadlineMax)
-            calls.values[index].deadline = max(call.deadline, prolonged)
+            call.deadline = max(call.deadline, prolonged)
         }
     }
 

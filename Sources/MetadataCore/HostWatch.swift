@@ -34,8 +34,10 @@ final class HostWatch {
     var state: State
     /// By name + "/": the order of keys, which is not that of names ("a-b/" precedes "a/").
     var views = ByteMap<AgentView>()
-    /// Who departed, the earliest first; the memory of them is bounded.
-    var departed = Queue<Bytes>()
+    /// How many of them have departed; the memory of those is bounded.
+    var departedCount = 0
+    /// Numbers departures.
+    var departures: UInt64 = 0
     var isContactLostTold = false
     /// Counts the listings, so that what was asked for an earlier one is known as such.
     var epoch = 0
@@ -329,12 +331,20 @@ extension MetadataCore {
                 stalledWatches.append(watch)
                 return
             }
-            apply(events[start..<end], to: watch)
+            if apply(events[start..<end], to: watch) {
+                let text: Text = "labels were put before the presence key of their agent"
+                resync(watch, text, forgetRevisions: false)
+                return
+            }
             start = end
         }
     }
 
-    private func apply(_ events: ArraySlice<WatchResponse.Event>, to watch: HostWatch) {
+    /// The changes of one revision. True: only a list can tell all that they mean.
+    private func apply(
+        _ events: ArraySlice<WatchResponse.Event>, to watch: HostWatch
+    ) -> Bool {
+        var needsList = false
         // Presence first: GONE stands for the end of all labels, an appearance comes before them.
         for isPresence in [true, false] {
             for event in events {
@@ -342,7 +352,7 @@ extension MetadataCore {
                     label.isEmpty == isPresence
                 else { continue }
                 let revision = event.kv.modRevision
-                change(watch, agent) {
+                let isUntold = change(watch, agent) {
                     switch (event.kind, isPresence) {
                     case (.put, true): $0.presencePut(event.kv)
                     case (.delete, true): $0.presenceDeleted(revision)
@@ -350,14 +360,17 @@ extension MetadataCore {
                     case (.delete, false): $0.labelDeleted(label, revision)
                     }
                 }
+                needsList = needsList || isUntold
             }
         }
+        return needsList
     }
 
-    /// Applies a change to the view of an agent and tells what it means.
+    /// Applies a change to the view of an agent and tells what it means. True: a list must tell the rest.
+    @discardableResult
     private func change(
         _ watch: HostWatch, _ agent: Bytes, _ body: (inout AgentTelling) -> Void
-    ) {
+    ) -> Bool {
         let key = agent + [UInt8(ascii: "/")]
         let view: AgentView
         if let known = watch.views[key] {
@@ -366,16 +379,17 @@ extension MetadataCore {
             view = AgentView()
             watch.views[key] = view
         }
-        let wasPresent = view.isPresent
+        let wasDeparted = view.isDeparted
         var telling = AgentTelling(
             watch: watch.operation, agent: agent, tellsLabels: !watch.presenceOnly, view: view)
         body(&telling)
         for event in telling.events { tell(event) }
         if view.isEmpty {
             watch.views[key] = nil
-        } else if wasPresent, !view.isPresent {
-            watch.remember(departed: key)
+        } else {
+            watch.noteDeparture(of: view, wasDeparted: wasDeparted)
         }
+        return telling.needsList
     }
 
     // MARK: - A slow host
@@ -409,12 +423,19 @@ extension HostWatch {
         return false
     }
 
-    fileprivate func remember(departed key: Bytes) {
-        departed.append(key)
-        guard departed.count > Limits.departedAgents, let oldest = departed.popFirst() else {
-            return
-        }
-        if let view = views[oldest], !view.isPresent { views[oldest] = nil }
+    /// An agent that is gone is remembered, but not for ever.
+    fileprivate func noteDeparture(of view: AgentView, wasDeparted: Bool) {
+        guard view.isDeparted != wasDeparted else { return }
+        departedCount += wasDeparted ? -1 : 1
+        guard view.isDeparted else { return }
+        departures += 1
+        view.departure = departures
+        guard departedCount > Limits.departedAgents + Limits.departedSlack else { return }
+        var order = views.values.filter { $0.isDeparted }.map { $0.departure }
+        order.sort()
+        let last = order[Limits.departedSlack - 1]
+        views.removeAll { $0.isDeparted && $0.departure <= last }
+        departedCount -= Limits.departedSlack
     }
 }
 

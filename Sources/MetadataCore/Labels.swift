@@ -301,7 +301,7 @@ extension MetadataCore {
             index += 1
             guard let blob = record.confirmed else { continue }
             bytes += blob.count + record.label.count + ownName.count + keyspace.root.count
-            guard batch.isEmpty || bytes <= Limits.batchBytes else { break }
+            guard batch.isEmpty || bytes <= batchBytes else { break }
             batch.append(record)
         }
         return batch

@@ -71,12 +71,16 @@ enum Limits {
     static let noticeBytes = 64 << 20
     /// Departed agents that a watch of the namespace remembers, to tell RETURNED from RESTARTED.
     static let departedAgents = 4096
+    /// As many more are kept until they are forgotten together.
+    static let departedSlack = 1024
     /// A TTL that a server may grant: ten years, far from any overflow of milliseconds.
     static let ttlSeconds: Int64 = 315_360_000
     /// Changes of our own presence key that are remembered until they have been judged.
     static let presenceChanges = 64
     /// Entries of ended operations that queues may keep beside as many as there are open ones, twice.
     static let endedEntries = 1024
+    /// Operations that one tick ends or begins anew: some 2 microseconds each.
+    static let operationsAtOnce = 1024
     /// Labels of one agent.
     static let labels = 4096
     /// Watch creations sent and not yet answered.

@@ -173,8 +173,10 @@ extension MetadataCore {
             return
         }
         link = .backoff(until: now &+ Timing.credentialsBackoff)
-        endAll(
-            .unauthenticated, "\(text): check user and password, in the configuration and in etcd")
+        sweep(
+            .endAll(
+                .unauthenticated,
+                "\(text): check user and password, in the configuration and in etcd"))
     }
 
     /// What etcd says about itself with each answer.

@@ -117,6 +117,7 @@ public final class MetadataCore {
     // Operations of the host.
     var operations = SortedMap<Operation>()
     var deadlines = DeadlineHeap()
+    var sweeps: [Sweep] = []
     var stalledWatches: [HostWatch] = []
     var drainDeadline: Milliseconds?
     var isShutDownComplete = false
@@ -145,6 +146,8 @@ public final class MetadataCore {
     var labels = ByteMap<LabelRecord>()
     var labelQueue = Queue<LabelRecord>()
     var labelsInFlight = 0
+    /// Of one transaction of several labels; less where etcd's limit is.
+    var batchBytes = Limits.batchBytes
 
     public init(_ configuration: CoreConfiguration, now: Milliseconds) {
         let keyspace = Keyspace(namespace: configuration.namespace)
@@ -257,6 +260,7 @@ public final class MetadataCore {
         guard !isShutDownComplete else { return }
         mayJudge = hasHeardAll
         expireOperations()
+        sweepOn()
         expireCalls()
         noticeLostContact()
         pump()
@@ -295,17 +299,7 @@ public final class MetadataCore {
     /// The revisions we know mean nothing in the store that answers now.
     func storeWasReplaced() {
         log(.warn, "the store behind \(currentTarget) is not the one known before")
-        for id in operations.keys {
-            switch operations[id] {
-            case .watch(let watch):
-                resync(watch, "the store was replaced", forgetRevisions: true)
-            case .fetch(let fetch): fetchAgain(fetch)
-            case .list(let job): job.restart(keyspace.root)
-            case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate,
-                nil:
-                break
-            }
-        }
+        sweep(.replaceStore)
         ownershipStoreReplaced()
     }
 
@@ -325,7 +319,7 @@ public final class MetadataCore {
     /// When `advance` has something to do next; nil: never.
     public var nextDeadline: Milliseconds? {
         guard !isShutDownComplete else { return nil }
-        if hasNews || (notices.isEmpty && !stalledWatches.isEmpty) { return now }
+        if hasNews || !sweeps.isEmpty || (notices.isEmpty && !stalledWatches.isEmpty) { return now }
         while let first = deadlines.first, operations[first.operation] == nil {
             deadlines.removeFirst()
         }

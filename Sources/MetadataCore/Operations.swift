@@ -42,13 +42,15 @@ extension MetadataCore {
     /// Completes what ran into its own time-out.
     func expireOperations() {
         forgetEnded()
-        while let first = deadlines.first {
+        var left = Limits.operationsAtOnce
+        while left > 0, let first = deadlines.first {
             guard let operation = operations[first.operation] else {
                 deadlines.removeFirst()
                 continue
             }
             guard first.at <= now else { return }
             deadlines.removeFirst()
+            left -= 1
             let trouble: Text =
                 lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
             end(
@@ -93,13 +95,6 @@ extension MetadataCore {
         case .list(let job):
             job.isDone = true
             complete(id, status, text)
-        }
-    }
-
-    /// Ends all operations that still need the network, because it is known that none of them can succeed.
-    func endAll(_ status: Status, _ text: Text) {
-        for id in operations.keys {
-            if let operation = operations[id] { end(id, operation, status, text) }
         }
     }
 }

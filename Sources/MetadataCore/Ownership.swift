@@ -38,6 +38,8 @@ enum Ownership {
         var conflicts = 0
         /// A Put was sent, so the name may be ours already.
         var mayHavePut = false
+        /// When the key was last seen not to be there.
+        var absentAt: Int64 = 0
     }
 
     /// From one lease to another, or to none: first the presence key, then the labels.
@@ -225,12 +227,26 @@ extension MetadataCore {
         case .refused(.leaseNotFound, let text):
             ownershipUnanswered(step)
             leaseIsLost("etcd does not know the lease any more (\(text))")
+        case .refused(.tooLarge, let text) where canBeSmaller(step):
+            ownershipUnanswered(step)
+            batchBytes /= 2
+            log(.info, "labels are written in smaller portions: \(text)")
         case .refused(let failure, let text):
             ownershipUnanswered(step)
             ownershipRefused(failure.status, text)
         case .oversized(let size):
             ownershipUnanswered(step)
             ownershipRefused(.backend, "etcd answered with \(size) bytes")
+        }
+    }
+
+    /// etcd's limit may be below its default. One label alone went through before.
+    private func canBeSmaller(_ step: OwnershipStep) -> Bool {
+        switch step {
+        case .moveLabels(let batch), .restoreLabels(let batch): batch.count > 1
+        case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
+            .restoreRead, .restorePut, .retreat, .withdraw:
+            false
         }
     }
 
@@ -273,7 +289,7 @@ extension MetadataCore {
     private func transacted(_ step: OwnershipStep, _ succeeded: Bool, _ revision: Int64) {
         switch (step, ownership) {
         case (.claimSweep, .claiming(let claim)):
-            swept(claim, succeeded)
+            swept(claim, succeeded, revision)
         case (.claimPut(let lease), .claiming(let claim)):
             claimPut(claim, succeeded, lease, revision)
         case (.movePresence, .moving(let move)):
@@ -295,7 +311,7 @@ extension MetadataCore {
     /// etcd refuses what ownership needs (permission, no space, ...): those who wait are told, and what must go on is
     /// tried again, slowly.
     private func ownershipRefused(_ status: Status, _ text: Text) {
-        log(.warn, "etcd refused to write the presence key: \(text)")
+        log(.warn, "etcd refused to write the agent's keys: \(text)")
         lastTrouble = text
         ownershipFailures += 1
         ownershipRetryAt = now &+ min(Timing.retryPause << min(ownershipFailures, 5), 2000)

@@ -60,15 +60,23 @@ extension MetadataCore {
                 return
             }
             claim.step = .put
+            claim.absentAt = response.header.revision
             ownership = .claiming(claim)
             return
         }
-        if let presence, isOurs(lease: presence.lease) {
+        // A permanent key has no lease to know it by: if it was put once since it was absent, then by the Put whose
+        // answer was lost.
+        let isPermanentOfOurs =
+            presence.map {
+                claim.mayHavePut && $0.lease == 0 && targetLease == 0
+                    && $0.createRevision > claim.absentAt && $0.createRevision == $0.modRevision
+            } ?? false
+        if let presence, isOurs(lease: presence.lease) || isPermanentOfOurs {
             // The answer to our Put was lost.
             take(presence, from: response.header.revision)
             return
         }
-        if let presence, wasRemovedByOthers, presence.lease != 0 || !claim.mayHavePut {
+        if presence != nil, wasRemovedByOthers {
             supersede(supersededText)
             return
         }
@@ -92,10 +100,11 @@ extension MetadataCore {
         watchOurselves(from: revision &+ 1)
     }
 
-    func swept(_ claim: Ownership.Claim, _ succeeded: Bool) {
+    func swept(_ claim: Ownership.Claim, _ succeeded: Bool, _ revision: Int64) {
         var claim = claim
         if succeeded {
             claim.step = .put
+            claim.absentAt = revision
             ownership = .claiming(claim)
         } else {
             conflicted(claim)

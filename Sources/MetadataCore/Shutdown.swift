@@ -10,19 +10,7 @@ extension MetadataCore {
         self.now = now
         guard drainDeadline == nil, !isShutDownComplete else { return }
         drainDeadline = now &+ drain
-        let text: Text = "the handle is being shut down"
-        for id in operations.keys {
-            switch operations[id] {
-            case .fetch(let fetch): fail(fetch, .canceled, text)
-            case .watch(let watch): end(watch, .canceled, text)
-            case .list(let job):
-                job.isDone = true
-                complete(id, .canceled, text)
-            case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate,
-                nil:
-                break
-            }
-        }
+        sweep(.endReaders("the handle is being shut down"))
         hasNews = true
     }
 
@@ -30,8 +18,11 @@ extension MetadataCore {
     func driveDrain() {
         guard let deadline = drainDeadline, !isShutDownComplete else { return }
         guard now < deadline else {
-            endAll(.canceled, "the drain of the shutdown has taken its time")
-            finishDrain()
+            if operations.isEmpty {
+                finishDrain()
+            } else if sweeps.isEmpty {
+                sweep(.endAll(.canceled, "the drain of the shutdown has taken its time"))
+            }
             return
         }
         guard operations.isEmpty, !hasChanges, labelsInFlight == 0 else { return }

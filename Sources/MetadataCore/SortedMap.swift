@@ -4,52 +4,79 @@
 import EtcdProtocol
 
 /// A map in the order of its keys: iteration is the same on every run, which Dictionary's is not, and appending
-/// ascending ids costs no search.
+/// ascending ids costs no search. Removing leaves a hole; when holes are the most of it they are closed.
 struct SortedMap<Value> {
-    private(set) var keys: [UInt64] = []
-    var values: [Value] = []
+    private var ids: [UInt64] = []
+    private var slots: [Value?] = []
+    private(set) var count = 0
 
-    var count: Int { keys.count }
-    var isEmpty: Bool { keys.isEmpty }
+    var isEmpty: Bool { count == 0 }
+    var values: [Value] { slots.compactMap { $0 } }
+    /// The greatest key that there was of late.
+    var lastKey: UInt64 { ids.last ?? 0 }
 
     /// The first position whose key is not less than `key`.
     private func position(_ key: UInt64) -> Int {
-        if let last = keys.last, last < key { return keys.count }
+        if let last = ids.last, last < key { return ids.count }
         var low = 0
-        var high = keys.count
+        var high = ids.count
         while low < high {
             let middle = (low + high) / 2
-            if keys[middle] < key { low = middle + 1 } else { high = middle }
+            if ids[middle] < key { low = middle + 1 } else { high = middle }
         }
         return low
     }
 
-    func index(of key: UInt64) -> Int? {
-        let at = position(key)
-        return at < keys.count && keys[at] == key ? at : nil
-    }
-
     subscript(key: UInt64) -> Value? {
-        get { index(of: key).map { values[$0] } }
+        get {
+            let at = position(key)
+            return at < ids.count && ids[at] == key ? slots[at] : nil
+        }
         set {
             let at = position(key)
-            let found = at < keys.count && keys[at] == key
-            switch (found, newValue) {
-            case (true, .some(let value)): values[at] = value
-            case (true, .none):
-                keys.remove(at: at)
-                values.remove(at: at)
-            case (false, .some(let value)):
-                keys.insert(key, at: at)
-                values.insert(value, at: at)
-            case (false, .none): break
+            if at < ids.count, ids[at] == key {
+                count += (newValue == nil ? 0 : 1) - (slots[at] == nil ? 0 : 1)
+                slots[at] = newValue
+                closeHoles()
+            } else if let newValue {
+                ids.insert(key, at: at)
+                slots.insert(newValue, at: at)
+                count += 1
             }
         }
     }
 
+    /// The first after `key`.
+    func next(after key: UInt64) -> (key: UInt64, value: Value)? {
+        var at = position(key)
+        while at < ids.count {
+            if ids[at] > key, let value = slots[at] { return (ids[at], value) }
+            at += 1
+        }
+        return nil
+    }
+
+    mutating func changeEach(_ change: (inout Value) -> Void) {
+        for at in slots.indices {
+            guard var value = slots[at] else { continue }
+            change(&value)
+            slots[at] = value
+        }
+    }
+
+    private mutating func closeHoles() {
+        guard ids.count > 2 * count + 32 else { return }
+        var kept: [UInt64] = []
+        kept.reserveCapacity(count)
+        for at in ids.indices where slots[at] != nil { kept.append(ids[at]) }
+        ids = kept
+        slots = slots.filter { $0 != nil }
+    }
+
     mutating func removeAll() {
-        keys.removeAll()
-        values.removeAll()
+        ids.removeAll()
+        slots.removeAll()
+        count = 0
     }
 }
 
@@ -97,6 +124,14 @@ struct ByteMap<Value> {
     mutating func remove(at index: Int) {
         keys.remove(at: index)
         values.remove(at: index)
+    }
+
+    /// All at once: one by one each would move what comes after it.
+    mutating func removeAll(where isDropped: (Value) -> Bool) {
+        var kept: [Bytes] = []
+        for at in keys.indices where !isDropped(values[at]) { kept.append(keys[at]) }
+        keys = kept
+        values.removeAll(where: isDropped)
     }
 
     mutating func removeAll() {

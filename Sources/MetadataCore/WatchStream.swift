@@ -100,7 +100,7 @@ extension MetadataCore {
     }
 
     func driveWatchStream() {
-        guard isReady, let connection = link.connection else { return }
+        guard isReady, !isReplacingStore, let connection = link.connection else { return }
         while watchStream.creating.count < Limits.creationsInFlight,
             let watcher = watchStream.wanted.popFirst()
         {

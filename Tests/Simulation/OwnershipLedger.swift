@@ -33,6 +33,7 @@ final class OwnershipLedger {
     /// When the withdrawals that are open were asked for.
     private var withdrawals: [OperationID: Int] = [:]
     private var publishCalls: [OperationID: Int] = [:]
+    private var lastWithdrawal = 0
 
     init(author: Int) { self.author = author }
 
@@ -80,6 +81,7 @@ final class OwnershipLedger {
     private func withdraw(_ id: OperationID) {
         calls += 1
         withdrawals[id] = calls
+        lastWithdrawal = calls
         licences += 1
         mustHold = false
         if isLost == true { isLost = nil }
@@ -98,13 +100,14 @@ final class OwnershipLedger {
         let isDone = completion.status == .success
         switch call {
         case .publish(let label, let blob):
-            ended(completion, label, isDone, blob)
+            let isLast = (publishCalls[completion.operation] ?? 0) > lastWithdrawal
+            ended(completion, label, isLast, blob)
             if isDone {
                 checkWritten(completion, label, blob, host)
-                if withdrawals.isEmpty { mustHold = !isSuperseded }
+                if withdrawals.isEmpty, isLast { mustHold = !isSuperseded }
             }
         case .unpublish(let label):
-            ended(completion, label, isDone, nil)
+            ended(completion, label, true, nil)
         case .invalidate, .stopHeartbeat(keep: false):
             withdrew(completion.operation, isDone)
         case .startHeartbeat, .stopHeartbeat, .fetch, .watch, .list: break
@@ -112,14 +115,14 @@ final class OwnershipLedger {
     }
 
     private func ended(
-        _ completion: Completion, _ label: Bytes, _ isDone: Bool, _ value: Bytes?
+        _ completion: Completion, _ label: Bytes, _ isLast: Bool, _ value: Bytes?
     ) {
         labels[label]?.openCalls -= 1
         publishCalls[completion.operation] = nil
         switch completion.status {
         case .success:
             labels[label]?.allowed = [value]
-            if !withdrawals.isEmpty { labels[label]?.allow(nil) }
+            if !withdrawals.isEmpty || !isLast { labels[label]?.allow(nil) }
         case .notFound, .superseded, .limit, .shutDown: break
         default: labels[label]?.allow(value)
         }

@@ -277,7 +277,7 @@ final class WatchChecker {
             let state = states[name] ?? AgentState()
             let isPresent =
                 state.incarnation != nil || (!state.labels.isEmpty && !told.hadPresence)
-            let who = String(decoding: name, as: UTF8.self)
+            let who = Self.string(name)
             if isPresent, !told.isPresent, told.lastIncarnation == 0 {
                 // It may have had a presence key for a while after the last event.
                 known[name]?.hadPresence = true
@@ -294,7 +294,9 @@ final class WatchChecker {
                 // Void since RESTARTED: either way is right.
                 if case .some(.none) = told.labels[label] { continue }
                 if told.labels[label] != state.labels[label].map({ $0.value }) {
-                    return "\(who): label \(String(decoding: label, as: UTF8.self)) differs"
+                    let was = told.labels[label].flatMap { $0 }.map(Self.string) ?? "nothing"
+                    let isNow = state.labels[label].map { Self.string($0.value) } ?? "nothing"
+                    return "\(who): label \(Self.string(label)): told \(was), is \(isNow)"
                 }
             }
         }
@@ -321,8 +323,8 @@ final class WatchChecker {
     }
 
     private func text(_ event: Expected) -> String {
-        func string(_ bytes: Bytes) -> String { String(decoding: bytes, as: UTF8.self) }
-        return
-            "\(event.kind) \(string(event.agent)) \(string(event.label)) \(string(event.blob)) \(event.incarnation) at revision \(event.revision)"
+        "\(event.kind) \(Self.string(event.agent)) \(Self.string(event.label)) \(Self.string(event.blob)) \(event.incarnation) at revision \(event.revision)"
     }
+
+    private static func string(_ bytes: Bytes) -> String { String(decoding: bytes, as: UTF8.self) }
 }
