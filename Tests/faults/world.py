@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import capi
 from cluster import Cluster
 from etcd_server import Etcd, Place
 from fixtures import HostFactory
@@ -181,7 +182,11 @@ class Scene:
         self.own_keys = [NS + b"/alpha/", NS + b"/alpha/metadata"]
         self.lease = self.agent.stats()["lease_id"]
         self.first = world.cluster.leader().gateway.put(NS + b"/busy/", b"")
-        self.peer, self.watch = world.observer(second, flags=4)
+        self.peer, self.watch = world.observer(second, flags=capi.WATCH_BLOBS)
+        # Both use one member, so that a fault of it hits both; where a handle starts is random.
+        while world.in_use(self.peer) is not world.in_use(self.agent):
+            self.peer.quit()
+            self.peer, self.watch = world.observer(second, flags=capi.WATCH_BLOBS)
         world.everywhere(self.own_keys)
         self._stack = ExitStack()
 
