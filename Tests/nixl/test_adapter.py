@@ -238,6 +238,25 @@ def test_what_nixl_refuses(
     check_read(reader, address, seed=14)
 
 
+def test_two_processes_of_one_name(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """The later one wins; the earlier one says in its log that it has lost the name."""
+    reader = peers("tick", "beta", etcd34, namespace)
+    first, _ = serve(peers, "tick", etcd34, namespace, seed=17)
+    reader.do("want", agent="alpha")
+    told(reader, True)
+    mark = reader.mark()
+    _, address = serve(peers, "tick", etcd34, namespace, seed=18)
+    told(reader, False, since=mark, within=AT_ONCE)
+    told(reader, True, since=mark, within=AT_ONCE)
+    check_read(reader, address, seed=18)
+    eventually(lambda: "alpha: SUPERSEDED" in peers.log(first), AT_ONCE, "it is logged")
+    # Nor does it withdraw what is not its own.
+    first.quit()
+    time.sleep(1)
+    assert has_loaded(reader, "alpha")
+    assert len(etcd34.gateway.keys(namespace + b"/alpha/")) == 2
+
+
 def test_wrong_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     for values in ({"agent": "beta"}, {"agent": "alpha", "labels": ""}):

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Protocol
 
-from ._agent import Agent, Operation, Watch
+from ._agent import Agent, EventCallback, Operation, Watch
 from ._errors import Mismatch, NixlMDError, Status, error
 from ._events import Event, EventType, Result
 
@@ -121,7 +121,8 @@ class Exchange:
         self._published: bytes | None = None
         self._publication: Operation | None = None
         self._next_check = math.inf
-        self._open(nixl.name, options)
+        self._own_event: EventCallback | None = options.pop("on_event", None)
+        self._open(nixl.name, {**options, "on_event": self._on_own_event})
 
     def _open(self, name: str, options: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -197,6 +198,19 @@ class Exchange:
         """What the loop does beside ticking: `check` when its time has come."""
         if time.monotonic() >= self._next_check:
             self.check()
+
+    def _on_own_event(self, event: Event) -> None:
+        """What befell this agent's own keys. The library puts back what a lost lease took."""
+        is_harmless = event.type == EventType.RESTORED
+        _log.log(
+            logging.INFO if is_harmless else logging.WARNING,
+            "%s: %s %s",
+            self._nixl.name,
+            event.type.name,
+            event.text,
+        )
+        if self._own_event is not None:
+            self._own_event(event)
 
     # Peers
 
