@@ -52,7 +52,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
-	test-nixl test-faults format lint install clean
+	test-nixl test-faults memcheck format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -116,6 +116,11 @@ $(BUILD)/nixl/%/installed:
 	$(@D)/bin/python -m pip install -q numpy
 	$(@D)/bin/python -m pip install -q --no-deps nixl-cu12==$*
 	@touch $@
+
+memcheck: ## the C++ hosts of the conformance suite under valgrind; needs a quiet machine, half an hour
+	@tools/require --install $(TEST_NEEDS) valgrind $(if $(ETCD_34),,etcd)
+	@$(MAKE) --no-print-directory all $(VENV)/tests
+	@WORKERS=$(if $(filter file,$(origin WORKERS)),2,$(WORKERS)) tools/test memcheck
 
 .PHONY: test-tools
 test-tools: $(VENV)/tests

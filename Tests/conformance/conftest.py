@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+import memcheck
 from fixtures import (
     TREE,
     EtcdFactory,
@@ -35,3 +38,13 @@ __all__ = [
     "soname_directory",
     "version",
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "native(reason): not under memcheck")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if memcheck.IS_ON:
+        items[:], rest = memcheck.chosen(items)
+        config.hook.pytest_deselected(items=rest)

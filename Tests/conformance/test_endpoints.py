@@ -15,6 +15,7 @@ import pytest
 from cluster import Cluster
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Place, free_ports
+from memcheck import scaled
 from proxy import Proxy
 
 NS = b"/ns/"
@@ -77,8 +78,8 @@ def works(hosts: HostFactory, endpoints: str, within: float) -> None:
         host.succeed("start_heartbeat", interval=1000, ttl=5000, within=within)
         host.succeed("publish", label=b"l", blob=b"b", within=within)
         host.event("SYNCED", watch=host.start("watch"), within=within)
-        assert time.monotonic() - before < within
-        assert host.stats()["tick_wall_max_ns"] < 100_000_000
+        assert time.monotonic() - before < scaled(within)
+        assert host.stats()["tick_wall_max_ns"] < scaled(100_000_000)
         host.quit()
 
 
@@ -143,7 +144,7 @@ def test_failover_between_two_ways_to_one_server(
             used.heal()
             time.sleep(1.2)
         assert set(host.names()) == {"SYNCED", "PUT"}
-        assert host.stats()["tick_wall_max_ns"] < 100_000_000
+        assert host.stats()["tick_wall_max_ns"] < scaled(100_000_000)
     finally:
         for way in ways:
             way.close()
@@ -199,7 +200,7 @@ def test_member_frozen(hosts: HostFactory, cluster: Cluster) -> None:
     for host in hosts_on:
         host.succeed("publish", label=b"l", blob=b"2", timeout=10_000, within=3)
         assert host.events(event="LOST") == []
-        assert host.stats()["tick_wall_max_ns"] < 100_000_000
+        assert host.stats()["tick_wall_max_ns"] < scaled(100_000_000)
     member.thaw()
 
 

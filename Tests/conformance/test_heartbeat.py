@@ -12,6 +12,7 @@ import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host
+from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
 TTL = 5
@@ -30,7 +31,7 @@ def alive(host: Host, etcd: Etcd, namespace: bytes, labels: int = 3) -> list[byt
 
 def wait_for_keys(etcd: Etcd, namespace: bytes, wanted: list[bytes], seconds: float) -> float:
     """When the keys were as wanted (monotonic)."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + scaled(seconds)
     while True:
         found = etcd.gateway.keys(namespace)
         if found == wanted:
@@ -84,7 +85,7 @@ def test_host_that_stops_ticking(
     mark = peer.mark()
     host.do("resume")
     resumed = time.monotonic()
-    assert wait_for_keys(etcd, namespace, keys, 1) - resumed < 1
+    assert wait_for_keys(etcd, namespace, keys, 1) - resumed < scaled(1)
     host.event("RESTORED", within=1)
     assert host.names() == ["LOST", "RESTORED"]
     stats = host.stats()
@@ -219,7 +220,7 @@ def test_start_that_times_out_leaves_none(hosts: HostFactory, own_etcd: EtcdFact
     etcd.thaw()
     etcd.wait_healthy()
     host.succeed("publish", label=b"m", blob=b"b", within=10)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + scaled(5)
     while etcd.gateway.leases():
         assert time.monotonic() < deadline, "a lease was left behind"
         time.sleep(0.05)

@@ -13,6 +13,7 @@ import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 from hosts import Host
+from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
 TTL = 5
@@ -79,7 +80,7 @@ def test_del_prefix_while_publishing(hosts: HostFactory, etcd: Etcd, namespace: 
     assert statuses <= {capi.SUCCESS, capi.MISMATCH}
     time.sleep(0.5)
     etcd.ctl("del", "--prefix", prefix)
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + scaled(3)
     while host.finish("publish", label=b"last", blob=b"b")["status"] != capi.SUCCESS:
         assert time.monotonic() < deadline, "the name is not claimed again"
     assert [kv.key for kv in etcd.gateway.range(namespace)] == [

@@ -11,6 +11,7 @@ import pytest
 import capi
 from conftest import EtcdFactory, HostFactory
 from hosts import Host
+from memcheck import scaled
 from proxy import Proxy
 from writer import Writer
 
@@ -52,7 +53,7 @@ def test_killed_and_restarted_with_the_same_data(
             healthy = etcd.start().wait_healthy()
             revision = etcd.gateway.put(NS + b"/busy/after", b"%f" % healthy)
             back = peer.event("PUT", watch=watch, label=b"after", revision=revision, within=2)
-            assert back["t"] / 1e9 - healthy < 1.0
+            assert back["t"] / 1e9 - healthy < scaled(1.0)
             time.sleep(0.5)
     last = etcd.gateway.put(NS + b"/busy/end", b"end")
     peer.event("PUT", watch=watch, label=b"end")
@@ -95,7 +96,7 @@ def test_everything_goes_on_after_a_restart(
     for op in ops:
         done = host.done(op)
         assert done["status"] == capi.SUCCESS, done
-        assert done["t"] / 1e9 - healthy < 1.0
+        assert done["t"] / 1e9 - healthy < scaled(1.0)
     etcd.gateway.put(NS + b"/later/metadata", b"b")
     assert host.done(waiting)["status"] == capi.SUCCESS
 
@@ -116,7 +117,7 @@ def test_down_at_open(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     assert host.names(watch=watch) == ["CONTACT_LOST", "CONTACT_REGAINED", "SYNCED"]
     assert host.done(heartbeat)["status"] == capi.SUCCESS
     assert host.done(publish)["status"] == capi.SUCCESS
-    assert host.done(publish)["t"] / 1e9 - healthy < 1.0
+    assert host.done(publish)["t"] / 1e9 - healthy < scaled(1.0)
     assert host.stats()["connected"] == 1
 
 
@@ -131,7 +132,7 @@ def test_contact_lost_and_regained(hosts: HostFactory, own_etcd: EtcdFactory, ve
     healthy = etcd.start().wait_healthy()
     for each in (watch, whole):
         regained = peer.event("CONTACT_REGAINED", watch=each, within=3)
-        assert regained["t"] / 1e9 - healthy < 1.0
+        assert regained["t"] / 1e9 - healthy < scaled(1.0)
     etcd.gateway.put(NS + b"/beta/l", b"b")
     peer.event("PUT", watch=watch, label=b"l", within=2)
     peer.event("PUT", watch=whole, agent=b"beta", within=2)
@@ -190,7 +191,7 @@ def test_silent_server_is_noticed(hosts: HostFactory, own_etcd: EtcdFactory) -> 
         peer.event("CONTACT_LOST", watch=watch, within=12)
         proxy.heal()
         peer.event("PUT", watch=watch, label=b"l", within=6)
-        assert peer.stats()["tick_wall_max_ns"] < 100_000_000
+        assert peer.stats()["tick_wall_max_ns"] < scaled(100_000_000)
     finally:
         proxy.close()
 
@@ -220,13 +221,13 @@ def test_frozen_etcd_blocks_no_tick(
     etcd.gateway.put(NS + b"/beta/l", b"b")
     host.event("PUT", watch=watch, label=b"l", within=5)
     host.event("CONTACT_REGAINED", watch=watch)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + scaled(5)
     keys = [NS + b"/alpha/", NS + b"/alpha/l", NS + b"/alpha/metadata", NS + b"/beta/l"]
     while etcd.gateway.keys(NS) != keys:
         assert time.monotonic() < deadline, etcd.gateway.keys(NS)
         time.sleep(0.05)
     assert slowest < 0.2
-    assert host.stats()["tick_wall_max_ns"] < 100_000_000
+    assert host.stats()["tick_wall_max_ns"] < scaled(100_000_000)
 
 
 def test_compaction(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
@@ -311,7 +312,7 @@ def test_drain_with_a_dead_etcd(hosts: HostFactory, own_etcd: EtcdFactory) -> No
     before = time.monotonic()
     host.do("shutdown", drain=1000)
     host.line("shut_down", within=3)
-    assert 0.9 < time.monotonic() - before < 1.6
+    assert 0.9 < time.monotonic() - before < 1 + scaled(0.6)
     assert host.done(op)["status"] == capi.CANCELED
 
 
@@ -325,7 +326,7 @@ def test_close_with_a_frozen_etcd_is_quick(hosts: HostFactory, own_etcd: EtcdFac
     time.sleep(0.2)
     before = time.monotonic()
     host.close()
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < scaled(0.5)
     assert host.done(op)["status"] == capi.CANCELED
     host.event("ENDED", watch=watch, status=capi.CANCELED)
 
@@ -345,7 +346,7 @@ def test_a_thousand_watches_survive_a_restart(
         etcd.gateway.put(NS + b"/peer%d/l" % number, b"b")
     for number in (0, 500, 999):
         told = peer.event("PUT", watch=watches[number], label=b"l", within=3)
-        assert told["t"] / 1e9 - healthy < 1.0
+        assert told["t"] / 1e9 - healthy < scaled(1.0)
     peer.do("unwatch", op=watches[1])
     peer.close()
     ended = [line["watch"] for line in peer.events(event="ENDED")]

@@ -18,6 +18,7 @@ from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from gateway import Change
 from hosts import Host
+from memcheck import scaled
 from proxy import Proxy
 
 LANGUAGES = ("cpp", "python")
@@ -55,6 +56,9 @@ class Racer:
         self.host.open(endpoint, NS, agent=name, h=self.h)
         self.ops = [self.host.start("start_heartbeat", interval=1000, ttl=TTL * 1000, h=self.h)]
         self.publish(LABELS)
+        # A label of its own: what a loser leaves behind must not stand under the winner.
+        own = {"label": self.mark, "blob": self.mark, "h": self.h}
+        self.ops.append(self.host.start("publish", **own))
 
     def publish(self, count: int) -> None:
         values = {"label": b"l", "blob": self.mark, "repeat": count, "h": self.h}
@@ -86,13 +90,14 @@ class Race:
         self.second = second
         self.prefix = NS + b"/" + name + b"/"
 
-    def check(self, begin: int, was_there: bool) -> None:
+    def check(self, begin: int, kind: str) -> None:
         """One owner at the end, the newcomer; no key went back to one that had lost it; every label
         that is left is the owner's, and the other has been told."""
+        was_there = kind != "same moment"
         outcome = {racer.mark: racer.statuses() for racer in (self.first, self.second)}
         stored = self.etcd.gateway.range(self.prefix)
         winner, loser = self.first, self.second
-        if was_there or stored[-1].value == self.second.mark:
+        if was_there or stored[-1].lease == self.second.lease():
             winner, loser = self.second, self.first
         # One that never had the name, for three conflicts, is only refused it.
         if capi.NOT_ALLOWED not in outcome[loser.mark]:
@@ -103,7 +108,7 @@ class Race:
         assert loser.told()[-1:] in (["SUPERSEDED"], []), text
         stored = self.etcd.gateway.range(self.prefix)
         labels = [self.prefix + b"l%d" % number for number in range(LABELS)]
-        assert [kv.key for kv in stored] == [self.prefix, *labels], text
+        assert [kv.key for kv in stored] == [self.prefix, self.prefix + winner.mark, *labels], text
         assert {kv.value for kv in stored[1:]} == {winner.mark}, text
         assert {kv.lease for kv in stored} == {winner.lease()}, text
         changes = self.etcd.gateway.history(self.prefix, begin, self.etcd.gateway.revision())
@@ -111,6 +116,9 @@ class Race:
             held = holders(changes, key)
             assert held[-1] == winner.lease() >> 16, f"{key!r} was held by {held}; {text}"
             assert len(held) == len(set(held)) <= 2, f"{key!r} was held by {held}; {text}"
+        # One that publishes all the time may claim again what looks withdrawn; no other does.
+        puts = [c for c in changes if c.kv.key == self.prefix and not c.is_delete]
+        assert kind == "busy" or len(puts) <= 2, f"put {len(puts)} times; {text}"
 
 
 def race(
@@ -142,7 +150,7 @@ def race(
             new.statuses()
         old_host.do("resume")
     for name, old, new in zip(names, olds, news, strict=True):
-        Race(etcd, name, old, new).check(begin, kind != "same moment")
+        Race(etcd, name, old, new).check(begin, kind)
 
 
 def test_200_takeovers(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
@@ -194,7 +202,7 @@ def live(host: Host, endpoint: str, blob: bytes, leased: bool) -> None:
 
 
 def wait_for(is_reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + scaled(3)
     while not is_reached():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -255,10 +263,10 @@ def test_self_watch(
     assert host.stats()["requests"] == before["requests"], "it is not idle"
     removed = time.monotonic()
     assert etcd.gateway.delete_prefix(namespace) == 2
-    assert host.event("WITHDRAWN", within=1)["t"] / 1e9 - removed < 1
+    assert host.event("WITHDRAWN", within=1)["t"] / 1e9 - removed < scaled(1)
     host.succeed("publish", label=b"l", blob=b"2")
     other.succeed("publish", label=b"l", blob=b"3")
     taken = time.monotonic()
-    assert host.event("SUPERSEDED", within=1)["t"] / 1e9 - taken < 1
+    assert host.event("SUPERSEDED", within=1)["t"] / 1e9 - taken < scaled(1)
     assert host.stats()["renewals"] == before["renewals"]
     assert other.events() == []

@@ -18,6 +18,7 @@ from conftest import HostFactory
 from etcd_server import Etcd
 from hosts import Host
 from inprocess import Local
+from memcheck import CPU_FACTOR, scaled
 from procfs import Sampler, descriptors, tcp_connections, thread_count
 
 LANGUAGES = ("cpp", "python")
@@ -86,7 +87,7 @@ def test_name_is_resolved_by_a_thread_that_ends(
     host.open(f"http://localhost:{etcd34.port}", namespace, agent=b"alpha")
     host.succeed("publish", label=b"l", blob=b"b")
     assert host.stats()["resolver_threads"] >= 1
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + scaled(2)
     while thread_count(host.pid) != before:
         assert time.monotonic() < deadline, "the resolver's thread is still there"
         time.sleep(0.01)
@@ -115,6 +116,7 @@ def settle(host: Host, namespace: bytes, etcd: Etcd) -> None:
     time.sleep(1)
 
 
+@pytest.mark.native("memcheck makes system calls of its own")
 @pytest.mark.parametrize("with_heartbeat", [False, True])
 def test_idle_tick_makes_at_most_one_system_call(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, tmp_path: Path, with_heartbeat: bool
@@ -157,7 +159,7 @@ def test_idle_tick_costs_less_than_a_microsecond(
         time.sleep(1)
     host.do("drive", mode="hand")
     averages = [host.do("spin", count=200_000)["took_ns"] / 200_000 for _ in range(5)]
-    assert min(averages) < 1000, averages
+    assert min(averages) < 1000 * CPU_FACTOR, averages
 
 
 def wakes_between(host: Host, begin: float, end: float) -> list[float]:
@@ -216,7 +218,7 @@ def test_efd_is_readable_exactly_when_there_is_something_to_do(
     poller.register(efd, select.POLLIN)
 
     def settle_down() -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + scaled(5)
         while poller.poll(300):
             assert local.call("tick") >= 0
             assert time.monotonic() < deadline, "the efd stays readable"

@@ -14,6 +14,7 @@ from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from gateway import KeyValue
 from hosts import Host, made_blob
+from memcheck import scaled
 from proxy import Proxy
 
 LANGUAGES = ("cpp", "python")
@@ -92,7 +93,7 @@ def stop_in_restore(
 ) -> list[KeyValue]:
     """Ticks a host by hand until so many transactions of its restore are in the store and the next
     one waits in the proxy."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while True:
         proxy.hold(requests=True)
         assert host.request("tick")["rc"] >= 0
@@ -180,7 +181,7 @@ def test_takeover_in_the_middle(
 
 
 def wait_for_transactions(etcd: Etcd, count: int) -> None:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + scaled(3)
     while etcd.gateway.transactions() < count:
         assert time.monotonic() < deadline, "what was on its way did not arrive"
         time.sleep(0.01)

@@ -15,6 +15,7 @@ import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 from inprocess import Local
+from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
 
@@ -82,7 +83,7 @@ def test_efd_is_readable_when_it_is_done(library: Path, etcd34: Etcd, namespace:
     assert local.call("shutdown", 2000) == capi.SUCCESS
     poller = select.poll()
     poller.register(local.call("efd"), select.POLLIN)
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + scaled(3)
     rc = 0
     while rc != capi.SHUT_DOWN:
         assert poller.poll(1000), "the efd is not readable while there is something to do"
@@ -105,7 +106,7 @@ def test_close_keeps_keys_until_ttl(hosts: HostFactory, etcd34: Etcd, namespace:
     host.succeed("publish", label=b"l", blob=b"b")
     host.close()
     assert len(etcd34.gateway.keys(namespace)) == 2
-    deadline = time.monotonic() + 7
+    deadline = time.monotonic() + scaled(7)
     while etcd34.gateway.keys(namespace):
         assert time.monotonic() < deadline
         time.sleep(0.05)

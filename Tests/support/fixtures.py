@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import capi
+import memcheck
 from etcd_server import VERSIONS, Etcd
 from hosts import Host, check_host, python_command
 
@@ -76,8 +77,12 @@ class HostFactory:
         prefix: tuple[str, ...] = (),
         is_quiet: bool = True,
     ) -> Host:
-        command = [str(self._binary)] if language == "cpp" else python_command()
-        stderr = self._directory / f"stderr-{len(self._started)}"
+        number = len(self._started)
+        if language == "cpp":
+            command = [*memcheck.prefix(number, self._directory.name), str(self._binary)]
+        else:
+            command = python_command()
+        stderr = self._directory / f"stderr-{number}"
         host = Host(
             [*prefix, *command],
             {"LD_LIBRARY_PATH": str(self._soname_directory), **(environment or {})},
@@ -96,8 +101,9 @@ class HostFactory:
             host.quit()
 
     def check(self) -> None:
-        for host, is_quiet, stderr in self._started:
+        for number, (host, is_quiet, stderr) in enumerate(self._started):
             check_host(host, is_quiet, stderr)
+            memcheck.check(number, self._directory.name)
 
 
 @pytest.fixture(scope="session")

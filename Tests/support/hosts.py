@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import capi
+from memcheck import CPU_FACTOR, TIMEOUT_MS, scaled
 from procfs import freeze
 
 ANSWER_SECONDS = 30.0
-TICK_CPU_LIMIT_NS = 20_000_000
-TLS_SETUP_CPU_LIMIT_NS = 100_000_000
+TICK_CPU_LIMIT_NS = 20_000_000 * CPU_FACTOR
+TLS_SETUP_CPU_LIMIT_NS = 100_000_000 * CPU_FACTOR
 
 Line = dict[str, Any]
 
@@ -72,7 +73,7 @@ class Log:
 
     def wait(self, wanted: Callable[[Line], bool], seconds: float, start: int = 0) -> Line | None:
         """The first line that is wanted; None when it does not come in time."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + scaled(seconds)
         position = start
         with self.changed:
             while True:
@@ -157,6 +158,8 @@ class Host:
 
     def start(self, command: str, **values: Any) -> int:
         """A starting call; its operation id."""
+        if TIMEOUT_MS is not None and command != "watch":
+            values.setdefault("timeout", TIMEOUT_MS)
         return int(self.do(command, **values)["ops"][0])
 
     def finish(self, command: str, *, within: float = 15.0, **values: Any) -> Line:
@@ -286,7 +289,7 @@ class Host:
             self._remember_stats()
             try:
                 self.request("quit", seconds=5)
-                self.process.wait(5)
+                self.process.wait(scaled(5))
             except (HostError, OSError, subprocess.TimeoutExpired):
                 self.process.kill()
                 self.process.wait()
