@@ -195,8 +195,13 @@ package final class Cluster {
         guard !member.isIsolated || members.count == 1 else { return }
         while let first = member.applying.first, now >= first.at {
             member.applying.removeFirst()
+            let isNext = first.revision == member.applied + 1
             member.applied = first.revision
-            tellWatchers(member, first.revision)
+            if isNext {
+                tellWatchers(member, first.revision)
+            } else {
+                watchersFellBehind(member)
+            }
         }
         answerWaiting(member)
     }

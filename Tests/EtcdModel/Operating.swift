@@ -51,6 +51,14 @@ extension Cluster {
         leadershipMayChange()
     }
 
+    /// A new member takes the place of one that was removed: without data, until it has got a snapshot.
+    package func replace(_ index: Int, at time: Instant) {
+        stop(index, resets: true, at: time)
+        members[index].applied = 1
+        members[index].applying = [(store.revision, now + random.within(10_000...3_000_000))]
+        start(index, at: time)
+    }
+
     package func freeze(_ index: Int, at time: Instant) {
         now = max(now, time)
         guard members[index].isUp else { return }

@@ -75,6 +75,19 @@ extension Cluster {
         }
     }
 
+    /// The member has got a snapshot: it knows the newest state and told nobody how it came about.
+    func watchersFellBehind(_ member: Member) {
+        for connection in member.connections {
+            for stream in connection.streams {
+                for index in stream.watchers.indices
+                where stream.watchers[index].next <= member.applied {
+                    stream.watchers[index].isSynced = false
+                }
+            }
+        }
+        member.syncAt = member.syncAt ?? now + 100_000
+    }
+
     /// Watchers that began in the past are told what they have missed: many revisions in one message.
     func syncWatchers(_ member: Member) {
         member.syncAt = nil

@@ -20,8 +20,8 @@ extension World {
         switch fault {
         case .cut, .halfOpen, .holdToServer, .holdToClient, .slowNetwork:
             networkFault(fault, lasts)
-        case .memberKilled, .memberVanished, .memberFrozen, .memberIsolated, .memberLags,
-            .allRestarted, .wiped, .compacted, .tokensForgotten:
+        case .memberReplaced, .memberKilled, .memberVanished, .memberFrozen, .memberIsolated,
+            .memberLags, .allRestarted, .wiped, .compacted, .tokensForgotten:
             clusterFault(fault, lasts)
         case .hostStalled, .hostCrashed, .clockJumped: hostFault(fault, lasts)
         case .operatorDeletes, .operatorRevokes, .stockAgent: operatorFault(fault)
@@ -85,6 +85,10 @@ extension World {
             excuse(nil, lasts)
             cluster.stop(member, resets: fault == .memberKilled, at: now)
             later(lasts) { [unowned self] in cluster.start(member, at: now) }
+        case .memberReplaced:
+            excuse(nil, 0)
+            cluster.stop(member, resets: true, at: now)
+            later(lasts) { [unowned self] in cluster.replace(member, at: now) }
         case .memberFrozen:
             excuse(nil, lasts)
             cluster.freeze(member, at: now)
