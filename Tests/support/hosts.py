@@ -115,7 +115,7 @@ class Host:
         self._reader.start()
         self.open_handles: set[int] = set()
         self.final_stats: list[Line] = []
-        assert self._wait_line(lambda line: line["kind"] == "ready", 20), "the host did not start"
+        assert self._wait_line(lambda line: line["kind"] == "ready", 60), "the host did not start"
 
     @property
     def pid(self) -> int:
