@@ -129,6 +129,11 @@ extern "C" {
 #define NIXL_MD_MAX_OPERATIONS 65536         /**< open operations, watches included */
 #define NIXL_MD_MAX_QUEUED_BYTES (256u * 1024 * 1024) /**< bytes of blobs that wait to be sent */
 #define NIXL_MD_MAX_TIMEOUT_MS 86400000u     /**< any time-out, interval or TTL but NIXL_MD_NEVER: one day */
+/**
+ * The least interval of a heartbeat. A lease lives for whole seconds, so that renewing it more often makes nothing
+ * safer, while each renewal costs etcd's leader as much as it costs the host: 20 a second are plenty.
+ */
+#define NIXL_MD_MIN_INTERVAL_MS 50u
 
 /* Defaults. */
 #define NIXL_MD_DEFAULT_NAMESPACE "/nixl/agents/"
@@ -148,9 +153,9 @@ enum {
     NIXL_MD_ERR_NOT_FOUND = -4,       /**< no such key, label, operation or watch */
     NIXL_MD_ERR_MISMATCH = -5,        /**< what the store holds contradicts what was asked */
     NIXL_MD_ERR_NOT_ALLOWED = -6,     /**< not with this handle, or the agent's name is in use */
-    NIXL_MD_ERR_UNKNOWN = -8,         /**< a defect in this library */
+    NIXL_MD_ERR_UNKNOWN = -8,         /**< only from nixl_md_status_fold(), for a value that is no status */
     NIXL_MD_ERR_NOT_SUPPORTED = -9,   /**< libcurl here lacks what is needed (HTTP/2, TLS) */
-    NIXL_MD_ERR_REMOTE_DISCONNECT = -10, /**< no endpoint can be reached */
+    NIXL_MD_ERR_REMOTE_DISCONNECT = -10, /**< reserved, not given today: where no endpoint can be reached, TIMED_OUT */
     NIXL_MD_ERR_CANCELED = -11,       /**< by nixl_md_cancel(), nixl_md_unwatch(), shutdown or close */
 
     NIXL_MD_ERR_TIMED_OUT = -1001,    /**< the operation's own time-out has passed */
@@ -199,7 +204,11 @@ enum {
     NIXL_MD_EVENT_PUT = 1,
     NIXL_MD_EVENT_DELETE = 2,    /**< a label is gone while its agent is still present */
     NIXL_MD_EVENT_GONE = 3,      /**< the agent and all its labels are gone: drop its metadata */
-    /** The agent came (back) as another process: drop what was fetched before, fetch anew. */
+    /**
+     * The agent came (back) as another process, or moved its keys onto a lease or off it: drop what was fetched
+     * before, fetch anew. It voids all that was told of the agent's labels. Those that are written anew are told by
+     * PUT. DELETE may still come for one that is void: it changes nothing.
+     */
     NIXL_MD_EVENT_RESTARTED = 4,
     NIXL_MD_EVENT_RETURNED = 5,  /**< the same process as before GONE is back: its metadata is valid again */
     NIXL_MD_EVENT_SYNCED = 6,    /**< the state found at the start (or after RESYNC) has been delivered */
@@ -483,6 +492,7 @@ int32_t nixl_md_close(nixl_md_t *md);
  * @retval NIXL_MD_ERR_TOO_LARGE the label or the blob is over its limit
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
  * @retval NIXL_MD_ERR_LIMIT too many open operations or queued bytes
+ * @retval NIXL_MD_ERR_BACKEND the system has no memory for a copy of the blob
  * @retval NIXL_MD_ERR_SHUT_DOWN
  * @retval NIXL_MD_ERR_FORKED
  */
@@ -522,14 +532,15 @@ int32_t nixl_md_unpublish(nixl_md_t *md,
  * If the lease runs out while the process lives (no ticks, no contact), the handle's `on_event` is told LOST,
  * everything is put back under a new lease, and RESTORED is told.
  *
- * @param interval_ms 0: a third of the TTL, or the default 5,000
+ * @param interval_ms at least NIXL_MD_MIN_INTERVAL_MS; 0: a third of the TTL, or the default 5,000
  * @param ttl_ms      0: 3 x the interval. Rounded up to whole seconds; greater than the interval
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`ttl_ms` of the result: as granted), NOT_ALLOWED (a
  *         heartbeat runs already, or the name is in use), SUPERSEDED, TIMED_OUT, UNAUTHENTICATED, PERMISSION,
- *         BACKEND or CANCELED. On any but SUCCESS no heartbeat runs.
- * @retval NIXL_MD_ERR_INVALID_PARAM TTL <= interval, over the limit, or another argument is wrong
+ *         NO_SPACE, TOO_LARGE (etcd takes less than when the labels were published), BACKEND or CANCELED. On any
+ *         but SUCCESS no heartbeat runs.
+ * @retval NIXL_MD_ERR_INVALID_PARAM TTL <= interval, over or under a limit, or another argument is wrong
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
  * @retval NIXL_MD_ERR_LIMIT, NIXL_MD_ERR_SHUT_DOWN, NIXL_MD_ERR_FORKED as nixl_md_publish()
  */
@@ -550,7 +561,7 @@ enum {
  *
  * @param mode NIXL_MD_HEARTBEAT_KEEP or NIXL_MD_HEARTBEAT_WITHDRAW
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (none runs), SUPERSEDED, TIMED_OUT (the
- *         heartbeat is stopped all the same and the keys go at TTL), or as nixl_md_publish()
+ *         heartbeat is stopped all the same and the keys go at TTL), UNAUTHENTICATED or CANCELED
  * @retval others as nixl_md_start_heartbeat()
  */
 int32_t nixl_md_stop_heartbeat(nixl_md_t *md, int32_t mode, const nixl_md_opts_t *opts, uint64_t *op);
@@ -584,14 +595,16 @@ int32_t nixl_md_fetch(nixl_md_t *md,
  * none lost, none twice, across reconnects and restarts of etcd. An agent is present while its
  * presence key exists or, where that was never seen, while a label with a blob does. GONE implies the end
  * of all its labels. After GONE, the next appearance of the agent is told as RETURNED (same process) or
- * RESTARTED (another one); an agent never seen before as PUT without a label.
+ * RESTARTED (another one); an agent never seen before as PUT without a label. A watch of the namespace
+ * remembers the 4,096 agents that departed last: one that departed before them appears as one never seen.
  *
  * @param agent, agent_len as in nixl_md_fetch(); NULL: the namespace. Watching oneself is allowed.
  * @param on_event not NULL
  * @param opts  NULL or options: `user`, and flags NIXL_MD_WATCH_PRESENCE_ONLY (default for the namespace) or
  *              NIXL_MD_WATCH_BLOBS (default for one agent); not both. A watch has no time-out.
  * @param watch NULL or where to write the id of the watch
- * @retval NIXL_MD_SUCCESS queued; ENDED tells its end: CANCELED, PERMISSION, UNAUTHENTICATED or BACKEND
+ * @retval NIXL_MD_SUCCESS queued; ENDED tells its end: CANCELED, PERMISSION, UNAUTHENTICATED, TOO_LARGE (a value
+ *         over 16 MiB) or BACKEND
  * @retval others as nixl_md_fetch()
  */
 int32_t nixl_md_watch(nixl_md_t *md,
@@ -621,7 +634,8 @@ int32_t nixl_md_unwatch(nixl_md_t *md, uint64_t watch);
  *
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
- * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, SUPERSEDED, TIMED_OUT or as nixl_md_publish()
+ * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, SUPERSEDED, TIMED_OUT, UNAUTHENTICATED, PERMISSION,
+ *         NO_SPACE, BACKEND or CANCELED
  * @retval others as nixl_md_start_heartbeat()
  */
 int32_t nixl_md_invalidate(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
@@ -632,7 +646,7 @@ int32_t nixl_md_invalidate(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *
  * @param opts NULL or options; no flags. Without `on_done` it is refused.
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`agents`, `agent_count`, `revision`), TIMED_OUT, LIMIT
- *         (over 1,048,576 keys), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
+ *         (over 1,048,576 keys), TOO_LARGE (foreign keys of many KiB), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
  * @retval others as nixl_md_fetch()
  */
 int32_t nixl_md_list(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
@@ -652,8 +666,8 @@ int32_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
 /**
  * @brief Does what is due: reads, writes, renews, runs callbacks. Never blocks.
  *
- * Does a bounded amount of work (some 20 ms of CPU at most, typically microseconds); when more is
- * left the efd stays readable. One thread at a time.
+ * Does a bounded amount of work (some 20 ms of CPU at most, also with blobs of NIXL_MD_MAX_BLOB; typically
+ * microseconds); when more is left the efd stays readable. One thread at a time.
  *
  * @return the number of callbacks run, 0 if none, or
  * @retval NIXL_MD_ERR_SHUT_DOWN the shutdown is complete; only nixl_md_close() is left to call

@@ -92,10 +92,13 @@ extension MetadataCore {
         isReady && calls.count < Limits.callsInFlight && callBytes < Limits.bytesInFlight
     }
 
-    func send(_ body: CallBody, _ purpose: CallPurpose) {
-        guard let connection = link.connection else { return }
+    /// The result is the size of the request.
+    @discardableResult
+    func send(_ body: CallBody, _ purpose: CallPurpose) -> Int {
+        guard let connection = link.connection else { return 0 }
         let id = newID()
         let frame = body.frame()
+        log(.trace, "request \(id): \(body.method.path), \(frame.count) bytes")
         callBytes += frame.count
         let transfer = Milliseconds(callBytes / Timing.bytesPerMillisecond)
         calls[id] = CallInFlight(
@@ -107,6 +110,7 @@ extension MetadataCore {
         } else {
             act(.call(id, connection, body.method, frame: frame, token: token))
         }
+        return frame.count
     }
 
     func replied(_ id: CallID, _ reply: Reply) {
@@ -114,6 +118,9 @@ extension MetadataCore {
         lastReceived = now
         switch reply {
         case .ok(let bytes):
+            log(
+                .trace,
+                "request \(id): answered with \(bytes.count) bytes after \(now &- call.sentAt) ms")
             remove(id, call)
             answered(call.purpose, .message(bytes))
         case .tooLarge(let size):
@@ -122,6 +129,7 @@ extension MetadataCore {
             answered(call.purpose, .oversized(size))
         case .failed(let status):
             let failure = Failure(status)
+            log(.debug, "request \(id): refused: \(status.message)")
             guard !endsConnection(failure) else {
                 failConnection("\(currentTarget) answered: \(status.message)")
                 return

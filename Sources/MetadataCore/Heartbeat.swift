@@ -235,6 +235,7 @@ extension MetadataCore {
         let stream = keepAliveStream ?? newID()
         if keepAliveStream == nil {
             keepAliveStream = stream
+            log(.debug, "the stream of renewals is opened")
             act(.openStream(stream, connection, .leaseKeepAlive, token: token))
         }
         act(.send(stream, frame: LeaseKeepAliveRequest(id: lease.id).frame()))
@@ -255,6 +256,7 @@ extension MetadataCore {
             return
         }
         counters.renewals &+= 1
+        log(.trace, "the lease is renewed, answered after \(now &- attempt.sentAt) ms")
         lease.attempt = nil
         lease.ttl = milliseconds(response.ttl)
         lease.renewAt = attempt.sentAt &+ jittered(heartbeat.period(lease.ttl))

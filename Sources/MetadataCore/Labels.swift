@@ -30,6 +30,8 @@ final class LabelRecord {
     var write = Write.none
     /// What is to be written after that; a newer one replaces it.
     var next: Change?
+    /// Of the request that wrote it last.
+    var requestBytes = 0
     /// It stands in the queue of labels to write.
     var isQueued = false
 
@@ -156,7 +158,8 @@ extension MetadataCore {
             }
             record.write = .inFlight(change)
             labelsInFlight += 1
-            send(.txn(labelTransaction(record, change.content, hold)), .label(record))
+            record.requestBytes = send(
+                .txn(labelTransaction(record, change.content, hold)), .label(record))
         }
     }
 
@@ -197,7 +200,7 @@ extension MetadataCore {
             leaseIsLost("etcd does not know the lease any more (\(text))")
         case .refused(let failure, let text):
             labelsInFlight -= 1
-            failed(record, change, failure.status, explain(failure, text, change))
+            failed(record, change, failure.status, explain(failure, text, change, record))
         case .oversized(let size):
             labelsInFlight -= 1
             failed(record, change, .backend, "etcd answered a write with \(size) bytes")
@@ -230,10 +233,12 @@ extension MetadataCore {
 
     /// 'too large' with both sizes. etcd names its limit only when gRPC's own check refused the
     /// message ('larger than max (X vs. Y)'); else it is --max-request-bytes, 1.5 MiB by default.
-    private func explain(_ failure: Failure, _ text: Text, _ change: LabelRecord.Change) -> Text {
+    private func explain(
+        _ failure: Failure, _ text: Text, _ change: LabelRecord.Change, _ record: LabelRecord
+    ) -> Text {
         guard case .tooLarge = failure, case .blob(let blob) = change.content else { return text }
         return
-            "a blob of \(blob.count) bytes is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
+            "a blob of \(blob.count) bytes, with its key and its guard a request of \(record.requestBytes), is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
     }
 
     /// Ends all changes that wait or whose outcome is not known, and forgets what was confirmed.

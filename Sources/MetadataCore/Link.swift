@@ -68,6 +68,7 @@ extension MetadataCore {
         let connection = newID()
         currentTarget = describe(target)
         token = []
+        log(.debug, "connecting to \(currentTarget)")
         act(.connect(connection, endpoint: target.endpoint, address: target.address))
         let phase: Link.Opening.Phase = configuration.user.isEmpty ? .hello : .authenticating
         link = .opening(
@@ -91,6 +92,7 @@ extension MetadataCore {
 
     func resolveNames(onlyUnknown: Bool) {
         for name in endpoints.namesToResolve(onlyUnknown: onlyUnknown, now: now) {
+            log(.debug, "resolving \(configuration.endpoints[name].name)")
             act(.resolve(endpoint: name))
         }
     }

@@ -77,6 +77,7 @@ extension MetadataCore {
         guard let ended = watcher else { return }
         watcher = nil
         if case .active = ended.state, let stream = watchStream.id {
+            log(.debug, "watch \(ended.id) of '\(ended.key)' is canceled")
             act(.send(stream, frame: WatchCancelRequest(watchID: ended.id).frame()))
         }
         forget(ended)
@@ -108,6 +109,7 @@ extension MetadataCore {
             let stream = watchStream.id ?? newID()
             if watchStream.id == nil {
                 watchStream.id = stream
+                log(.debug, "the stream of watches is opened")
                 act(.openStream(stream, connection, .watch, token: token))
             }
             watcher.createdFrom = firstRevision(of: watcher)
@@ -188,6 +190,9 @@ extension MetadataCore {
         }
         watcher.state = .active
         watcher.wasDenied = false
+        log(
+            .debug,
+            "watch \(watcher.id) of '\(watcher.key)' begins at revision \(watcher.createdFrom)")
         switch watcher.sink {
         case .host(let watch): contactRegained(watch)
         case .fetch, .ourselves: break
@@ -211,6 +216,7 @@ extension MetadataCore {
             return
         }
         let reason = response.cancelReason
+        log(.debug, "watch \(watcher.id) of '\(watcher.key)' is ended by etcd: \(reason)")
         guard reason.contains("permission denied"), isBelieved(watcher) else {
             failConnection("\(currentTarget) ended a watch: \(reason)")
             return

@@ -81,6 +81,8 @@ BAD: list[tuple[str, tuple[Any, ...], int, str]] = [
     ("start_heartbeat", (5000, 5000), INVALID, "5000"),
     ("start_heartbeat", (6000, 5000), INVALID, "6000"),
     ("start_heartbeat", (1000, capi.MAX_TIMEOUT_MS + 1), INVALID, str(capi.MAX_TIMEOUT_MS + 1)),
+    ("start_heartbeat", (capi.MIN_INTERVAL_MS - 1, 5000), INVALID, str(capi.MIN_INTERVAL_MS)),
+    ("start_heartbeat", (0, capi.MIN_INTERVAL_MS), INVALID, str(capi.MIN_INTERVAL_MS)),
     ("start_heartbeat", (capi.NEVER, 0), INVALID, str(capi.NEVER)),
     ("start_heartbeat", (0, capi.NEVER), INVALID, str(capi.NEVER)),
     ("stop_heartbeat", (0,), INVALID, "0"),

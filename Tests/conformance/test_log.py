@@ -78,6 +78,25 @@ def test_callback(hosts: HostFactory, own_etcd: EtcdFactory, language: str) -> N
     assert {line["level"] for line in lines} & {4, 5, 6}, "the trouble was not told as a warning"
 
 
+def test_each_level_tells_more(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """From INFO on to DEBUG, which has the connection's life, and TRACE, which has each request."""
+    told = []
+    for level in (3, 2, 1):
+        host = hosts()
+        live_and_suffer(host, own_etcd, log=1, log_level=level)
+        lines = host.lines("log")
+        assert min(line["level"] for line in lines) == level
+        told.append(" | ".join(line["line"] for line in lines))
+    info, debug, trace = told
+    for words in ("connecting to", "the stream of watches is opened", "begins at revision"):
+        assert words not in info
+        assert words in debug
+        assert words in trace
+    for words in ("/etcdserverpb.KV/Txn, ", "answered with"):
+        assert words not in debug
+        assert words in trace
+
+
 def test_callback_without_a_level_is_told_warnings(
     hosts: HostFactory, own_etcd: EtcdFactory
 ) -> None:

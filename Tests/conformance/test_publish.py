@@ -36,7 +36,7 @@ def test_sizes_up_to_etcds_limit(
         assert stored.value == made_blob(size, size)
 
 
-@pytest.mark.parametrize("size", [1_573_000, 3_000_000, 10 * 1024 * 1024])
+@pytest.mark.parametrize("size", [1_572_820, 1_573_000, 3_000_000, 10 * 1024 * 1024])
 def test_too_large_for_etcd(hosts: HostFactory, etcd: Etcd, namespace: bytes, size: int) -> None:
     """Its own status, both sizes in the text; what was published before is still there."""
     host = hosts()
@@ -47,6 +47,8 @@ def test_too_large_for_etcd(hosts: HostFactory, etcd: Etcd, namespace: bytes, si
     numbers = [int(number) for number in re.findall(r"\d{6,}", done["text"])]
     assert size in numbers, done["text"]
     assert len(set(numbers)) >= 2, f"only one size in '{done['text']}'"
+    assert any(size < number < size + 1000 for number in numbers), "no size of the request"
+    assert max(numbers) > 1_572_864, "nothing named is over etcd's limit"
     stored = etcd.gateway.get(namespace + b"/alpha/l")
     assert stored is not None
     assert stored.value == b"before"

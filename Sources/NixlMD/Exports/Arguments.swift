@@ -135,8 +135,14 @@ func heartbeatTimes(interval: UInt64, ttl: UInt64) throws(Refusal) -> (Milliseco
     let givenInterval = try checkTime("interval_ms", interval)
     let givenTTL = try checkTime("ttl_ms", ttl)
     var interval = givenInterval
+    let least = Milliseconds(NIXL_MD_MIN_INTERVAL_MS)
     if interval == 0 {
-        interval = givenTTL == 0 ? Milliseconds(NIXL_MD_DEFAULT_INTERVAL_MS) : max(givenTTL / 3, 1)
+        interval =
+            givenTTL == 0 ? Milliseconds(NIXL_MD_DEFAULT_INTERVAL_MS) : max(givenTTL / 3, least)
+    }
+    guard interval >= least else {
+        throw .invalid(
+            "interval_ms is \(interval) ms; the least, NIXL_MD_MIN_INTERVAL_MS, is \(least)")
     }
     let ttl = try givenTTL == 0 ? checkTime("ttl_ms, 3 x interval_ms,", 3 * interval) : givenTTL
     guard ttl > interval else {
