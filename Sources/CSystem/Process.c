@@ -35,6 +35,13 @@ __attribute__((visibility("hidden"))) void arc4random_buf(void *bytes, size_t co
     csystem_random(bytes, count);
 }
 
+bool csystem_has_memory(size_t count) {
+    // Volatile, or the compiler takes the two calls for nothing.
+    void *volatile memory = malloc(count);
+    free(memory);
+    return memory != NULL;
+}
+
 void csystem_standard_error(const void *bytes, size_t count) {
     // A log that cannot be written is lost; there is nobody to tell.
     ssize_t written = write(STDERR_FILENO, bytes, count);

@@ -10,6 +10,26 @@ extension [UInt8] {
         self = literal.withUTF8Buffer { [UInt8]($0) }
     }
 
+    /// A copy, in one allocation. The standard library's own ways copy byte by byte where it is Embedded: 3 to 4 ms for
+    /// 10 MiB, several times in the life of a blob.
+    public init(copying source: UnsafeRawBufferPointer) {
+        self.init(unsafeUninitializedCapacity: source.count) { room, count in
+            UnsafeMutableRawBufferPointer(room).copyMemory(from: source)
+            count = source.count
+        }
+    }
+
+    /// Likewise.
+    public mutating func append(copying source: UnsafeRawBufferPointer) {
+        append(addingCapacity: source.count) { output in
+            output.withUnsafeMutableBufferPointer { room, count in
+                let free = UnsafeMutableRawBufferPointer(room)[count...]
+                UnsafeMutableRawBufferPointer(rebasing: free).copyMemory(from: source)
+                count += source.count
+            }
+        }
+    }
+
     /// Whether these bytes begin with all of `prefix`.
     public func hasPrefix(_ prefix: Bytes) -> Bool {
         guard count >= prefix.count else { return false }

@@ -13,9 +13,9 @@ public enum DeframeError: Error, Equatable {
 /// compression, four of length in network order, the message).
 public struct GRPCDeframer: Sendable {
     private static let prefixSize = 5
-    /// No more than this, or than has come of the message already, is allocated ahead of what comes: a prefix that
-    /// lies costs nothing.
-    private static let largestReserve = 1 << 20
+    /// No more than this is allocated before as much has come, so that a prefix that lies costs little. Then room is made
+    /// for all at once: growing step by step would copy 8 MiB in one of the steps.
+    private static let firstReserve = 1 << 20
 
     private let maximumMessage: Int
     /// Bytes taken of the prefix in hand; all of them while the message behind it comes.
@@ -67,8 +67,8 @@ public struct GRPCDeframer: Sendable {
             } else {
                 let count = min(missing, piece.count - offset)
                 reserve(for: count)
-                piece.extracting(offset..<(offset + count)).withUnsafeBufferPointer {
-                    body.append(contentsOf: $0)
+                piece.extracting(offset..<(offset + count)).withUnsafeBytes {
+                    body.append(copying: $0)
                 }
                 offset += count
             }
@@ -94,8 +94,10 @@ public struct GRPCDeframer: Sendable {
     private mutating func reserve(for count: Int) {
         let needed = body.count + count
         guard needed > body.capacity else { return }
-        let ahead = max(needed, Self.largestReserve, body.count * 2)
-        body.reserveCapacity(min(size, ahead))
+        var roomier = Bytes()
+        roomier.reserveCapacity(needed > Self.firstReserve ? size : min(size, Self.firstReserve))
+        body.withUnsafeBytes { roomier.append(copying: $0) }
+        body = roomier
     }
 
     private mutating func finish() {

@@ -114,6 +114,6 @@ struct WireReader: ~Escapable {
 extension [UInt8] {
     /// A copy, in one allocation.
     public init(copying span: Span<UInt8>) {
-        self = span.withUnsafeBufferPointer { [UInt8]($0) }
+        self = span.withUnsafeBytes { [UInt8](copying: $0) }
     }
 }

@@ -44,7 +44,7 @@ public struct WireWriter {
     mutating func bytes(_ field: UInt64, _ value: Bytes) {
         guard !value.isEmpty else { return }
         message(field, size: value.count)
-        bytes.append(contentsOf: value)
+        value.withUnsafeBytes { bytes.append(copying: $0) }
     }
 
     /// The head of an embedded message; its fields follow.

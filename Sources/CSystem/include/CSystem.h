@@ -71,6 +71,8 @@ void csystem_close(int descriptor);
 const char *csystem_environment(const char *name);
 // Random bytes of the kernel; false: not available.
 bool csystem_random(void *bytes, size_t count);
+// Whether the process could have so much more memory now.
+bool csystem_has_memory(size_t count);
 // One line to standard error, in one write.
 void csystem_standard_error(const void *bytes, size_t count);
 // What an errno means; valid for ever.

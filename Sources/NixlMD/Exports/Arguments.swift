@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 import CNixlMD
+import CSystem
 import EtcdProtocol
 import MetadataCore
 
@@ -72,7 +73,13 @@ func copyBlob(_ blob: UnsafeRawPointer?, _ length: Int) throws(Refusal) -> Bytes
             "blob_len is \(UInt(bitPattern: length)); the limit NIXL_MD_MAX_BLOB is \(cnixlmd_max_blob)"
         )
     }
-    return Bytes(UnsafeRawBufferPointer(start: blob, count: length))
+    // Where an allocation of Swift's fails, the process ends. Twice, since the request that carries it is a copy too.
+    guard csystem_has_memory(2 * length) else {
+        throw Refusal(
+            StatusCode.backend,
+            "the system has no memory left for a blob of \(length) bytes and its request")
+    }
+    return Bytes(copying: UnsafeRawBufferPointer(start: blob, count: length))
 }
 
 /// Any time-out, interval or TTL.

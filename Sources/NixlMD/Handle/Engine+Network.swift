@@ -10,7 +10,13 @@ extension Engine {
     /// Hears what sockets, the timer and the resolver have to say.
     func readNetwork(_ ready: borrowing ReadyList, _ count: Int) {
         now = Self.clock()
-        var hasRead = handle(ready, count)
+        var hasTime = true
+        if transport.pendingEvents > 0 {
+            // What the last tick left comes first. Where that takes long, sockets stay readable for the next.
+            hear()
+            hasTime = meter.cpu < TickBudget.intakeTime
+        }
+        var hasRead = handle(ready, count, readsSockets: hasTime)
         hear()
         var left = TickBudget.rereads
         while hasRead, left > 0, meter.cpu < TickBudget.intakeTime,
@@ -22,7 +28,7 @@ extension Engine {
                 hasRead = false
                 break
             }
-            hasRead = handle(again, count)
+            hasRead = handle(again, count, readsSockets: true)
             hear()
         }
         hasHeardAll = !hasRead
@@ -33,14 +39,16 @@ extension Engine {
     }
 
     /// Whether there was anything to read from a socket.
-    private func handle(_ ready: borrowing ReadyList, _ count: Int) -> Bool {
+    private func handle(
+        _ ready: borrowing ReadyList, _ count: Int, readsSockets: Bool
+    ) -> Bool {
         var hasRead = false
         for i in 0..<count {
             let (descriptor, events) = (ready[i].descriptor, ready[i].events)
             if descriptor == resolver.descriptor {
                 while let answer = resolver.nextAnswer() { core.receive(answer, now: now) }
             } else if wakeup.isSocket(descriptor) {
-                transport.handle(socket: descriptor, events: events, now: now)
+                if readsSockets { transport.handle(socket: descriptor, events: events, now: now) }
                 if events & ~EpollEvent.write != 0 { hasRead = true }
             } else {
                 wakeup.note(ready: descriptor)
@@ -49,19 +57,22 @@ extension Engine {
         return hasRead
     }
 
-    /// Gives the core what the transport has to tell, as far as the time goes.
+    /// Gives the core what the transport has to tell, as far as the time goes. What is left is the first that the next
+    /// tick does, so that at least one event is told in it, however large.
     private func hear() {
         var steps = 0
         var bytes = 0
-        while let event = transport.nextEvent() {
-            steps += 1
-            bytes += event.messageBytes
-            core.receive(event, now: now)
-            if steps == TickBudget.stepsPerLook || bytes >= TickBudget.bytesPerLook {
-                if meter.cpu > TickBudget.intakeTime { return }
+        while let next = transport.nextEventBytes {
+            if steps == TickBudget.stepsPerLook || bytes + next >= TickBudget.bytesPerLook {
+                let isLarge = next >= TickBudget.largeMessage
+                if meter.cpu > (isLarge ? TickBudget.largeAfter : TickBudget.intakeTime) { return }
                 steps = 0
                 bytes = 0
             }
+            guard let event = transport.nextEvent() else { return }
+            steps += 1
+            bytes += next
+            core.receive(event, now: now)
         }
     }
 
@@ -99,8 +110,12 @@ extension Engine {
     func settle(_ now: Milliseconds) {
         for _ in 0..<TickBudget.rounds {
             while let action = core.nextAction() { perform(action) }
-            // libcurl begins a transfer when its time-out, which is then now, is handled.
-            if let timeout = transport.timeout, timeout <= now { transport.handleTimeout(now: now) }
+            // libcurl begins a transfer when its time-out, which is then now, is handled, and reads what it can. Without
+            // time for that it stays due, and the next tick begins the transfer.
+            if let timeout = transport.timeout, timeout <= now {
+                guard meter.cpu < TickBudget.intakeTime else { return }
+                transport.handleTimeout(now: now)
+            }
             guard transport.pendingEvents > 0, meter.cpu < TickBudget.intakeTime else { return }
             hear()
         }
@@ -122,15 +137,5 @@ extension Engine {
     private func log(_ level: LogLevel, _ text: Text) {
         guard logger.tells(level), !gate.isForked else { return }
         meter.excluding { logger.log(level, text) }
-    }
-}
-
-extension NetworkEvent {
-    /// Bytes of the message that it carries.
-    var messageBytes: Int {
-        switch self {
-        case .message(_, let message), .reply(_, .ok(let message)): message.count
-        case .reply, .streamEnded, .progress, .connectionLost, .resolved: 0
-        }
     }
 }

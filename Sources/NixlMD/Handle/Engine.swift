@@ -16,6 +16,12 @@ enum TickBudget {
     static let batch = 32
     /// CPU time for calls of the host and for what the network brought, in nanoseconds. A tick may take 20 ms in all.
     static let intakeTime: UInt64 = 5_000_000
+    /// To decode a message of this size or more, and free it, is the most of a tick (16 MiB: 4 ms, twice that on a busy
+    /// machine): only where no more than that time has passed.
+    static let largeMessage = 1 << 20
+    static let largeAfter: UInt64 = 1_000_000
+    /// CPU time after which what callbacks have started is left to the next tick.
+    static let followUpTime: UInt64 = 10_000_000
     /// Steps, and bytes of messages, between two looks at that clock.
     static let stepsPerLook = 32
     static let bytesPerLook = 128 << 10
@@ -103,7 +109,9 @@ final class Engine {
         core.advance(now: now, hasHeardAll: hasHeardAll && transport.pendingEvents == 0)
         settle(now)
         let callbacks = runCallbacks()
-        guard callbacks > 0, !gate.isForked else { return callbacks }
+        guard callbacks > 0, !gate.isForked, meter.cpu < TickBudget.followUpTime else {
+            return callbacks
+        }
         // What callbacks started is on its way before this tick ends. A callback may have taken long, and
         // nothing was heard in that time.
         now = Self.clock()

@@ -127,6 +127,8 @@ final class Transport {
     /// What happened, in order.
     func nextEvent() -> NetworkEvent? { events.popFirst() }
     var pendingEvents: Int { events.count }
+    /// Bytes of the message in the next event; nil: there is none.
+    var nextEventBytes: Int? { events.firstBytes }
 
     var bytesSent: UInt64 { events.bytesSent }
     var bytesReceived: UInt64 { events.bytesReceived }

@@ -22,6 +22,8 @@ final class TransportEvents {
     var hasOver = false
 
     var count: Int { items.count - head }
+    /// Bytes of the message in the first; nil: there is none.
+    var firstBytes: Int? { head < items.count ? Self.size(items[head]) : nil }
 
     func append(_ event: NetworkEvent) {
         pendingBytes += Self.size(event)
