@@ -229,6 +229,7 @@ extension MetadataCore {
     /// An endpoint that does not answer a request is dead for all of them.
     func expireCalls() {
         guard mayJudge, let deadline = callDeadline, now >= deadline else { return }
+        endpoints.wasSilent(now: now)
         failConnection("\(currentTarget) left a request unanswered for too long")
     }
 

@@ -9,6 +9,8 @@ struct EndpointPool {
     struct Target {
         var endpoint: Int
         var address: Bytes
+        /// Until then it is passed over, if there is another: it was silent, and to try it costs a whole deadline.
+        fileprivate var silentUntil: Milliseconds = 0
     }
     private struct Entry {
         var addresses: [Bytes]
@@ -20,6 +22,8 @@ struct EndpointPool {
     private var entries: [Entry]
     private var targets: [Target] = []
     private var position = 0
+    /// The one that `next` gave last.
+    private var current = 0
     /// Attempts left in this round.
     private(set) var left = 0
 
@@ -46,12 +50,21 @@ struct EndpointPool {
     }
 
     /// The next target of this round; nil when each has been tried.
-    mutating func next() -> Target? {
-        guard left > 0, !targets.isEmpty else { return nil }
-        left -= 1
-        let target = targets[position % targets.count]
-        position = (position + 1) % targets.count
-        return target
+    mutating func next(now: Milliseconds) -> Target? {
+        let hasOthers = targets.contains { $0.silentUntil <= now }
+        while left > 0, !targets.isEmpty {
+            left -= 1
+            current = position % targets.count
+            position = (current + 1) % targets.count
+            if !hasOthers || targets[current].silentUntil <= now { return targets[current] }
+        }
+        return nil
+    }
+
+    /// The target that `next` gave last left something unanswered.
+    mutating func wasSilent(now: Milliseconds) {
+        guard targets.indices.contains(current) else { return }
+        targets[current].silentUntil = now &+ Timing.silentPause
     }
 
     /// Names to resolve now, those without an address only or all.

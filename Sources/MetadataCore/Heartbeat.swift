@@ -227,6 +227,7 @@ extension MetadataCore {
             lease.attempt = nil
             heartbeat.state = .alive(lease)
             counters.renewalsUnanswered &+= 1
+            endpoints.wasSilent(now: now)
             failConnection(
                 "\(currentTarget) left a lease renewal unanswered for \(now &- attempt.sentAt) ms")
             return

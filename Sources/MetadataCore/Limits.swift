@@ -17,6 +17,9 @@ enum Timing {
     static let requestDeadlineMax: Milliseconds = 30_000
     /// Streams open and nothing received: ask. TCP keepalive does not see a stopped process.
     static let silence: Milliseconds = 5000
+    /// A member that was silent is not tried again for so long while there are others: they may be without a leader for
+    /// the moment, because it was the one that hangs, and an election takes 1 to 2 s.
+    static let silentPause: Milliseconds = 2000
     /// First and last wait after all endpoints failed. The last one keeps recovery within a second of a
     /// server's being healthy again; a refused connection costs the host some 50 microseconds.
     static let backoffFirst: Milliseconds = 50

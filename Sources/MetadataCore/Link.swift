@@ -49,6 +49,7 @@ extension MetadataCore {
         case .opening(let opening):
             guard mayJudge, now >= opening.deadline else { return }
             hadSilence = true
+            endpoints.wasSilent(now: now)
             failConnection(
                 "no answer within \(connectDeadline) ms after connecting to \(currentTarget)")
             driveLink()
@@ -61,8 +62,12 @@ extension MetadataCore {
         guard isLinkWanted, !isShutDownComplete else { return }
         if unreachableSince == nil { unreachableSince = now }
         resolveNames(onlyUnknown: true)
-        guard let target = endpoints.next() else {
-            if endpoints.isEmpty { link = .backoff(until: now &+ Timing.backoffMax) }
+        guard let target = endpoints.next(now: now) else {
+            if endpoints.isEmpty {
+                link = .backoff(until: now &+ Timing.backoffMax)
+            } else {
+                backOff()
+            }
             return
         }
         let connection = newID()
