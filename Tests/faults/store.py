@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -69,11 +68,6 @@ class KeySampler:
             for look in self.looks
             if not wanted <= look.keys
         ]
-
-    def longest_gap(self) -> float:
-        """The longest time without a look."""
-        times = sorted(look.time for look in self.looks)
-        return max((b - a for a, b in itertools.pairwise(times)), default=float("inf"))
 
 
 def wait_until(is_reached: Callable[[], bool], seconds: float, what: str) -> float:

@@ -105,6 +105,9 @@ def test_500_agents_killed_at_once(world: World, figure: Figure) -> None:
     peer, watch = world.observer("python")
     told = {bytes.fromhex(line["agent"]) for line in peer.events(watch=watch, event="PUT")}
     assert told == names
+    for host in hosts:
+        for h in range(handles):
+            host.keep_stats(h)
     with observed(peer):
         mark = peer.mark()
         _, term = world.cluster.elected()
