@@ -60,7 +60,7 @@ def test_default_time_out(hosts: HostFactory, etcd34: Etcd, namespace: bytes) ->
     host = hosts()
     host.open(etcd34.endpoint, namespace)
     before = time.monotonic()
-    done = host.finish("fetch", agent=b"nobody", within=12)
+    done = host.finish("fetch", agent=b"nobody", within=12, timeout=0)
     assert done["status"] == capi.TIMED_OUT
     assert 9.9 < time.monotonic() - before < 10 + scaled(1)
 
@@ -111,7 +111,7 @@ def test_100_waiting_fetches_hold_up_nothing(
         found = host.succeed("fetch", agent=b"peer", label=b"n", within=2)
         assert found["blob"] == (b"%d" % number).hex()
         slowest = max(slowest, time.monotonic() - before)
-    assert slowest < 1.0
+    assert slowest < scaled(1.0)
     assert not {line["op"] for line in host.lines("done")} & set(waiting)
     assert host.stats()["operations_open"] == 101
     for number in range(100):

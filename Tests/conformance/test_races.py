@@ -52,9 +52,12 @@ class Racer:
         """What tells its blobs from the other's."""
         return b"%d" % self.host.pid
 
-    def go(self, endpoint: str, name: bytes) -> None:
+    def prepare(self, endpoint: str, name: bytes) -> None:
+        """Connected and with a lease; the name is claimed by the first publish."""
         self.host.open(endpoint, NS, agent=name, h=self.h)
         self.ops = [self.host.start("start_heartbeat", interval=1000, ttl=TTL * 1000, h=self.h)]
+
+    def go(self) -> None:
         self.publish(LABELS)
         # A label of its own: what a loser leaves behind must not stand under the winner.
         own = {"label": self.mark, "blob": self.mark, "h": self.h}
@@ -127,15 +130,19 @@ def race(
     """Runs as many races at once as there are names."""
     begin = etcd.gateway.revision() + 1
     old_host, new_host = olds[0].host, news[0].host
+    for racers in (olds, news):
+        for racer, name in zip(racers, names, strict=True):
+            racer.prepare(endpoint, name)
+        assert all(racer.statuses() == {capi.SUCCESS} for racer in racers)
     new_host.do("drive", mode="hand")
     if kind == "same moment":
         old_host.do("drive", mode="hand")
-    for old, name in zip(olds, names, strict=True):
-        old.go(endpoint, name)
+    for old in olds:
+        old.go()
     if kind != "same moment":
-        assert [old.statuses() for old in olds] == [{capi.SUCCESS}] * len(olds)
-    for new, name in zip(news, names, strict=True):
-        new.go(endpoint, name)
+        assert all(old.statuses() == {capi.SUCCESS} for old in olds)
+    for new in news:
+        new.go()
     if kind == "stalled":
         old_host.do("stall")
     new_host.do("drive", mode="efd")

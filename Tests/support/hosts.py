@@ -22,6 +22,10 @@ from memcheck import CPU_FACTOR, TIMEOUT_MS, scaled
 from procfs import freeze
 
 ANSWER_SECONDS = 30.0
+# The calls that have a time-out.
+TIMED = frozenset(
+    ["publish", "unpublish", "start_heartbeat", "stop_heartbeat", "fetch", "invalidate", "list"]
+)
 TICK_CPU_LIMIT_NS = 20_000_000 * CPU_FACTOR
 TLS_SETUP_CPU_LIMIT_NS = 100_000_000 * CPU_FACTOR
 
@@ -134,6 +138,8 @@ class Host:
 
     def request(self, command: str, *, seconds: float = ANSWER_SECONDS, **values: Any) -> Line:
         """Sends a request and returns its answer, whatever its status."""
+        if TIMEOUT_MS is not None and command in TIMED:
+            values.setdefault("timeout", TIMEOUT_MS)
         self._next_request += 1
         number = self._next_request
         words = [str(number), command]
@@ -158,8 +164,6 @@ class Host:
 
     def start(self, command: str, **values: Any) -> int:
         """A starting call; its operation id."""
-        if TIMEOUT_MS is not None and command != "watch":
-            values.setdefault("timeout", TIMEOUT_MS)
         return int(self.do(command, **values)["ops"][0])
 
     def finish(self, command: str, *, within: float = 15.0, **values: Any) -> Line:
