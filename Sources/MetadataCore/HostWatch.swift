@@ -133,7 +133,8 @@ extension MetadataCore {
 
     func sendPage(_ watch: HostWatch, epoch: Int) {
         guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
-        guard notices.count < configuration.noticeLimit / 2, noticeBytes < Limits.noticeBytes / 2 else {
+        guard notices.count < configuration.noticeLimit / 2, noticeBytes < Limits.noticeBytes / 2
+        else {
             stalledWatches.append(watch)
             return
         }
@@ -402,7 +403,8 @@ extension MetadataCore {
         for watch in watches {
             switch watch.state {
             case .overflowed:
-                let text: Text = "the host left more than \(configuration.noticeLimit) events waiting"
+                let text: Text =
+                    "the host left more than \(configuration.noticeLimit) events waiting"
                 resync(watch, text, forgetRevisions: false)
             case .listing: work.append(.page(watch, epoch: watch.epoch))
             case .watching, .ended: break
