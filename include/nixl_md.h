@@ -342,7 +342,8 @@ enum {
 typedef struct nixl_md_opts {
     uint32_t size;           /**< sizeof(nixl_md_opts_t) */
     uint32_t flags;          /**< those that the function names; any other bit is refused */
-    uint64_t timeout_ms;     /**< 0: NIXL_MD_DEFAULT_TIMEOUT_MS; NIXL_MD_NEVER; ignored by watch */
+    /** 0: NIXL_MD_DEFAULT_TIMEOUT_MS; NIXL_MD_NEVER; ignored by watch. Runs from the next tick, which takes the call up. */
+    uint64_t timeout_ms;
     nixl_md_done_cb on_done; /**< NULL: the completion is not told. Must be NULL for watch */
     void *user;              /**< handed to the callbacks of this operation */
 } nixl_md_opts_t;
@@ -356,7 +357,11 @@ typedef struct nixl_md_stats {
     uint64_t tick_cpu_max_ns;     /**< longest tick, CPU time of its thread (idle ones are not measured) */
     uint64_t tick_wall_max_ns;    /**< longest tick, wall time */
     uint64_t tick_cpu_total_ns;   /**< all ticks that were not idle */
-    uint64_t ticks_tls_setup;     /**< ticks that loaded a TLS trust store: not in tick_cpu_max_ns */
+    /**
+     * Ticks that may have loaded a TLS trust store, which takes tens of milliseconds: those before an endpoint has
+     * answered over TLS for the first time. Not in tick_cpu_max_ns.
+     */
+    uint64_t ticks_tls_setup;
     uint64_t tick_tls_setup_cpu_max_ns; /**< the longest of those */
     uint64_t callbacks;           /**< callbacks run */
     uint64_t requests;            /**< unary requests sent */
