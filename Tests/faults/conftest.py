@@ -56,8 +56,11 @@ def has_namespaces() -> bool:
 
 
 @pytest.fixture
-def network(has_namespaces: bool) -> Iterator[Namespaces | Loopback]:
-    made = Namespaces() if has_namespaces else Loopback()
+def network(
+    has_namespaces: bool, request: pytest.FixtureRequest
+) -> Iterator[Namespaces | Loopback]:
+    cuts = request.node.get_closest_marker("cuts") is not None
+    made = Namespaces() if has_namespaces else Loopback(cuts)
     try:
         made.create()
         yield made

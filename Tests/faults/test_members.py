@@ -92,6 +92,7 @@ def test_member_in_use_stopped(world: World, figure: Figure, role: str) -> None:
         settle_after(world, [scene.agent], scene.own_keys)
 
 
+@pytest.mark.cuts
 @pytest.mark.parametrize("role", ["follower", "leader"])
 def test_member_in_use_parted_from_the_others(world: World, figure: Figure, role: str) -> None:
     """It still answers us, but has no leader: `hasleader` makes it say so. With TTL 10 s an agent
@@ -124,6 +125,7 @@ def longest_pause(scene: Scene, begin: float) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
+@pytest.mark.cuts
 @pytest.mark.parametrize("direction", ["to the server", "from the server"])
 def test_packets_dropped_in_one_direction(world: World, figure: Figure, direction: str) -> None:
     """Between the agent and the member in use: the other members are reached, one is used. The peer
@@ -144,6 +146,7 @@ def drop(world: World, scene: Scene, member: Etcd, direction: str) -> None:
     world.network.drop(*((ours, theirs) if direction == "to the server" else (theirs, ours)))
 
 
+@pytest.mark.cuts
 @pytest.mark.parametrize("direction", ["to the server", "from the server"])
 def test_packets_dropped_between_the_agent_and_all_members(
     world: World, figure: Figure, direction: str
@@ -163,6 +166,7 @@ def test_packets_dropped_between_the_agent_and_all_members(
         time.sleep(6)
 
 
+@pytest.mark.cuts
 def test_all_members_out_of_reach_longer_than_the_ttl(world: World, figure: Figure) -> None:
     """Both directions: the peer is told GONE; once in reach again the agent is told LOST, its keys
     are put back, RESTORED; the peer is told RETURNED: the same process."""

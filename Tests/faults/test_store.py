@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 import capi
 from conftest import Figure
 from hosts import Host
@@ -21,6 +23,7 @@ def told_of(host: Host, watch: int, since: int) -> list[tuple[str, bytes, bytes]
     ]
 
 
+@pytest.mark.cuts
 def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
     """What the peer missed is compacted away: RESYNC, just the differences, SYNCED; then live."""
     gateway = world.cluster.leader().gateway
