@@ -13,6 +13,7 @@ enum CallPurpose {
     case fetch(Fetch)
     case page(HostWatch, epoch: Int)
     case list(ListJob)
+    case otherSpelling
 }
 
 /// A request; encoded when it is sent, so that one that waits holds no second copy of a blob.
@@ -172,6 +173,7 @@ extension MetadataCore {
         case .fetch(let fetch): fetchAnswered(fetch, answer)
         case .page(let watch, let epoch): pageAnswered(watch, epoch: epoch, answer)
         case .list(let job): listAnswered(job, answer)
+        case .otherSpelling: otherSpellingAnswered(answer)
         }
         purposeInHand = nil
     }
@@ -212,6 +214,7 @@ extension MetadataCore {
         case .fetch(let fetch): fetchUnanswered(fetch)
         case .page(let watch, let epoch): pageUnanswered(watch, epoch: epoch)
         case .list(let job): listUnanswered(job)
+        case .otherSpelling: otherSpellingUnanswered()
         }
     }
 

@@ -86,6 +86,8 @@ enum Limits {
     static let operationsAtOnce = 1024
     /// Labels of one agent.
     static let labels = 4096
+    /// Keys that are looked at for agents under the other spelling of the namespace.
+    static let otherSpellingKeys: Int64 = 64
     /// Watch creations sent and not yet answered.
     static let creationsInFlight = 256
 }

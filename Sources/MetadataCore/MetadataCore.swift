@@ -113,6 +113,8 @@ public final class MetadataCore {
     var work = Queue<Work>()
     var watchStream = WatchStream()
     var keepAliveStream: StreamID?
+    /// nil: there is nothing to tell, or nobody to tell it to.
+    var otherSpelling: OtherSpelling?
 
     // Operations of the host.
     var operations = SortedMap<Operation>()
@@ -159,6 +161,9 @@ public final class MetadataCore {
         incarnation = Incarnation.choose(&random)
         endpoints = EndpointPool(configuration.endpoints, random: &random)
         self.random = random
+        if configuration.logLevel <= .warn {
+            otherSpelling = OtherSpelling(of: configuration.namespace)
+        }
     }
 
     var ownName: Bytes { configuration.agent ?? [] }
@@ -280,6 +285,7 @@ public final class MetadataCore {
         settleHeartbeat()
         driveWork()
         driveWatchStream()
+        driveOtherSpelling()
         driveDrain()
         // One of them may have found the connection dead.
         if case .idle = link { driveLink() }

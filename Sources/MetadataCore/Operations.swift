@@ -51,6 +51,10 @@ extension MetadataCore {
             guard first.at <= now else { return }
             deadlines.removeFirst()
             left -= 1
+            if case .fetch(let fetch) = operation, case .waiting = fetch.state {
+                // Its agent may have been published under the other spelling.
+                otherSpelling?.isWanted = true
+            }
             let trouble: Text =
                 lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
             end(

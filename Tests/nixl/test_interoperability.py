@@ -14,6 +14,7 @@ from conftest import (
     HostFactory,
     PeerFactory,
     blob_of,
+    eventually,
     has_loaded,
     wait_dropped,
     wait_loaded,
@@ -223,3 +224,20 @@ def test_namespaces(
     assert etcd.gateway.keys(b"/") == [
         root + name for name in (b"alpha/", b"alpha/metadata", b"beta/", b"beta/metadata")
     ]
+
+
+@pytest.mark.parametrize(
+    ("stock", "ours"), [(None, b"/nixl/agents"), (b"/nixl/agents", None)], ids=["ours", "stock"]
+)
+def test_mixed_namespaces(
+    peers: PeerFactory, own_etcd: EtcdFactory, stock: bytes | None, ours: bytes | None
+) -> None:
+    """One of the two spells it as NIXL's README does: they never meet, and ours says why."""
+    etcd = own_etcd()
+    peers("stock", "alpha", etcd, stock).do("send")
+    time.sleep(0.5)
+    reader = peers("tick", "beta", etcd, ours)
+    reader.do("want", agent="alpha")
+    warning = "agent 'alpha' is published under the namespace '/nixl/agents"
+    eventually(lambda: warning in peers.log(reader), 5, "the log tells of it")
+    assert not has_loaded(reader, "alpha")

@@ -122,6 +122,7 @@ class Exchange:
         self._publication: Operation | None = None
         self._next_check = math.inf
         self._own_event: EventCallback | None = options.pop("on_event", None)
+        options.setdefault("logger", logging.getLogger("nixl_md"))
         self._open(nixl.name, {**options, "on_event": self._on_own_event})
 
     def _open(self, name: str, options: dict[str, Any]) -> None:
