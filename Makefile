@@ -8,6 +8,11 @@ DESTDIR ?=
 PYTHON ?= python3
 # Processes that run the conformance suite; its tests mostly wait.
 WORKERS ?= 4
+# Of the simulator.
+SEEDS ?= 100
+FIRST ?= 1
+STEPS ?= 100000
+TRACE ?=
 
 BUILD := $(CURDIR)/build
 LIBRARY := $(BUILD)/lib/libnixl_md.so
@@ -23,15 +28,15 @@ INPUTS := Package.swift $(shell find Sources include tools/build-library tools/v
 
 EXAMPLES := $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(wildcard examples/*.cpp))
 
-SWIFT_FILES := Package.swift Sources Tests/EtcdProtocolTests Tests/MetadataCoreTests \
-	Tests/NixlMDTests
+SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdProtocolTests \
+	Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator
 # Not include/nixl_md.h, whose tables of comments are aligned by hand.
 C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard examples) -type f \
 	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
 SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
 PYTHON_DIRECTORIES := Tests $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
-TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/nixl \
+TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/nixl Tests/mutations \
 	$(wildcard python examples)
 
 # For everything that uses what was built.
@@ -52,7 +57,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
-	test-nixl test-faults memcheck format lint install clean
+	simulation simulate mutations test-nixl test-faults memcheck format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -90,15 +95,25 @@ demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 
 
 test: ## run all tests, against etcd 3.4 and 3.5; installs what it needs
 	@$(MAKE) --no-print-directory all test-tools
-	@tools/test unit python artifact consumers conformance
+	@tools/test unit simulation python artifact consumers conformance
 
 unit: ## the tests of the Swift modules
 	@tools/require --install $(BUILD_NEEDS)
 	@tools/test unit
 
-python conformance consumers artifact: ## one suite of the tests
+simulation python conformance consumers artifact: ## one suite of the tests
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
+
+simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE=
+	@tools/require swift
+	@swift build -c release --product simulate --scratch-path .build/simulate
+	@.build/simulate/release/simulate --seeds $(SEEDS) --first $(FIRST) --steps $(STEPS) \
+		$(if $(TRACE),--trace)
+
+mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (20 minutes)
+	@tools/require swift python
+	$(PYTHON) Tests/mutations/run.py $(BUILD)/mutations 1000
 
 test-faults: ## clusters of three with members killed, silent, parted, wiped; hosts stopped, forked, killed
 	@$(MAKE) --no-print-directory all test-tools

@@ -51,16 +51,19 @@ extension MetadataCore {
             guard first.at <= now else { return }
             deadlines.removeFirst()
             left -= 1
-            if case .fetch(let fetch) = operation, case .waiting = fetch.state {
-                // Its agent may have been published under the other spelling.
-                otherSpelling?.isWanted = true
-            }
-            let trouble: Text =
-                lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
-            end(
-                first.operation, operation, .timedOut,
-                "the operation's time-out has passed without an answer\(trouble)")
+            end(first.operation, operation, .timedOut, timeoutText(operation))
         }
+    }
+
+    private func timeoutText(_ operation: Operation) -> Text {
+        if isReady, case .fetch(let fetch) = operation, case .waiting = fetch.state {
+            // Its agent may have been published under the other spelling.
+            otherSpelling?.isWanted = true
+            return
+                "agent '\(fetch.agent)' published nothing under label '\(fetch.label)' within the fetch's time-out"
+        }
+        let trouble: Text = lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
+        return "the operation's time-out has passed without an answer\(trouble)"
     }
 
     /// Queues keep entries of what has ended until its turn comes, which without a connection it never

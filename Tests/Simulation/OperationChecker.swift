@@ -128,15 +128,17 @@ final class OperationChecker {
 
     private func checkList(_ completion: Completion, _ host: SimulatedHost) {
         guard completion.status == .success, let agents = completion.agents else { return }
-        let told = agents.map { "\($0.name) \($0.incarnation)" }
-        let revision = completion.revision
-        let isTrue = host.world.stores.contains { store in
-            revision <= store.revision
-                && AgentState.all(host.world, store, at: revision).map { name, state in
-                    "\(name) \(state.incarnation ?? 0)"
-                } == told
+        func line(_ name: Bytes, _ incarnation: UInt64) -> String {
+            "\(String(decoding: name, as: UTF8.self)) \(incarnation)"
         }
-        if !isTrue { host.fail("a list is not what was there at revision \(revision): \(told)") }
+        let told = agents.map { line($0.name, $0.incarnation) }
+        let store = host.storeOfNotice
+        let was = AgentState.all(host.world, store, at: completion.revision).map {
+            line($0.0, $0.1.incarnation ?? 0)
+        }
+        if told != was {
+            host.fail("a list told \(told); at its revision \(completion.revision) it was \(was)")
+        }
     }
 }
 

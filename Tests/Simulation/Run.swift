@@ -6,6 +6,8 @@ import EtcdModel
 /// Runs one seed: rounds of faults, each followed by quiet in which the world must settle.
 public struct Run {
     public let seed: UInt64
+    /// At least so many steps; healing may take some more.
+    public let wanted: Int
     public private(set) var steps = 0
     /// nil: passed.
     public private(set) var failure: String?
@@ -17,6 +19,7 @@ public struct Run {
 
     public init(seed: UInt64, steps wanted: Int, isTraced: Bool = false) {
         self.seed = seed
+        self.wanted = wanted
         let world = World(seed: seed)
         world.isTraced = isTraced
         let rounds = 1 + Int(seed % 4)

@@ -94,7 +94,7 @@ public final class World {
         var configuration = CoreConfiguration(
             namespace: namespace, agent: name, endpoints: endpoints,
             user: credentials?.user ?? [], password: credentials?.password ?? [],
-            refuseTakeover: false, logLevel: isTraced ? .debug : .off,
+            refuseTakeover: false, logLevel: .debug,
             seed: (random.next(), random.next()))
         configuration.noticeLimit = noticeLimit
         let offset = random.within(0...1_000_000_000)

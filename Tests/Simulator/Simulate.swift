@@ -38,19 +38,39 @@ struct Simulate {
     }
 
     private func run() -> Bool {
-        var failed: UInt64 = 0
-        var (total, late) = (0, 0)
-        for seed in first..<(first + count) {
-            let run = Run(seed: seed, steps: steps, isTraced: isTraced)
-            total += run.steps
-            late += run.lateExecutions
-            guard let failure = run.failure else { continue }
-            failed += 1
-            print("seed \(seed) failed \(failure)")
-            print("    replay: make simulate FIRST=\(seed) SEEDS=1 STEPS=\(steps) TRACE=1")
+        let results = Results()
+        // Each seed is a world of its own; a trace is of one at a time.
+        DispatchQueue.concurrentPerform(iterations: isTraced ? 1 : Int(clamping: count)) { index in
+            let seed = first &+ UInt64(index)
+            results.add(Run(seed: seed, steps: steps, isTraced: isTraced))
         }
-        print("\(total) steps; \(late) requests ran after their clients had given them up")
-        print("\(count - failed) passed, \(failed) failed")
-        return failed == 0
+        return results.summary()
+    }
+
+    private final class Results: @unchecked Sendable {
+        private let lock = NSLock()
+        private var (passed, failed, steps, late) = (0, 0, 0, 0)
+
+        func add(_ run: Run) {
+            lock.withLock {
+                steps += run.steps
+                late += run.lateExecutions
+                guard let failure = run.failure else {
+                    passed += 1
+                    return
+                }
+                failed += 1
+                print("seed \(run.seed) failed \(failure)")
+                print("    replay: make simulate FIRST=\(run.seed) SEEDS=1 STEPS=\(run.wanted) TRACE=1")
+            }
+        }
+
+        func summary() -> Bool {
+            lock.withLock {
+                print("\(steps) steps; \(late) requests ran after their clients had given them up")
+                print("\(passed) passed, \(failed) failed")
+                return failed == 0
+            }
+        }
     }
 }
