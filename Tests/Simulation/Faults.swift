@@ -10,7 +10,9 @@ extension World {
     func makeFault() {
         guard !isHealing else { return }
         let fault = random.pick(scenario.faults)
-        let lasts = random.oneIn(3) ? random.within(5_000_000...25_000_000) : random.within(50_000...5_000_000)
+        let lasts =
+            random.oneIn(3)
+            ? random.within(5_000_000...25_000_000) : random.within(50_000...5_000_000)
         note("fault \(fault) for \(lasts / 1000) ms")
         // One at a time, with time to recover between them, where promises about single faults are checked.
         let pause =

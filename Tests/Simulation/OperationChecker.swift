@@ -7,7 +7,9 @@ import MetadataCore
 
 /// Every operation completes exactly once, with a status that fits, and does not outlive its time-out.
 final class OperationChecker {
-    enum Kind { case publish, unpublish, startHeartbeat, stopHeartbeat, fetch, watch, invalidate, list }
+    enum Kind {
+        case publish, unpublish, startHeartbeat, stopHeartbeat, fetch, watch, invalidate, list
+    }
     struct Open {
         let id: OperationID
         let call: HostCall

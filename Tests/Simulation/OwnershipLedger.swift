@@ -189,7 +189,9 @@ final class OwnershipLedger {
             return commit.author == author
                 && commit.changes.contains { $0.key == key && $0.record?.value == blob }
         }
-        if !isTrue { host.fail("publish succeeded at revision \(revision), which does not hold it") }
+        if !isTrue {
+            host.fail("publish succeeded at revision \(revision), which does not hold it")
+        }
     }
 
     // MARK: - When all is quiet

@@ -7,7 +7,8 @@ import EtcdModel
 struct Scenario {
     enum Fault: CaseIterable {
         case cut, halfOpen, holdToServer, holdToClient, slowNetwork
-        case memberReplaced, memberKilled, memberVanished, memberFrozen, memberIsolated, memberLags, allRestarted
+        case memberReplaced, memberKilled, memberVanished, memberFrozen, memberIsolated, memberLags,
+            allRestarted
         case wiped, compacted, tokensForgotten
         case hostStalled, hostCrashed, clockJumped
         case operatorDeletes, operatorRevokes, stockAgent

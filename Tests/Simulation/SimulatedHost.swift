@@ -151,7 +151,9 @@ final class SimulatedHost {
     private func noticeSpinning() {
         sameInstantTicks = world.now < lastTick + 1000 ? sameInstantTicks + 1 : 0
         lastTick = world.now
-        if sameInstantTicks > 3000 { fail("3000 ticks within less than a millisecond of each other") }
+        if sameInstantTicks > 3000 {
+            fail("3000 ticks within less than a millisecond of each other")
+        }
     }
 
     private func takeNotices() {

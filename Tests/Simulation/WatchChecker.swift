@@ -93,7 +93,8 @@ final class WatchChecker {
             if told.kind == .appeared, state.isPresent || state.lastIncarnation != nil {
                 host.fail("\(text(told)): it was known already")
             }
-            if told.kind == .returned, state.isPresent || state.lastIncarnation != told.incarnation {
+            if told.kind == .returned, state.isPresent || state.lastIncarnation != told.incarnation
+            {
                 host.fail("\(text(told)): last was \(String(describing: state.lastIncarnation))")
             }
             state.isPresent = true
@@ -300,7 +301,9 @@ final class WatchChecker {
             guard told.isPresent == isPresent else {
                 return "\(who): told present \(told.isPresent), is \(isPresent)"
             }
-            if let incarnation = state.incarnation, told.incarnation != incarnation, told.hadPresence {
+            if let incarnation = state.incarnation, told.incarnation != incarnation,
+                told.hadPresence
+            {
                 return "\(who): told incarnation \(told.incarnation), is \(incarnation)"
             }
             guard !presenceOnly, isPresent else { continue }

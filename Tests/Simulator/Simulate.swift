@@ -61,7 +61,9 @@ struct Simulate {
                 }
                 failed += 1
                 print("seed \(run.seed) failed \(failure)")
-                print("    replay: make simulate FIRST=\(run.seed) SEEDS=1 STEPS=\(run.wanted) TRACE=1")
+                print(
+                    "    replay: make simulate FIRST=\(run.seed) SEEDS=1 STEPS=\(run.wanted) TRACE=1"
+                )
             }
         }
 

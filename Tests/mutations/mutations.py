@@ -82,7 +82,7 @@ MUTATIONS = [
         "a store that was wiped is not noticed",
         "Link.swift",
         "if wasReplaced { storeWasReplaced() }",
-        "if wasReplaced { log(.debug, \"another store\") }",
+        'if wasReplaced { log(.debug, "another store") }',
     ),
     Mutation(
         "a restore does not ask who came and went",
@@ -99,7 +99,8 @@ MUTATIONS = [
     Mutation(
         "an overflow is silence",
         "HostWatch.swift",
-        "                stalledWatches.append(watch)\n                return\n            }\n            if apply",
+        "                stalledWatches.append(watch)\n                return\n            }\n"
+        "            if apply",
         "                return\n            }\n            if apply",
     ),
     Mutation(
@@ -117,7 +118,8 @@ MUTATIONS = [
     Mutation(
         "the end of an agent is not told",
         "AgentView.swift",
-        "guard case .present(let known) = view.presence else { return }\n        depart(known, revision)",
+        "guard case .present(let known) = view.presence else { return }\n"
+        "        depart(known, revision)",
         "guard case .present(let known) = view.presence else { return }\n"
         "        if known % 8 != 0 { depart(known, revision) }",
     ),
