@@ -8,6 +8,7 @@ import itertools
 import re
 import select
 import shutil
+import statistics
 import time
 from pathlib import Path
 
@@ -151,15 +152,20 @@ def _between_marks(trace: str) -> list[str]:
 def test_idle_tick_costs_less_than_a_microsecond(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes, with_heartbeat: bool
 ) -> None:
-    """On average. The best of five: what disturbs a busy test machine is not the library's."""
+    """On average of a million ticks, in CPU time of the thread that ticks: what else runs is not
+    the library's. And in the median, so that no part that is fast hides one that is slow."""
     host = hosts()
     settle(host, namespace, etcd34)
     if with_heartbeat:
         host.succeed("start_heartbeat", interval=20_000, ttl=60_000)
         time.sleep(1)
     host.do("drive", mode="hand")
-    averages = [host.do("spin", count=200_000)["took_ns"] / 200_000 for _ in range(5)]
-    assert min(averages) < 1000 * CPU_FACTOR, averages
+    count, rounds = 40_000, 25
+    averages = [host.do("spin", count=count)["cpu_ns"] / count for _ in range(rounds)]
+    mean, median = statistics.mean(averages), statistics.median(averages)
+    print(f"an idle tick: {mean:.0f} ns on average, {median:.0f} ns in the median of its parts")
+    assert mean < 1000 * CPU_FACTOR, averages
+    assert median < 1000 * CPU_FACTOR, averages
 
 
 def wakes_between(host: Host, begin: float, end: float) -> list[float]:

@@ -146,6 +146,7 @@ void performSimple(Host &host, const Arguments &arguments) {
         rc = nixl_md_shutdown(md, arguments.number("drain"));
     } else if (command == "tick") {
         rc = nixl_md_tick(md);
+        tellLongTick(host.at(arguments));
     } else if (command == "efd") {
         rc = nixl_md_efd(md);
     } else if (command == "stall") {

@@ -45,6 +45,8 @@ class Line {
 std::string toHex(const void *data, size_t size);
 uint32_t checksum(const void *data, size_t size);
 uint64_t monotonicNanoseconds();
+// Of the calling thread.
+uint64_t cpuNanoseconds();
 
 // The arguments of a request.
 class Arguments {
@@ -76,6 +78,9 @@ struct Handle {
     bool isShutDown = false;
     // Callbacks run in the tick that is running.
     uint64_t inTick = 0;
+    // The longest ticks that were told, in nanoseconds of CPU.
+    uint64_t longestTold = 0;
+    uint64_t longestSetupTold = 0;
     // Of the handle's own events: until it is closed.
     std::unique_ptr<Context> owner;
 };
@@ -111,6 +116,7 @@ bool performCall(Host &host, const Arguments &arguments);
 
 // driving.cpp
 void tick(Handle &handle);
+void tellLongTick(Handle &handle);
 void spin(Host &host, const Arguments &arguments);
 
 // special.cpp

@@ -35,10 +35,22 @@ int digit(char c) {
 
 }  // namespace
 
-uint64_t monotonicNanoseconds() {
+namespace {
+
+uint64_t nanoseconds(clockid_t clock) {
     timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+uint64_t monotonicNanoseconds() {
+    return nanoseconds(CLOCK_MONOTONIC);
+}
+
+uint64_t cpuNanoseconds() {
+    return nanoseconds(CLOCK_THREAD_CPUTIME_ID);
 }
 
 std::string toHex(const void *data, size_t size) {

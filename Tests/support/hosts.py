@@ -334,8 +334,9 @@ def check_ticks(stats: Line) -> None:
 
 
 def check_host(host: Host, is_quiet: bool, stderr: Path) -> None:
-    """What holds for every host of every test."""
-    for stats in host.final_stats:
+    """What holds for every host of every test. A host tells of a long tick as soon as it has run,
+    so that of one that was killed only the tick that it was killed in is not known."""
+    for stats in [*host.final_stats, *host.lines("long_tick")]:
         check_ticks(stats)
     for line in host.log.lines:
         assert line["kind"] not in ("foreign", "fatal", "tick_failed"), line
