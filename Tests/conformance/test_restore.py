@@ -194,3 +194,52 @@ def check_history(etcd: Etcd, prefix: bytes, first: int, lease: int) -> None:
     begun = next(change.revision for change in puts if change.kv.lease == lease)
     assert {change.kv.lease for change in puts if change.revision >= begun} == {lease}
     assert not [change for change in changes if change.is_delete and change.revision > begun]
+
+
+# Far below the library's own size of a batch, and enough for each of the labels.
+LOWERED = ("--max-request-bytes", "300000")
+LABELS, BLOB = 10, 100_000
+
+
+def publish_ten(host: Host) -> dict[bytes, bytes]:
+    """Ten labels whose blobs are larger together than etcd takes at once; the keys that makes."""
+    ops = [
+        host.start("publish", label=b"l%d" % number, size=BLOB, seed=number)
+        for number in range(LABELS)
+    ]
+    assert {done["status"] for done in host.completions(ops, 15).values()} == {capi.SUCCESS}
+    blobs = {b"/ns//alpha/l%d" % number: made_blob(BLOB, number) for number in range(LABELS)}
+    return {b"/ns//alpha/": b"", **blobs}
+
+
+def test_restore_where_etcd_takes_less_than_a_batch(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    etcd = own_etcd(version, *LOWERED)
+    host = hosts()
+    host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
+    host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    wanted = publish_ten(host)
+    etcd.gateway.revoke(host.stats()["lease_id"])
+    host.event("RESTORED", within=10)
+    assert host.names() == ["LOST", "RESTORED"]
+    found = etcd.gateway.range(b"/ns/")
+    assert {kv.key: kv.value for kv in found} == wanted
+    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
+
+
+def test_heartbeat_after_publish_where_etcd_takes_less_than_a_batch(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    etcd = own_etcd(version, *LOWERED)
+    host = hosts()
+    host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
+    wanted = publish_ten(host)
+    host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    found = etcd.gateway.range(b"/ns/")
+    assert {kv.key: kv.value for kv in found} == wanted
+    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
+    host.succeed("stop_heartbeat", mode=capi.HEARTBEAT_KEEP)
+    found = etcd.gateway.range(b"/ns/")
+    assert {kv.key: (kv.value, kv.lease) for kv in found} == {k: (v, 0) for k, v in wanted.items()}
+    assert host.events() == []
