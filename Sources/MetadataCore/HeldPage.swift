@@ -33,8 +33,9 @@ struct HeldPage {
         let questions = unchecked.prefix(Limits.batchOperations).map { agent in
             let prefix = keyspace.key(agent: agent)
             let target = Compare.Target.emptyValues(rangeEnd: Keyspace.end(of: prefix))
-            return RequestOp.txn(
-                TxnRequest(compare: [Compare(key: prefix, target: target)], success: []))
+            // Behind the presence key: it may have come since, and is empty itself.
+            let compare = Compare(key: prefix + [0], target: target)
+            return RequestOp.txn(TxnRequest(compare: [compare], success: []))
         }
         return TxnRequest(compare: [], success: questions)
     }
