@@ -13,6 +13,7 @@ SEEDS ?= 100
 FIRST ?= 1
 STEPS ?= 100000
 TRACE ?=
+REGRESSIONS ?=
 
 BUILD := $(CURDIR)/build
 LIBRARY := $(BUILD)/lib/libnixl_md.so
@@ -105,11 +106,11 @@ simulation python conformance consumers artifact: ## one suite of the tests
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
 
-simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE=
+simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= REGRESSIONS=
 	@tools/require swift
 	@swift build -c release --product simulate --scratch-path .build/simulate
 	@.build/simulate/release/simulate --seeds $(SEEDS) --first $(FIRST) --steps $(STEPS) \
-		$(if $(TRACE),--trace)
+		$(if $(TRACE),--trace) $(if $(REGRESSIONS),--regressions)
 
 mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (20 minutes)
 	@tools/require swift python

@@ -71,6 +71,8 @@ let package = Package(
             name: "MetadataCoreTests", dependencies: ["MetadataCore", "EtcdProtocol"],
             swiftSettings: swiftSettings),
         .testTarget(
+            name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: swiftSettings),
+        .testTarget(
             name: "NixlMDTests",
             dependencies: ["NixlMD", "CNixlMD", "MetadataCore", "EtcdProtocol"],
             swiftSettings: swiftSettings),

@@ -27,6 +27,19 @@ final class LabelRecord {
     /// The revision of the key as far as we know; 0: it is not there. Every write is bound to it, so that one that is
     /// carried out late cannot undo a newer one.
     var revision: Int64 = 0
+    /// The revisions of the presence key under which the last write was sent, and under which one that was sent where
+    /// nothing was is still to be answered: that may be carried out whenever nothing is there again. So a removal
+    /// under that hold leaves an empty value, which is as good as none.
+    var sentUnder: Int64 = 0
+    var lateUnder: Int64 = 0
+
+    var needsTombstone: Bool { lateUnder != 0 && lateUnder == sentUnder }
+
+    /// No answer came to what was sent.
+    func noteUnanswered() {
+        if revision == 0 { lateUnder = sentUnder }
+    }
+
     var write = Write.none
     /// What is to be written after that; a newer one replaces it.
     var next: Change?
@@ -70,7 +83,8 @@ extension MetadataCore {
             complete(id, .superseded, supersededText)
             return
         }
-        guard let record = labels[label] else {
+        guard let record = labels[label], record.isBusy || record.confirmed?.isEmpty == false
+        else {
             complete(id, .notFound, "label '\(label)' has not been published by this handle")
             return
         }
@@ -158,6 +172,7 @@ extension MetadataCore {
             }
             record.write = .inFlight(change)
             labelsInFlight += 1
+            record.sentUnder = hold.modRevision
             record.requestBytes = send(
                 .txn(labelTransaction(record, change.content, hold)), .label(record))
         }
@@ -170,12 +185,19 @@ extension MetadataCore {
         let request: RequestOp =
             switch content {
             case .blob(let blob): .put(PutRequest(key: key, value: blob, lease: hold.lease))
+            case .removal where record.needsTombstone:
+                .put(PutRequest(key: key, value: [], lease: hold.lease))
             case .removal: .deleteRange(DeleteRangeRequest(key: key))
             }
         return TxnRequest(compare: guardOf(hold) + [isUnchanged(record)], success: [request])
     }
 
     func labelUnanswered(_ record: LabelRecord) {
+        record.noteUnanswered()
+        writeAgain(record)
+    }
+
+    private func writeAgain(_ record: LabelRecord) {
         guard case .inFlight(let change) = record.write else { return }
         labelsInFlight -= 1
         record.write = .unknown(change)
@@ -189,14 +211,14 @@ extension MetadataCore {
             guard let response = decoded(bytes, TxnResponse.decode) else { return }
             seen(response.header)
             guard response.succeeded else {
-                labelUnanswered(record)
+                writeAgain(record)
                 guardFailed()
                 return
             }
             labelsInFlight -= 1
             wrote(record, change, revision: response.header.revision)
         case .refused(.leaseNotFound, let text):
-            labelUnanswered(record)
+            writeAgain(record)
             leaseIsLost("etcd does not know the lease any more (\(text))")
         case .refused(let failure, let text):
             labelsInFlight -= 1
@@ -214,8 +236,9 @@ extension MetadataCore {
             record.confirmed = blob
             record.revision = revision
         case .removal:
-            record.confirmed = nil
-            record.revision = 0
+            // An empty value goes on like a blob, to wherever the others are moved.
+            record.confirmed = record.needsTombstone ? [] : nil
+            record.revision = record.needsTombstone ? revision : 0
         }
         if record.next != nil { enqueue(record) }
         dropIfEmpty(record)
@@ -316,6 +339,7 @@ extension MetadataCore {
         var puts: [RequestOp] = []
         for record in batch {
             guard let blob = record.confirmed else { continue }
+            record.sentUnder = hold.modRevision
             let key = keyspace.key(agent: ownName, label: record.label)
             puts.append(.put(PutRequest(key: key, value: blob, lease: hold.lease)))
         }

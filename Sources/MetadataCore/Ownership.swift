@@ -71,7 +71,7 @@ enum Ownership {
             case retreat(Hold)
         }
         /// The last hold; what others did to the name after it counts.
-        let lost: Hold
+        var lost: Hold
         var step = Step.read
         var mayHavePut = false
     }
@@ -185,6 +185,7 @@ extension MetadataCore {
     func own(_ hold: Hold) {
         ownership = .owned(hold)
         wasRemovedByOthers = false
+        mayBePermanent = false
         ownershipFailures = 0
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }
@@ -200,9 +201,10 @@ extension MetadataCore {
         isOwnershipBusy = false
         switch step {
         case .claimPut(let lease), .restorePut(let lease), .movePresence(let lease):
-            if lease != 0 { tainted = lease }
-        case .claimRead, .claimSweep, .moveLabels, .checkRead, .checkLease, .restoreRead,
-            .restoreLabels, .retreat, .withdraw:
+            if lease != 0 { tainted = lease } else { mayBePermanent = true }
+        case .moveLabels(let batch), .restoreLabels(let batch):
+            for record in batch { record.noteUnanswered() }
+        case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .retreat, .withdraw:
             break
         }
         switch ownership {

@@ -69,12 +69,22 @@ extension MetadataCore {
             ownership = .restoring(restore)
             return
         }
+        // A permanent key has no lease to know it by: it must be the one that we had, or the one into which a Put that
+        // was never answered has turned it.
         let isPermanentOfOurs =
-            presence.lease == 0 && targetLease == 0
-            && (restore.mayHavePut || presence.modRevision == restore.lost.modRevision)
+            presence.lease == 0
+            && (presence.modRevision == restore.lost.modRevision
+                || (mayBePermanent && presence.createRevision == restore.lost.createRevision)
+                || (restore.mayHavePut && targetLease == 0))
         guard isOurs(lease: presence.lease) || isPermanentOfOurs else {
             supersede(supersededText)
             return
+        }
+        if presence.lease == 0 {
+            // What others did to the name counts from here.
+            restore.lost = Hold(
+                lease: 0, createRevision: presence.createRevision,
+                modRevision: presence.modRevision)
         }
         if presence.lease == targetLease {
             // The answer to our Put was lost.

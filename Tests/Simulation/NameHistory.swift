@@ -26,6 +26,7 @@ final class NameHistory {
         while followed < store.revision {
             followed += 1
             let commit = store.commit(followed)
+            world.note(commit)
             guard let author = commit.author else { continue }
             for change in commit.changes where change.record != nil {
                 guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }

@@ -224,7 +224,8 @@ final class OwnershipLedger {
         var found: [Bytes: Bytes] = [:]
         for record in store.range(prefix, end, at: store.revision) where record.key != prefix {
             let label = Bytes(record.key.dropFirst(prefix.count))
-            found[label] = record.value
+            // An empty value is as good as none.
+            if !record.value.isEmpty { found[label] = record.value }
             if record.lease != lease { host.fail("a label hangs on lease \(record.lease)") }
             if labels[label] == nil { host.fail("a label is there that it never published") }
         }

@@ -12,6 +12,8 @@ public struct Run {
     /// nil: passed.
     public private(set) var failure: String?
     public private(set) var lateExecutions = 0
+    /// Of everything that ended in the store.
+    public private(set) var digest: UInt64 = 0
 
     /// In all of it nothing of the healed world may be unsettled any more: the longest TTL, an election, the longest
     /// back-off and the time-outs of what is open.
@@ -38,10 +40,27 @@ public struct Run {
         steps = world.steps
         failure = world.failure
         lateExecutions = world.cluster.lateExecutions
+        digest = world.digest
     }
 }
 
 extension World {
+    /// FNV-1a over the history of every store.
+    var digest: UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        func mix(_ number: UInt64) { hash = (hash ^ number) &* 0x100_0000_01b3 }
+        mix(UInt64(steps))
+        for store in stores where store.revision > 1 {
+            for revision in 2...store.revision {
+                for change in store.commit(revision).changes {
+                    for byte in change.key + (change.record?.value ?? []) { mix(UInt64(byte)) }
+                    mix(UInt64(bitPattern: change.record?.lease ?? -1))
+                }
+            }
+        }
+        return hash
+    }
+
     /// All that was broken is mended; hosts make no more calls.
     func heal() {
         note("heal")

@@ -179,6 +179,17 @@ public final class World {
         note("\(host.index).\(host.generation) \(String(decoding: text.bytes, as: UTF8.self))")
     }
 
+    func note(_ commit: Commit) {
+        guard isTraced else { return }
+        for change in commit.changes {
+            let key = String(decoding: change.key, as: UTF8.self)
+            let value = change.record.map { String(decoding: $0.value, as: UTF8.self) }
+            note(
+                "revision \(commit.revision) by \(commit.author ?? -1): \(key) = \(value ?? "nothing") on lease \(change.record?.lease ?? 0)"
+            )
+        }
+    }
+
     func note(_ text: @autoclosure () -> String) {
         if isTraced { print("\(Double(now) / 1e6) #\(steps) \(text())") }
     }

@@ -11,10 +11,11 @@ struct Simulate {
     private var first: UInt64 = 1
     private var steps = 100_000
     private var isTraced = false
+    private var runsRegressions = false
 
     static func main() {
         guard let command = Simulate(CommandLine.arguments.dropFirst()) else {
-            print("usage: simulate [--seeds N] [--first N] [--steps N] [--trace]")
+            print("usage: simulate [--seeds N] [--first N] [--steps N] [--trace] [--regressions]")
             exit(2)
         }
         exit(command.run() ? 0 : 1)
@@ -25,6 +26,10 @@ struct Simulate {
         while let argument = rest.popFirst() {
             if argument == "--trace" {
                 isTraced = true
+                continue
+            }
+            if argument == "--regressions" {
+                runsRegressions = true
                 continue
             }
             guard let number = rest.popFirst().flatMap({ UInt64($0) }) else { return nil }
@@ -39,6 +44,12 @@ struct Simulate {
 
     private func run() -> Bool {
         let results = Results()
+        if runsRegressions {
+            for regression in Regression.all {
+                print("seed \(regression.seed): \(regression.shows)")
+                results.add(Run(seed: regression.seed, steps: steps, isTraced: false))
+            }
+        }
         // Each seed is a world of its own; a trace is of one at a time.
         DispatchQueue.concurrentPerform(iterations: isTraced ? 1 : Int(clamping: count)) { index in
             let seed = first &+ UInt64(index)

@@ -51,8 +51,8 @@ MUTATIONS = [
     Mutation(
         "an unanswered renewal is not held against its endpoint",
         "Heartbeat.swift",
-        "guard mayJudge, now >= attempt.deadline else { return }",
-        "guard mayJudge, now >= attempt.deadline &+ 60_000 else { return }",
+        "Attempt(sentAt: now, deadline: now &+ patience)",
+        "Attempt(sentAt: now, deadline: now &+ 60_000 &+ patience)",
     ),
     Mutation(
         "a label is written whoever has the name",
