@@ -8,6 +8,15 @@ struct Regression {
     let shows: String
 
     static let all = [
-        Regression(seed: 213, shows: "a list left out an agent whose presence key came after the list was made")
+        Regression(
+            seed: 199,
+            shows: "a move to a permanent key whose answer was lost ended as superseded by oneself"),
+        Regression(
+            seed: 213,
+            shows: "a list left out an agent whose presence key came after the list was made"),
+        Regression(seed: 1349, shows: "a late write brought back a label that was removed"),
+        Regression(
+            seed: 1371, shows: "a late write brought back a label that was written, then removed"),
+        Regression(seed: 5031, shows: "labels put before the presence key were never told"),
     ]
 }

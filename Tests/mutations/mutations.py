@@ -126,7 +126,7 @@ MUTATIONS = [
     Mutation(
         "a dead endpoint is tried again and again, no other",
         "Endpoints.swift",
-        "position = (position + 1) % targets.count",
-        "position = position % targets.count",
+        "position = (current + 1) % targets.count",
+        "position = current",
     ),
 ]
