@@ -37,7 +37,8 @@ C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard exampl
 SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
 PYTHON_DIRECTORIES := Tests $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
-TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/nixl Tests/mutations \
+TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/examples \
+	Tests/nixl Tests/mutations \
 	$(wildcard python examples)
 
 # For everything that uses what was built.
@@ -58,7 +59,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
-	simulation simulate mutations test-nixl test-faults memcheck format lint install clean
+	simulation simulate mutations test-examples test-nixl test-faults memcheck format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -95,8 +96,8 @@ demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 
 	PYTHONPATH=python $(PYTHON) examples/demo.py
 
 test: ## run all tests, against etcd 3.4 and 3.5; installs what it needs
-	@$(MAKE) --no-print-directory all test-tools
-	@tools/test unit simulation python artifact consumers conformance
+	@$(MAKE) --no-print-directory all examples test-tools
+	@tools/test unit simulation python artifact consumers examples conformance
 
 unit: ## the tests of the Swift modules
 	@tools/require --install $(BUILD_NEEDS)
@@ -115,6 +116,10 @@ simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= R
 mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (20 minutes)
 	@tools/require swift python
 	$(PYTHON) Tests/mutations/run.py $(BUILD)/mutations 1000
+
+test-examples: ## the examples, the demonstration, and machines that lack what they need
+	@$(MAKE) --no-print-directory all examples test-tools
+	@tools/test examples
 
 test-faults: ## clusters of three with members killed, silent, parted, wiped; hosts stopped, forked, killed
 	@$(MAKE) --no-print-directory all test-tools

@@ -88,7 +88,17 @@ inline void print_result(const char *what, const nixlmd::result &r) {
     std::fflush(stdout);
 }
 
-/* Opens a handle and starts all that an agent does; the rest is ticking. */
+/* Gets a peer's metadata, or waits until it is there. */
+inline void fetch(nixlmd::handle &md, const std::string &peer) {
+    md.fetch(peer, NIXL_MD_DEFAULT_LABEL,
+             [](const nixlmd::result &r) {
+                 std::printf("fetched %s\n", std::string(nixlmd::blob_of(r)).c_str());
+                 std::fflush(stdout);
+             },
+             {NIXL_MD_NEVER});
+}
+
+/* Opens a handle and starts what an agent does for its peers; the rest is ticking. */
 inline nixlmd::handle begin(const arguments &args) {
     nixl_md_config_t config = nixlmd::make_config();
     config.agent = args.name.data();

@@ -46,12 +46,7 @@ int main(int argc, char **argv) try {
     std::atomic<bool> stopping{false};
     std::thread worker([&] { work(md, stopping); });
 
-    md.fetch(args.peer, NIXL_MD_DEFAULT_LABEL,
-             [](const nixlmd::result &r) {
-                 std::printf("fetched %s\n", std::string(nixlmd::blob_of(r)).c_str());
-                 std::fflush(stdout);
-             },
-             {NIXL_MD_NEVER});
+    example::fetch(md, args.peer);
 
     int signal = 0;
     sigwait(&signals, &signal);

@@ -51,6 +51,7 @@ unsigned long run(nixlmd::handle &md, int epoll, int signals) {
 int main(int argc, char **argv) try {
     const example::arguments args = example::parse(argc, argv);
     nixlmd::handle md = example::begin(args);
+    example::fetch(md, args.peer);
     const int signals = watch_signals();
     const int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (signals < 0 || epoll < 0 || add(epoll, signals) != 0 || add(epoll, md.efd()) != 0) {
