@@ -14,7 +14,7 @@ from etcd_server import Etcd
 from hosts import Host, check_ticks
 
 FETCHES = 20_000
-AGENTS = 5_000
+AGENTS = 8_000
 # What etcd takes in one transaction.
 IN_ONE = 100
 
