@@ -71,7 +71,7 @@ enum Limits {
     static let watchBytes = 16 << 20
     /// Callbacks that wait for the host, and the blobs they hold, before watches are resynchronised.
     static let notices = 65_536
-    static let noticeBytes = 64 << 20
+    static let noticeBytes = 32 << 20
     /// Departed agents that a watch of the namespace remembers, to tell RETURNED from RESTARTED.
     static let departedAgents = 4096
     /// As many more are kept until they are forgotten together.

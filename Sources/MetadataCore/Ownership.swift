@@ -63,7 +63,8 @@ enum Ownership {
     struct Restore {
         enum Step {
             case read
-            case put(seen: Int64)
+            /// Over what was seen: its revision and that of its creation, or 0.
+            case put(seen: Int64, created: Int64)
             /// The self-watch must have told all up to our Put: somebody may have come and gone.
             case confirm(Hold)
             case labels(Hold, after: Bytes?)

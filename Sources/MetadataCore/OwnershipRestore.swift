@@ -41,7 +41,7 @@ extension MetadataCore {
         case .read:
             guard targetLease != nil else { return }
             readKeys(.restoreRead)
-        case .put(let seen):
+        case .put(let seen, _):
             guard let lease = targetLease else { return }
             var sent = restore
             sent.mayHavePut = true
@@ -65,7 +65,7 @@ extension MetadataCore {
                 withdrawalIsDone(revision: 0)
                 return
             }
-            restore.step = .put(seen: 0)
+            restore.step = .put(seen: 0, created: 0)
             ownership = .restoring(restore)
             return
         }
@@ -93,7 +93,8 @@ extension MetadataCore {
                     lease: presence.lease, createRevision: presence.createRevision,
                     modRevision: presence.modRevision))
         } else {
-            restore.step = .put(seen: presence.modRevision)
+            restore.step = .put(
+                seen: presence.modRevision, created: presence.createRevision)
         }
         ownership = .restoring(restore)
     }
@@ -102,9 +103,14 @@ extension MetadataCore {
         _ restore: Ownership.Restore, _ succeeded: Bool, _ lease: Int64, _ revision: Int64
     ) {
         var restore = restore
-        restore.step =
-            succeeded
-            ? .confirm(Hold(lease: lease, createRevision: revision, modRevision: revision)) : .read
+        if succeeded, case .put(_, let created) = restore.step {
+            restore.step = .confirm(
+                Hold(
+                    lease: lease, createRevision: created == 0 ? revision : created,
+                    modRevision: revision))
+        } else {
+            restore.step = .read
+        }
         ownership = .restoring(restore)
     }
 

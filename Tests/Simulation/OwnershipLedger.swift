@@ -130,6 +130,8 @@ final class OwnershipLedger {
 
     private func withdrew(_ operation: OperationID, _ isDone: Bool) {
         guard let at = withdrawals.removeValue(forKey: operation) else { return }
+        // It may have been asked for before LOST was heard of.
+        if isLost == true { isLost = nil }
         for (label, entry) in labels {
             if isDone, entry.lastCall < at || entry.openCalls > 0 {
                 labels[label]?.allowed = [nil]

@@ -343,7 +343,7 @@ def test_slow_host_is_resynchronised(hosts: HostFactory, etcd34: Etcd, namespace
     watches = [peer.start("watch", agent=b"beta") for _ in range(40)]
     peer.event("SYNCED", count=40)
     peer.do("stall")
-    # 40 watches x 60 blobs of 100 kB: far over the 64 MiB of callbacks that may wait.
+    # 40 watches x 60 blobs of 100 kB: far over the 32 MiB of callbacks that may wait.
     for number in range(60):
         etcd34.gateway.put(namespace + b"/beta/l%d" % (number % 6), bytes([number]) * 100_000)
     etcd34.gateway.delete(namespace + b"/beta/l0")
