@@ -156,7 +156,6 @@ extension World {
             var end = prefix
             end[end.count - 1] += 1
             cluster.operate([.delete(key: prefix, rangeEnd: end)], at: now)
-            history.operatorRemoved()
         case .operatorRevokes:
             let leases = cluster.store.leases.keys.sorted()
             guard !leases.isEmpty else { return }

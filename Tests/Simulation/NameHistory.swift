@@ -10,16 +10,11 @@ final class NameHistory {
     private var followed: Int64 = 1
     private var owners: [Bytes: Int] = [:]
     private var takes: [Int: Int] = [:]
-    private(set) var removals = 0
-
-    func started(_ host: SimulatedHost) {}
 
     func wiped() {
         followed = 1
         owners = [:]
     }
-
-    func operatorRemoved() { removals += 1 }
 
     func follow(_ world: World) {
         let store = world.cluster.store

@@ -110,7 +110,6 @@ public final class World {
         if place < hosts.count { hosts[place] = host } else { hosts.append(host) }
         host.wake(at: now + random.within(0...100_000))
         agenda.add(.call(host), at: now + random.within(0...scenario.callPause))
-        history.started(host)
     }
 
     /// A process has come to its orderly end.

@@ -49,12 +49,6 @@ MUTATIONS = [
         "ttl &- 200",
     ),
     Mutation(
-        "an unanswered renewal is not held against its endpoint",
-        "Heartbeat.swift",
-        "Attempt(sentAt: now, deadline: now &+ patience)",
-        "Attempt(sentAt: now, deadline: now &+ 60_000 &+ patience)",
-    ),
-    Mutation(
         "a label is written whoever has the name",
         "Labels.swift",
         "compare: guardOf(hold) + [isUnchanged(record)], success: [request]",
