@@ -135,7 +135,7 @@ public final class MetadataCore {
     var leasesToRevoke: [Int64] = []
     /// A lease on which an unanswered request may still put the presence key.
     var tainted: Int64 = 0
-    /// A Put of the presence key without lease was never answered.
+    /// A Put of the presence key without lease was sent, and its outcome is not known.
     var mayBePermanent = false
     var ownership = Ownership.none
     var isOwnershipBusy = false

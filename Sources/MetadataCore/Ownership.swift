@@ -358,7 +358,8 @@ extension MetadataCore {
     func ourPresenceChanged(_ events: [WatchResponse.Event]) {
         for event in events {
             let change = PresenceChange(
-                modRevision: event.kv.modRevision, lease: event.kv.lease,
+                modRevision: event.kv.modRevision, createRevision: event.kv.createRevision,
+                lease: event.kv.lease,
                 isDeleted: event.kind == .delete)
             // More than the log holds in one go is a fight over the name; the latest decide it.
             if presenceLog.count == Limits.presenceChanges { presenceLog.removeFirst() }
@@ -394,6 +395,7 @@ extension MetadataCore {
 /// What the self-watch told about our presence key.
 struct PresenceChange {
     let modRevision: Int64
+    let createRevision: Int64
     let lease: Int64
     let isDeleted: Bool
 }

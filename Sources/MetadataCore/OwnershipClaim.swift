@@ -68,7 +68,7 @@ extension MetadataCore {
         // answer was lost.
         let isPermanentOfOurs =
             presence.map {
-                claim.mayHavePut && $0.lease == 0 && targetLease == 0
+                (claim.mayHavePut || mayBePermanent) && $0.lease == 0 && targetLease == 0
                     && $0.createRevision > claim.absentAt && $0.createRevision == $0.modRevision
             } ?? false
         if let presence, isOurs(lease: presence.lease) || isPermanentOfOurs {
@@ -147,6 +147,8 @@ extension MetadataCore {
                 success: [
                     .put(PutRequest(key: ownPresenceKey ?? [], value: [], lease: move.target))
                 ])
+            // Whatever becomes of this hold before the answer comes.
+            if move.target == 0 { mayBePermanent = true }
             sendOwnership(.txn(transaction), .movePresence(lease: move.target))
         case .labels(let hold, let last):
             let batch = nextBatch(after: last)
@@ -258,9 +260,14 @@ extension MetadataCore {
             "somebody removed the keys of agent '\(ownName)'; the next publish claims the name again"
         log(.warn, text)
         ownership = .withdrawn
+        mayBePermanent = false
         wasRemovedByOthers = true
         retireTaintedLease()
-        presenceLog.removeAll { $0.isDeleted || $0.modRevision <= hold.modRevision }
+        // What was put over our key before it was removed was our own move to a permanent one.
+        presenceLog.removeAll {
+            $0.isDeleted || $0.modRevision <= hold.modRevision
+                || $0.createRevision == hold.createRevision
+        }
         dropLabels(.mismatch, text)
         tell(.ownership(.withdrawn(text)), bytes: 0)
     }

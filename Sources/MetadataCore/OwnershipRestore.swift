@@ -230,6 +230,7 @@ extension MetadataCore {
     func nothingIsOurs() {
         ownership = .none
         presenceLog.removeAll()
+        mayBePermanent = false
         cancel(&selfWatcher)
         labelsWereWithdrawn()
         retireTaintedLease()

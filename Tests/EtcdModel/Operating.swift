@@ -7,9 +7,9 @@ extension Cluster {
     package var leaderIndex: Int? { leader }
 
     /// Somebody who is no client of ours changes keys.
-    package func operate(_ operations: [Operation], at time: Instant, author: Int? = nil) {
+    package func operate(_ operations: [Operation], at time: Instant) {
         now = max(now, time)
-        if store.apply(operations, author: author) { revisionCommitted() }
+        if store.apply(operations, author: -1) { revisionCommitted() }
     }
 
     package func revokeLease(_ id: Int64, at time: Instant) {

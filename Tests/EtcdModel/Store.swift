@@ -34,7 +34,7 @@ package struct Change {
 package struct Commit {
     package let revision: Int64
     package let changes: [Change]
-    /// Whose request it was; nil: the server's own doing (a lease ran out), or an operator's.
+    /// Whose request it was; -1: an operator's; nil: the server's own doing (a lease ran out or was revoked).
     package let author: Int?
 }
 

@@ -19,6 +19,8 @@ final class OperationChecker {
     private(set) var open: [Open] = []
     var isCanceled: Set<OperationID> = []
     var isShuttingDown = false
+    /// Made when all was well again.
+    var mustSucceed: Set<OperationID> = []
     private var lastID: OperationID = 0
 
     @discardableResult
@@ -84,6 +86,11 @@ final class OperationChecker {
 
     private func checkStatus(_ completion: Completion, _ done: Open, _ host: SimulatedHost) {
         let status = completion.status
+        if mustSucceed.contains(done.id), status != .success {
+            host.fail(
+                "\(done.kind) ends with \(status) although all is well: \(String(decoding: completion.text.bytes, as: UTF8.self))"
+            )
+        }
         let mayBe: [Status] =
             switch done.kind {
             case .publish, .unpublish:

@@ -34,6 +34,8 @@ final class OwnershipLedger {
     private var withdrawals: [OperationID: Int] = [:]
     private var publishCalls: [OperationID: Int] = [:]
     private var lastWithdrawal = 0
+    /// Whether a heartbeat must be running; nil: it is not known.
+    private var wantsLease: Bool? = false
 
     init(author: Int) { self.author = author }
 
@@ -45,6 +47,18 @@ final class OwnershipLedger {
         let id = host.operations.submit(
             .publish(label: label, blob: blob), timeout: timeout(host), host)
         begin(label, id)
+        mayHold = true
+    }
+
+    /// When all has healed a publish must succeed.
+    func probe(_ host: SimulatedHost) {
+        guard !isSuperseded, !host.world.scenario.sharesNames else { return }
+        serial += 1
+        let id = host.operations.submit(
+            .publish(label: "probe".utf8.map { $0 }, blob: Array("\(author).\(serial)".utf8)),
+            timeout: 10_000, host)
+        host.operations.mustSucceed.insert(id)
+        begin("probe".utf8.map { $0 }, id)
         mayHold = true
     }
 
@@ -75,6 +89,7 @@ final class OwnershipLedger {
 
     func stopHeartbeat(keep: Bool, _ host: SimulatedHost) {
         let id = host.operations.submit(.stopHeartbeat(keep: keep), timeout: timeout(host), host)
+        wantsLease = nil
         if !keep { withdraw(id) }
     }
 
@@ -108,9 +123,18 @@ final class OwnershipLedger {
             }
         case .unpublish(let label):
             ended(completion, label, true, nil)
-        case .invalidate, .stopHeartbeat(keep: false):
+        case .invalidate: withdrew(completion.operation, isDone)
+        case .stopHeartbeat(keep: false):
+            if isDone { wantsLease = false }
             withdrew(completion.operation, isDone)
-        case .startHeartbeat, .stopHeartbeat, .fetch, .watch, .list: break
+        case .startHeartbeat:
+            if isDone {
+                wantsLease = !isSuperseded
+            } else if completion.status != .notAllowed {
+                wantsLease = nil
+            }
+        case .stopHeartbeat: if isDone { wantsLease = false }
+        case .fetch, .watch, .list: break
         }
     }
 
@@ -156,20 +180,34 @@ final class OwnershipLedger {
             isLost = false
         case .superseded:
             if isSuperseded { host.fail("SUPERSEDED twice") }
-            if !host.world.scenario.sharesNames, host.world.scenario.isCalm {
-                host.fail("SUPERSEDED by nobody")
-            }
+            if !othersTouchedName(host, { $0.record != nil }) { host.fail("SUPERSEDED by nobody") }
             isSuperseded = true
             isLost = false
+            wantsLease = false
             nothingIsLeft()
         case .withdrawn:
-            if host.world.scenario.isCalm, !host.world.scenario.sharesNames {
-                host.fail("WITHDRAWN by nobody")
-            }
+            if !othersTouchedName(host, { $0.record == nil }) { host.fail("WITHDRAWN by nobody") }
             licences += 1
             isLost = false
             nothingIsLeft()
         }
+    }
+
+    /// Whether anybody else has put, or removed, the presence key in the life of this process. The end of a lease is
+    /// nobody's doing.
+    private func othersTouchedName(_ host: SimulatedHost, _ isMeant: (Change) -> Bool) -> Bool {
+        guard let name = host.name else { return false }
+        let key = host.world.key(name, [])
+        for (index, store) in host.world.stores.enumerated() where index >= host.bornIn.store {
+            let first = index == host.bornIn.store ? host.bornIn.revision : 1
+            guard store.revision > first else { continue }
+            for revision in (first + 1)...store.revision {
+                let commit = store.commit(revision)
+                guard let other = commit.author, other != author else { continue }
+                if commit.changes.contains(where: { $0.key == key && isMeant($0) }) { return true }
+            }
+        }
+        return false
     }
 
     private func nothingIsLeft() {
@@ -214,6 +252,7 @@ final class OwnershipLedger {
             host.fail("its presence key hangs on lease \(presence.lease), not on \(lease)")
         }
         if lease != 0, store.leases[lease] == nil { host.fail("its lease is not alive") }
+        if wantsLease == true, presence.lease == 0 { host.fail("its keys hang on no lease") }
         guard mustHold else { return }
         checkLabels(host, name, lease)
     }

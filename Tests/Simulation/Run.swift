@@ -32,7 +32,9 @@ public struct Run {
             while world.failure == nil, world.steps < end { world.step() }
             guard world.failure == nil else { break }
             world.heal()
-            let settledAt = world.now + Self.settling
+            let (probedAt, settledAt) = (world.now + 40_000_000, world.now + Self.settling)
+            while world.failure == nil, world.now < probedAt { world.step() }
+            world.probe()
             while world.failure == nil, world.now < settledAt { world.step() }
             if world.failure == nil { world.checkSettled() }
             world.resume()
@@ -78,6 +80,12 @@ extension World {
             for member in cluster.members.indices { release(host.index, member) }
         }
         flushCluster()
+    }
+
+    func probe() {
+        for host in hosts where !host.isOver && !host.isShuttingDown && host.name != nil {
+            host.ownership.probe(host)
+        }
     }
 
     func resume() {

@@ -45,6 +45,8 @@ final class SimulatedHost {
     private var connectTimes: [Instant] = []
     private(set) var reconnects = -1
 
+    /// The store that was there when the process began, and its revision.
+    let bornIn: (store: Int, revision: Int64)
     let operations: OperationChecker
     let ownership: OwnershipLedger
     var watches: [(operation: OperationID, checker: WatchChecker)] = []
@@ -62,6 +64,7 @@ final class SimulatedHost {
         self.ticking = ticking
         self.appetite = appetite
         self.clockOffset = clockOffset
+        bornIn = (world.stores.count - 1, world.cluster.store.revision)
         operations = OperationChecker()
         ownership = OwnershipLedger(author: author)
     }

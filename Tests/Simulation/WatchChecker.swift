@@ -41,6 +41,7 @@ final class WatchChecker {
     /// etcd knows no watch without values, so this one reads the presence key alone.
     private var seesOnlyPresence = false
     private var hasTold = false
+    private var isContactLost = false
     /// Present by their labels when the events stopped, gone in the list that followed: whether a presence key was seen in
     /// between, which is not told, only the core knows.
     private var ambiguous: Set<Bytes> = []
@@ -79,7 +80,15 @@ final class WatchChecker {
             if store == nil, !hasTold { host.fail("RESYNC before anything was told") }
             store = nil
             return
-        case .contactLost, .contactRegained, .ended: return
+        case .contactLost:
+            if isContactLost { host.fail("CONTACT_LOST twice") }
+            isContactLost = true
+            return
+        case .contactRegained:
+            if !isContactLost { host.fail("CONTACT_REGAINED without CONTACT_LOST") }
+            isContactLost = false
+            return
+        case .ended: return
         }
         hasTold = true
         if store != nil, let mismatch = compare(told) { host.fail(mismatch) }
@@ -322,6 +331,7 @@ final class WatchChecker {
 
     /// The world has settled: everything is told.
     func checkSettled(_ host: SimulatedHost) {
+        if isContactLost { host.fail("CONTACT_LOST was the last word although all is well") }
         guard let store else {
             host.fail("a watch is not SYNCED although all is well")
             return
