@@ -291,6 +291,12 @@ extension MetadataCore {
     /// The lease ran out although we live. What hung on it is put back under a new one.
     func leaseIsLost(_ text: Text) {
         guard let lease = heartbeat.lease else { return }
+        forgetLease(text)
+        keysAreLost(lease: lease.id, text)
+    }
+
+    func forgetLease(_ text: Text) {
+        guard let lease = heartbeat.lease else { return }
         counters.leasesLost &+= 1
         log(.warn, "lease \(hex: UInt64(bitPattern: lease.id)) is lost: \(text)")
         if heartbeat.stop == nil {
@@ -299,7 +305,6 @@ extension MetadataCore {
         } else {
             heartbeat.state = .off
         }
-        keysAreLost(lease: lease.id, text)
     }
 
     /// Nothing of ours is there any more. A Put of the presence key that was never answered could still be carried out and

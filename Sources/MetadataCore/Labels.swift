@@ -9,6 +9,13 @@ final class LabelRecord {
         enum Content {
             case blob(Bytes)
             case removal
+
+            var count: Int {
+                switch self {
+                case .blob(let blob): blob.count
+                case .removal: 0
+                }
+            }
         }
         /// Whom to tell; nil when that operation has ended and the change must be finished all the same.
         var operation: OperationID?
@@ -50,6 +57,14 @@ final class LabelRecord {
 
     init(label: Bytes) {
         self.label = label
+    }
+
+    /// What a batch is to write: what was sent last, whether or not it was answered, never what stood there before.
+    var intent: Change.Content? {
+        switch write {
+        case .inFlight(let change), .unknown(let change): change.content
+        case .none: confirmed.map { .blob($0) }
+        }
     }
 
     var isInFlight: Bool {
@@ -181,15 +196,23 @@ extension MetadataCore {
     private func labelTransaction(
         _ record: LabelRecord, _ content: LabelRecord.Change.Content, _ hold: Hold
     ) -> TxnRequest {
+        TxnRequest(
+            compare: guardOf(hold) + [isUnchanged(record)],
+            success: [operation(record, content, hold.lease)])
+    }
+
+    private func operation(
+        _ record: LabelRecord, _ content: LabelRecord.Change.Content, _ lease: Int64
+    ) -> RequestOp {
         let key = keyspace.key(agent: ownName, label: record.label)
-        let request: RequestOp =
-            switch content {
-            case .blob(let blob): .put(PutRequest(key: key, value: blob, lease: hold.lease))
-            case .removal where record.needsTombstone:
-                .put(PutRequest(key: key, value: [], lease: hold.lease))
-            case .removal: .deleteRange(DeleteRangeRequest(key: key))
-            }
-        return TxnRequest(compare: guardOf(hold) + [isUnchanged(record)], success: [request])
+        switch content {
+        case .blob(let blob):
+            return .put(PutRequest(key: key, value: blob, lease: lease))
+        case .removal where record.needsTombstone:
+            return .put(PutRequest(key: key, value: [], lease: lease))
+        case .removal:
+            return .deleteRange(DeleteRangeRequest(key: key))
+        }
     }
 
     func labelUnanswered(_ record: LabelRecord) {
@@ -316,7 +339,7 @@ extension MetadataCore {
 
     /// The next confirmed labels after `last`, as many as one transaction takes, to be written again
     /// under a new hold. Named by label, not by position: the host may publish others meanwhile.
-    func nextBatch(after last: Bytes?) -> [LabelRecord] {
+    func nextBatch(after last: Bytes?, beside others: Int = 0) -> [LabelRecord] {
         var index = 0
         if let last {
             index = labels.position(last)
@@ -324,26 +347,27 @@ extension MetadataCore {
         }
         var batch: [LabelRecord] = []
         var bytes = 0
-        while index < labels.count, batch.count < Limits.batchOperations {
+        while index < labels.count, batch.count + others < Limits.batchOperations {
             let record = labels.values[index]
             index += 1
-            guard let blob = record.confirmed else { continue }
-            bytes += blob.count + record.label.count + ownName.count + keyspace.root.count
-            guard batch.isEmpty || bytes <= batchBytes else { break }
+            guard let content = record.intent else { continue }
+            bytes += content.count + record.label.count + ownName.count + keyspace.root.count
+            guard (batch.isEmpty && others == 0) || bytes <= batchBytes else { break }
             batch.append(record)
         }
         return batch
     }
 
-    func batchTransaction(_ batch: [LabelRecord], _ hold: Hold) -> TxnRequest {
-        var puts: [RequestOp] = []
+    func batchTransaction(
+        _ batch: [LabelRecord], _ hold: Hold, onto lease: Int64
+    ) -> TxnRequest {
+        var operations: [RequestOp] = []
         for record in batch {
-            guard let blob = record.confirmed else { continue }
+            guard let content = record.intent else { continue }
             record.sentUnder = hold.modRevision
-            let key = keyspace.key(agent: ownName, label: record.label)
-            puts.append(.put(PutRequest(key: key, value: blob, lease: hold.lease)))
+            operations.append(operation(record, content, lease))
         }
-        return TxnRequest(compare: guardOf(hold) + batch.map(isUnchanged), success: puts)
+        return TxnRequest(compare: guardOf(hold) + batch.map(isUnchanged), success: operations)
     }
 
     private func isUnchanged(_ record: LabelRecord) -> Compare {
@@ -352,7 +376,13 @@ extension MetadataCore {
     }
 
     func wrote(_ batch: [LabelRecord], at revision: Int64) {
-        for record in batch { record.revision = revision }
+        for record in batch {
+            if case .unknown(let change) = record.write {
+                wrote(record, change, revision: revision)
+            } else {
+                record.revision = revision
+            }
+        }
     }
 
     /// All our keys were read: what is under each label, by its revision.

@@ -135,8 +135,8 @@ public final class MetadataCore {
     var leasesToRevoke: [Int64] = []
     /// A lease on which an unanswered request may still put the presence key.
     var tainted: Int64 = 0
-    /// A Put of the presence key without lease was sent, and its outcome is not known.
-    var mayBePermanent = false
+    /// A Put of the presence key without lease was never answered: it may make the key at any revision after this one.
+    var lateClaimAfter: Int64?
     var ownership = Ownership.none
     var isOwnershipBusy = false
     var ownershipRetryAt: Milliseconds = 0

@@ -9,6 +9,9 @@ struct Hold: Equatable {
     let lease: Int64
     let createRevision: Int64
     let modRevision: Int64
+
+    /// Of nobody: what is guarded by it is done only while there is no presence key.
+    static let absent = Hold(lease: 0, createRevision: 0, modRevision: 0)
 }
 
 /// Who owns this agent's name, as far as we know.
@@ -31,12 +34,12 @@ enum Ownership {
         enum Step {
             case read
             /// Remove what is there: guarded by the revision of the presence key (0: there is none).
-            case sweep(seen: Int64)
+            case sweep(seen: Int64, isPerhapsOurs: Bool)
             case put
         }
         var step = Step.read
         var conflicts = 0
-        /// A Put was sent, so the name may be ours already.
+        /// A Put was sent, so the name may be ours, or become so.
         var mayHavePut = false
         /// When the key was last seen not to be there.
         var absentAt: Int64 = 0
@@ -50,12 +53,23 @@ enum Ownership {
         }
         let target: Int64
         var step: Step
+
+        var hold: Hold {
+            switch step {
+            case .presence(let hold), .labels(let hold, _): hold
+            }
+        }
     }
 
     struct Check {
-        enum Step { case read, askLease }
+        enum Step {
+            case read
+            case askLease(Int64)
+        }
         let hold: Hold
         let move: Move?
+        /// Our own withdrawal may have removed the keys, even if it is not wanted any more.
+        var mayHaveWithdrawn = false
         var step = Step.read
     }
 
@@ -65,16 +79,26 @@ enum Ownership {
             case read
             /// Over what was seen: its revision and that of its creation, or 0.
             case put(seen: Int64, created: Int64)
+            /// Remove what may be ours, or another's: see `mayBeOurLateClaim`.
+            case clear(seen: Int64)
             /// The self-watch must have told all up to our Put: somebody may have come and gone.
             case confirm(Hold)
             case labels(Hold, after: Bytes?)
-            /// Somebody was there: take our Put back.
-            case retreat(Hold)
+            /// Somebody was there, or removed our keys: take our Put back.
+            case retreat(Hold, isTaken: Bool)
         }
         /// The last hold; what others did to the name after it counts.
         var lost: Hold
         var step = Step.read
-        var mayHavePut = false
+        /// Of the last presence key that was known to be ours.
+        var created: Int64
+        /// When the key was last seen not to be there.
+        var absentAt: Int64 = 0
+
+        init(lost: Hold) {
+            self.lost = lost
+            created = lost.createRevision
+        }
     }
 
     var needsLink: Bool {
@@ -98,10 +122,12 @@ enum Ownership {
 enum OwnershipStep {
     case claimRead, claimSweep
     case claimPut(lease: Int64)
-    case movePresence(lease: Int64), moveLabels([LabelRecord])
+    case movePresence(lease: Int64, with: [LabelRecord])
+    case moveLabels([LabelRecord])
     case checkRead, checkLease
     case restoreRead
-    case restorePut(lease: Int64)
+    case restorePut(lease: Int64, seen: Int64)
+    case restoreClear
     case restoreLabels([LabelRecord])
     case retreat, withdraw
 }
@@ -125,6 +151,12 @@ extension MetadataCore {
         lease != 0 && Incarnation.of(lease: lease) == incarnation
     }
 
+    /// What began with our Put is ours, on whatever lease our own moves have put it since, and whether or not they were answered:
+    /// whoever takes a name over removes the presence key first.
+    func isOurs(_ presence: KeyValue, created: Int64) -> Bool {
+        isOurs(lease: presence.lease) || (created != 0 && presence.createRevision == created)
+    }
+
     func driveOwnership() {
         guard isReady, !isOwnershipBusy, now >= ownershipRetryAt else { return }
         switch ownership {
@@ -141,7 +173,7 @@ extension MetadataCore {
 
     private func driveWithoutHold() {
         if isWithdrawalWanted { withdrawalIsDone(revision: 0) }
-        if case .withdrawn = ownership, foreignPresence(after: 0) != nil {
+        if case .withdrawn = ownership, foreignPresence() != nil {
             supersede(supersededText)
             return
         }
@@ -186,7 +218,7 @@ extension MetadataCore {
     func own(_ hold: Hold) {
         ownership = .owned(hold)
         wasRemovedByOthers = false
-        mayBePermanent = false
+        lateClaimAfter = nil
         ownershipFailures = 0
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }
@@ -201,11 +233,23 @@ extension MetadataCore {
     func ownershipUnanswered(_ step: OwnershipStep) {
         isOwnershipBusy = false
         switch step {
-        case .claimPut(let lease), .restorePut(let lease), .movePresence(let lease):
-            if lease != 0 { tainted = lease } else { mayBePermanent = true }
+        case .claimPut(let lease):
+            var absentAt: Int64 = 0
+            if case .claiming(let claim) = ownership { absentAt = claim.absentAt }
+            putUnanswered(on: lease, absentAt: absentAt)
+        case .restorePut(let lease, seen: 0):
+            var absentAt: Int64 = 0
+            if case .restoring(let restore) = ownership { absentAt = restore.absentAt }
+            putUnanswered(on: lease, absentAt: absentAt)
+        case .restorePut(let lease, _):
+            if lease != 0 { tainted = lease }
+        case .movePresence(let lease, let batch):
+            if lease != 0 { tainted = lease }
+            for record in batch { record.noteUnanswered() }
         case .moveLabels(let batch), .restoreLabels(let batch):
             for record in batch { record.noteUnanswered() }
-        case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .retreat, .withdraw:
+        case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .restoreClear,
+            .retreat, .withdraw:
             break
         }
         switch ownership {
@@ -214,12 +258,21 @@ extension MetadataCore {
             ownership = .claiming(claim)
         case .restoring(var restore):
             switch restore.step {
-            case .read, .put: restore.step = .read
+            case .read, .put, .clear: restore.step = .read
             case .confirm, .labels, .retreat: break
             }
             ownership = .restoring(restore)
         case .none, .owned, .moving, .checking, .withdrawing, .withdrawn, .superseded:
             break
+        }
+    }
+
+    /// A Put of the presence key where there was none may be carried out whenever there is none again.
+    private func putUnanswered(on lease: Int64, absentAt: Int64) {
+        if lease != 0 {
+            tainted = lease
+        } else {
+            lateClaimAfter = min(lateClaimAfter ?? absentAt, absentAt)
         }
     }
 
@@ -247,8 +300,9 @@ extension MetadataCore {
     private func canBeSmaller(_ step: OwnershipStep) -> Bool {
         switch step {
         case .moveLabels(let batch), .restoreLabels(let batch): batch.count > 1
-        case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
-            .restoreRead, .restorePut, .retreat, .withdraw:
+        case .movePresence(_, let batch): !batch.isEmpty
+        case .claimRead, .claimSweep, .claimPut, .checkRead, .checkLease,
+            .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
             false
         }
     }
@@ -265,8 +319,8 @@ extension MetadataCore {
             isOwnershipBusy = false
             seen(response.header)
             leaseAsked(isAlive: response.ttl > 0)
-        case .claimSweep, .claimPut, .movePresence, .moveLabels, .restorePut, .restoreLabels,
-            .retreat, .withdraw:
+        case .claimSweep, .claimPut, .movePresence, .moveLabels, .restorePut, .restoreClear,
+            .restoreLabels, .retreat, .withdraw:
             guard let response = decoded(bytes, TxnResponse.decode) else { return }
             isOwnershipBusy = false
             seen(response.header)
@@ -281,10 +335,10 @@ extension MetadataCore {
         case (.claimRead, .claiming(let claim)): claimRead(claim, presence, response)
         case (.checkRead, .checking(let check)):
             learnRevisions(response)
-            checkRead(check, presence, response.header.revision)
+            checkRead(check, presence, response)
         case (.restoreRead, .restoring(let restore)):
             learnRevisions(response)
-            restoreRead(restore, presence)
+            restoreRead(restore, presence, response)
         default: break  // The state has moved on (the lease was lost, the store replaced).
         }
     }
@@ -295,16 +349,18 @@ extension MetadataCore {
             swept(claim, succeeded, revision)
         case (.claimPut(let lease), .claiming(let claim)):
             claimPut(claim, succeeded, lease, revision)
-        case (.movePresence, .moving(let move)):
-            presenceMoved(move, succeeded, revision)
+        case (.movePresence(_, let batch), .moving(let move)):
+            presenceMoved(move, succeeded, batch, revision)
         case (.moveLabels(let batch), .moving(let move)):
             labelsMoved(move, succeeded, batch, revision)
-        case (.restorePut(let lease), .restoring(let restore)):
+        case (.restorePut(let lease, _), .restoring(let restore)):
             restorePut(restore, succeeded, lease, revision)
+        case (.restoreClear, .restoring(let restore)):
+            restoreCleared(restore, succeeded, revision)
         case (.restoreLabels(let batch), .restoring(let restore)):
             labelsRestored(restore, succeeded, batch, revision)
-        case (.retreat, .restoring):
-            supersede(supersededText)
+        case (.retreat, .restoring(let restore)):
+            retreated(restore)
         case (.withdraw, .withdrawing(let hold)):
             withdrew(hold, succeeded, revision)
         default: break  // As above.
@@ -320,15 +376,18 @@ extension MetadataCore {
         ownershipRetryAt = now &+ min(Timing.retryPause << min(ownershipFailures, 5), 2000)
         switch ownership {
         case .claiming:
-            ownership = .none
+            giveUpClaim()
             failChanges(status, "the agent's name cannot be claimed: \(text)")
         case .moving:
             if let operation = heartbeat.startOperation {
                 complete(operation, status, text)
                 heartbeatStartEnded()
             }
-        case .withdrawing:
+        case .withdrawing(let hold):
+            // Nothing was changed, and nothing of it may be done later: the host has been told so.
             failWithdrawal(status, text)
+            ownership = .checking(
+                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
         case .none, .owned, .checking, .restoring, .withdrawn, .superseded:
             break
         }
@@ -338,12 +397,10 @@ extension MetadataCore {
     func ownershipStoreReplaced() {
         presenceLog.removeAll()
         cancel(&selfWatcher)
+        lateClaimAfter = nil
         let text: Text = "the store was replaced: it does not hold what it held"
-        if heartbeat.lease != nil {
-            leaseIsLost(text)
-        } else {
-            keysAreLost(lease: 0, text)
-        }
+        forgetLease(text)
+        storeIsLost(text)
     }
 
     // MARK: - The self-watch
@@ -370,8 +427,13 @@ extension MetadataCore {
     /// The self-watch cannot go on where it stopped; what it missed is found by looking.
     func selfWatchWasInterrupted() {
         selfWatcher = nil
-        if case .owned(let hold) = ownership {
+        switch ownership {
+        case .owned(let hold):
             ownership = .checking(Ownership.Check(hold: hold, move: nil))
+        case .moving(let move):
+            ownership = .checking(Ownership.Check(hold: move.hold, move: move))
+        case .none, .claiming, .checking, .restoring, .withdrawing, .withdrawn, .superseded:
+            break  // They look, or will, before they write what is not guarded.
         }
     }
 
@@ -380,15 +442,27 @@ extension MetadataCore {
         log(.warn, text)
     }
 
-    /// The revision at which another process last took the name, after `revision`.
-    func foreignPresence(after revision: Int64, but own: Int64? = nil) -> Int64? {
+    /// The revision at which another process last took the name, since `hold`. Put over what we had, it was our own move.
+    func foreignPresence(since hold: Hold = .absent, but own: Int64? = nil) -> Int64? {
         for change in presenceLog.reversed()
-        where change.modRevision > revision && !change.isDeleted && change.modRevision != own
-            && !isOurs(lease: change.lease)
+        where change.modRevision > hold.modRevision && !change.isDeleted
+            && change.modRevision != own && !isOurs(lease: change.lease)
+            && (hold.createRevision == 0 || change.createRevision != hold.createRevision)
         {
             return change.modRevision
         }
         return nil
+    }
+
+    /// Somebody removed our key when it was on no lease that could have taken it away: a move that was never answered had
+    /// made it permanent.
+    func wasRemoved(since hold: Hold) -> Bool {
+        var isPermanent = hold.lease == 0
+        for change in presenceLog where change.modRevision > hold.modRevision {
+            if change.isDeleted, isPermanent { return true }
+            isPermanent = !change.isDeleted && change.lease == 0
+        }
+        return false
     }
 }
 

@@ -8,11 +8,22 @@ import EtcdProtocol
 // given'), so removing what an earlier process left and putting our presence key are two.
 
 extension MetadataCore {
+    private var isNameWanted: Bool { hasChanges && !isWithdrawalWanted }
+
     func drive(_ claim: Ownership.Claim) {
-        guard claim.mayHavePut || (hasChanges && !isWithdrawalWanted) else {
-            ownership = .none
-            driveOwnership()
-            return
+        var claim = claim
+        if !isNameWanted {
+            guard claim.mayHavePut else {
+                giveUpClaim()
+                driveOwnership()
+                return
+            }
+            switch claim.step {
+            case .read: break
+            // What a Put that was never answered may have made is still to be looked for.
+            case .sweep(_, isPerhapsOurs: false), .put: claim.step = .read
+            case .sweep: break
+            }
         }
         switch claim.step {
         case .read:
@@ -22,7 +33,7 @@ extension MetadataCore {
             // The presence key sorts first; one more tells whether labels were left.
             request.limit = 2
             sendOwnership(.range(request), .claimRead)
-        case .sweep(let seen):
+        case .sweep(let seen, _):
             let prefix = ownPresenceKey ?? []
             let transaction = TxnRequest(
                 compare: [Compare(key: prefix, target: .modRevision(seen))],
@@ -52,43 +63,55 @@ extension MetadataCore {
         _ claim: Ownership.Claim, _ presence: KeyValue?, _ response: RangeResponse
     ) {
         var claim = claim
+        if let presence, isOurs(lease: presence.lease) {
+            // The answer to our Put was lost.
+            take(presence, from: response.header.revision)
+            return
+        }
+        let isPerhapsOurs = presence.map(mayBeOurLateClaim) ?? false
+        guard isNameWanted || isPerhapsOurs else {
+            // Nobody wants the name any more; what is there is another's.
+            nothingIsOurs()
+            withdrawalIsDone(revision: 0)
+            return
+        }
         guard !response.kvs.isEmpty else {
-            if isWithdrawalWanted || !hasChanges {
-                // Nobody wants the name any more.
-                nothingIsOurs()
-                withdrawalIsDone(revision: 0)
-                return
-            }
             claim.step = .put
             claim.absentAt = response.header.revision
             ownership = .claiming(claim)
             return
         }
-        // A permanent key has no lease to know it by: if it was put once since it was absent, then by the Put whose
-        // answer was lost.
-        let isPermanentOfOurs =
-            presence.map {
-                (claim.mayHavePut || mayBePermanent) && $0.lease == 0 && targetLease == 0
-                    && $0.createRevision > claim.absentAt && $0.createRevision == $0.modRevision
-            } ?? false
-        if let presence, isOurs(lease: presence.lease) || isPermanentOfOurs {
-            // The answer to our Put was lost.
-            take(presence, from: response.header.revision)
-            return
+        if presence != nil, !isPerhapsOurs {
+            guard !wasRemovedByOthers else {
+                supersede(supersededText)
+                return
+            }
+            guard !configuration.refuseTakeover else {
+                giveUpClaim()
+                failChanges(
+                    .notAllowed,
+                    "another process holds the agent's name '\(ownName)'; it must withdraw first")
+                return
+            }
         }
-        if presence != nil, wasRemovedByOthers {
-            supersede(supersededText)
-            return
-        }
-        if presence != nil, configuration.refuseTakeover {
-            ownership = .none
-            failChanges(
-                .notAllowed,
-                "another process holds the agent's name '\(ownName)'; it must withdraw first")
-            return
-        }
-        claim.step = .sweep(seen: presence?.modRevision ?? 0)
+        claim.step = .sweep(
+            seen: presence?.modRevision ?? 0, isPerhapsOurs: isPerhapsOurs)
         ownership = .claiming(claim)
+    }
+
+    /// A permanent key has no lease to know it by. One that was made once, since our Put was sent whose answer was lost, is
+    /// in all likelihood that Put's; but to take it for ours could make two owners of one name. It is removed
+    /// and put anew: if it was another's, that one is told.
+    func mayBeOurLateClaim(_ presence: KeyValue) -> Bool {
+        guard let lateClaimAfter, presence.lease == 0 else { return false }
+        return presence.createRevision > lateClaimAfter
+            && presence.createRevision == presence.modRevision
+    }
+
+    /// The name is not wanted, or cannot be had. A Put of ours that was never answered may yet be carried out.
+    func giveUpClaim() {
+        ownership = .none
+        retireTaintedLease()
     }
 
     /// The presence key is ours as it was read.
@@ -127,10 +150,9 @@ extension MetadataCore {
         var claim = claim
         claim.conflicts += 1
         claim.step = .read
-        claim.mayHavePut = false
         ownership = .claiming(claim)
         guard claim.conflicts >= Limits.claimConflicts else { return }
-        ownership = .none
+        giveUpClaim()
         failChanges(
             .notAllowed,
             "others claimed the agent's name '\(ownName)' at the same time, \(claim.conflicts) times"
@@ -142,14 +164,13 @@ extension MetadataCore {
     func drive(_ move: Ownership.Move) {
         switch move.step {
         case .presence(let hold):
-            let transaction = TxnRequest(
-                compare: guardOf(hold),
-                success: [
-                    .put(PutRequest(key: ownPresenceKey ?? [], value: [], lease: move.target))
-                ])
-            // Whatever becomes of this hold before the answer comes.
-            if move.target == 0 { mayBePermanent = true }
-            sendOwnership(.txn(transaction), .movePresence(lease: move.target))
+            // With as many labels as fit: where all do, no lease that ends and no process that dies leaves some behind.
+            let batch = nextBatch(after: nil, beside: 1)
+            var transaction = batchTransaction(batch, hold, onto: move.target)
+            transaction.success.append(
+                .put(PutRequest(key: ownPresenceKey ?? [], value: [], lease: move.target)))
+            sendOwnership(
+                .txn(transaction), .movePresence(lease: move.target, with: batch))
         case .labels(let hold, let last):
             let batch = nextBatch(after: last)
             guard !batch.isEmpty else {
@@ -157,20 +178,24 @@ extension MetadataCore {
                 driveOwnership()
                 return
             }
-            sendOwnership(.txn(batchTransaction(batch, hold)), .moveLabels(batch))
+            sendOwnership(
+                .txn(batchTransaction(batch, hold, onto: hold.lease)), .moveLabels(batch))
         }
     }
 
-    func presenceMoved(_ move: Ownership.Move, _ succeeded: Bool, _ revision: Int64) {
+    func presenceMoved(
+        _ move: Ownership.Move, _ succeeded: Bool, _ batch: [LabelRecord], _ revision: Int64
+    ) {
         guard case .presence(let hold) = move.step else { return }
         guard succeeded else {
             ownership = .checking(Ownership.Check(hold: hold, move: move))
             return
         }
+        wrote(batch, at: revision)
         let moved = Hold(
             lease: move.target, createRevision: hold.createRevision, modRevision: revision)
         ownership = .moving(
-            Ownership.Move(target: move.target, step: .labels(moved, after: nil)))
+            Ownership.Move(target: move.target, step: .labels(moved, after: batch.last?.label)))
     }
 
     func labelsMoved(
@@ -195,25 +220,20 @@ extension MetadataCore {
         switch check.step {
         case .read:
             readKeys(.checkRead)
-        case .askLease:
-            sendOwnership(
-                .timeToLive(LeaseTimeToLiveRequest(id: check.hold.lease)), .checkLease)
+        case .askLease(let lease):
+            sendOwnership(.timeToLive(LeaseTimeToLiveRequest(id: lease)), .checkLease)
         }
     }
 
-    func checkRead(_ check: Ownership.Check, _ presence: KeyValue?, _ revision: Int64) {
+    func checkRead(
+        _ check: Ownership.Check, _ presence: KeyValue?, _ response: RangeResponse
+    ) {
+        let revision = response.header.revision
         guard let presence else {
-            presenceIsAbsent(check)
+            presenceIsAbsent(check, areLabelsLeft: !response.kvs.isEmpty)
             return
         }
-        let hold = check.hold
-        // A permanent key has no lease to know it by: it must be the very one, or the one into which our
-        // own move has turned it.
-        let isOurs =
-            isOurs(lease: presence.lease) || presence.modRevision == hold.modRevision
-            || (check.move?.target == 0 && presence.lease == 0
-                && presence.createRevision == hold.createRevision)
-        guard isOurs else {
+        guard isOurs(presence, created: check.hold.createRevision) else {
             supersede(supersededText)
             return
         }
@@ -226,15 +246,16 @@ extension MetadataCore {
                 step: found.lease == move.target ? .labels(found, after: nil) : .presence(found)))
     }
 
-    private func presenceIsAbsent(_ check: Ownership.Check) {
-        if isWithdrawalWanted {
-            nothingIsOurs()
-            withdrawalIsDone(revision: 0)
-        } else if check.hold.lease == 0 {
+    private func presenceIsAbsent(_ check: Ownership.Check, areLabelsLeft: Bool) {
+        // A move whose answer was lost may have brought it onto a lease that has ended since.
+        let lease = check.hold.lease != 0 ? check.hold.lease : check.move?.target ?? 0
+        if isWithdrawalWanted || check.mayHaveWithdrawn {
+            withdrawWhatIsLeft(areLabelsLeft)
+        } else if lease == 0 {
             withdrawnByOthers(check.hold)
         } else {
             var check = check
-            check.step = .askLease
+            check.step = .askLease(lease)
             ownership = .checking(check)
         }
     }
@@ -242,25 +263,27 @@ extension MetadataCore {
     /// Our presence key is gone. With its lease: we were too slow. Without: somebody removed it, an
     /// operator or a process that is about to take the name over; putting it back would start a fight.
     func leaseAsked(isAlive: Bool) {
-        guard case .checking(let check) = ownership else { return }
+        guard case .checking(let check) = ownership, case .askLease(let lease) = check.step else {
+            return
+        }
         guard !isAlive else {
             withdrawnByOthers(check.hold)
             return
         }
         let text: Text = "the lease ran out and etcd removed the keys"
-        if heartbeat.lease?.id == check.hold.lease {
+        if heartbeat.lease?.id == lease {
             leaseIsLost(text)
         } else {
-            keysAreLost(lease: check.hold.lease, text)
+            keysAreLost(lease: lease, text)
         }
     }
 
-    private func withdrawnByOthers(_ hold: Hold) {
+    func withdrawnByOthers(_ hold: Hold) {
         let text: Text =
             "somebody removed the keys of agent '\(ownName)'; the next publish claims the name again"
         log(.warn, text)
         ownership = .withdrawn
-        mayBePermanent = false
+        lateClaimAfter = nil
         wasRemovedByOthers = true
         retireTaintedLease()
         // What was put over our key before it was removed was our own move to a permanent one.

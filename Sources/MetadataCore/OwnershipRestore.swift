@@ -6,19 +6,17 @@ import EtcdProtocol
 // Putting back what was lost while the process lives, and taking back what was published.
 
 extension MetadataCore {
-    /// The keys on `lease` (0: the permanent ones) are gone, and nobody asked for it.
+    /// The keys on `lease` are gone, and nobody asked for it.
     func keysAreLost(lease: Int64, _ text: Text) {
         switch ownership {
         case .none, .withdrawn, .superseded, .claiming:
             return  // Nothing was there that could be lost; a claim goes on under the next lease.
         case .owned(let hold), .withdrawing(let hold):
-            lose(hold, text)
+            if hold.lease == lease { lose(hold, text) }
         case .checking(let check):
-            lose(check.hold, text)
+            if check.hold.lease == lease || check.move?.target == lease { lose(check.hold, text) }
         case .moving(let move):
-            switch move.step {
-            case .presence(let hold), .labels(let hold, _): lose(hold, text)
-            }
+            if move.hold.lease == lease || move.target == lease { lose(move.hold, text) }
         case .restoring(var restore):
             // Lost once more before everything was back: the host has been told.
             restore.step = .read
@@ -26,9 +24,36 @@ extension MetadataCore {
         }
     }
 
+    /// Everything is gone, and so is the meaning of every revision that we knew.
+    func storeIsLost(_ text: Text) {
+        func nowhere(_ hold: Hold) -> Hold {
+            Hold(lease: hold.lease, createRevision: 0, modRevision: 0)
+        }
+        switch ownership {
+        case .none, .withdrawn, .superseded:
+            break
+        case .claiming(var claim):
+            claim.step = .read
+            claim.absentAt = 0
+            ownership = .claiming(claim)
+        case .owned(let hold), .withdrawing(let hold):
+            lose(nowhere(hold), text)
+        case .checking(let check):
+            lose(nowhere(check.hold), text)
+        case .moving(let move):
+            lose(nowhere(move.hold), text)
+        case .restoring(var restore):
+            restore.step = .read
+            restore.lost = nowhere(restore.lost)
+            restore.created = 0
+            ownership = .restoring(restore)
+        }
+    }
+
     private func lose(_ hold: Hold, _ text: Text) {
         if isWithdrawalWanted {
-            ownership = .checking(Ownership.Check(hold: hold, move: nil))
+            ownership = .checking(
+                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
             return
         }
         tell(.ownership(.lost(text)), bytes: 0)
@@ -43,43 +68,45 @@ extension MetadataCore {
             readKeys(.restoreRead)
         case .put(let seen, _):
             guard let lease = targetLease else { return }
-            var sent = restore
-            sent.mayHavePut = true
-            ownership = .restoring(sent)
             let target: Compare.Target = seen == 0 ? .createRevision(0) : .modRevision(seen)
-            sendOwnership(.txn(putPresence(lease, if: target)), .restorePut(lease: lease))
+            sendOwnership(
+                .txn(putPresence(lease, if: target)), .restorePut(lease: lease, seen: seen))
+        case .clear(let seen):
+            let hold = Hold(lease: 0, createRevision: seen, modRevision: seen)
+            sendOwnership(.txn(withdrawal(hold)), .restoreClear)
         case .confirm(let hold):
             confirm(restore, hold)
         case .labels(let hold, let last):
             restoreLabels(restore, hold, after: last)
-        case .retreat(let hold):
+        case .retreat(let hold, _):
             sendOwnership(.txn(withdrawal(hold)), .retreat)
         }
     }
 
-    func restoreRead(_ restore: Ownership.Restore, _ presence: KeyValue?) {
+    func restoreRead(
+        _ restore: Ownership.Restore, _ presence: KeyValue?, _ response: RangeResponse
+    ) {
         var restore = restore
         guard let presence else {
             if isWithdrawalWanted {
-                nothingIsOurs()
-                withdrawalIsDone(revision: 0)
+                withdrawWhatIsLeft(!response.kvs.isEmpty)
                 return
             }
             restore.step = .put(seen: 0, created: 0)
+            restore.absentAt = response.header.revision
             ownership = .restoring(restore)
             return
         }
-        // A permanent key has no lease to know it by: it must be the one that we had, or the one into which a Put that
-        // was never answered has turned it.
-        let isPermanentOfOurs =
-            presence.lease == 0
-            && (presence.modRevision == restore.lost.modRevision
-                || (mayBePermanent && presence.createRevision == restore.lost.createRevision)
-                || (restore.mayHavePut && targetLease == 0))
-        guard isOurs(lease: presence.lease) || isPermanentOfOurs else {
+        if mayBeOurLateClaim(presence) {
+            restore.step = .clear(seen: presence.modRevision)
+            ownership = .restoring(restore)
+            return
+        }
+        guard isOurs(presence, created: restore.created) else {
             supersede(supersededText)
             return
         }
+        restore.created = presence.createRevision
         if presence.lease == 0 {
             // What others did to the name counts from here.
             restore.lost = Hold(
@@ -104,13 +131,21 @@ extension MetadataCore {
     ) {
         var restore = restore
         if succeeded, case .put(_, let created) = restore.step {
+            restore.created = created == 0 ? revision : created
             restore.step = .confirm(
                 Hold(
-                    lease: lease, createRevision: created == 0 ? revision : created,
-                    modRevision: revision))
+                    lease: lease, createRevision: restore.created, modRevision: revision))
         } else {
             restore.step = .read
         }
+        ownership = .restoring(restore)
+    }
+
+    func restoreCleared(_ restore: Ownership.Restore, _ succeeded: Bool, _ revision: Int64) {
+        var restore = restore
+        restore.step = .read
+        // What others did to the name counts from here.
+        if succeeded { restore.lost = Hold(lease: 0, createRevision: 0, modRevision: revision) }
         ownership = .restoring(restore)
     }
 
@@ -120,14 +155,22 @@ extension MetadataCore {
     private func confirm(_ restore: Ownership.Restore, _ hold: Hold) {
         var restore = restore
         if let selfWatcher, selfWatcher.next <= hold.modRevision { return }
-        if foreignPresence(after: restore.lost.modRevision, but: hold.modRevision) != nil {
-            restore.step = .retreat(hold)
+        if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {
+            restore.step = .retreat(hold, isTaken: true)
+        } else if wasRemoved(since: restore.lost) {
+            restore.step = .retreat(hold, isTaken: false)
         } else {
             restore.step = .labels(hold, after: nil)
         }
         ownership = .restoring(restore)
         watchOurselves(from: hold.modRevision &+ 1)
         driveOwnership()
+    }
+
+    /// Our Put is taken back: for one who has the name, or because somebody wants our keys away.
+    func retreated(_ restore: Ownership.Restore) {
+        guard case .retreat(let hold, let isTaken) = restore.step else { return }
+        if isTaken { supersede(supersededText) } else { withdrawnByOthers(hold) }
     }
 
     private func restoreLabels(_ restore: Ownership.Restore, _ hold: Hold, after last: Bytes?) {
@@ -145,7 +188,8 @@ extension MetadataCore {
             driveOwnership()
             return
         }
-        sendOwnership(.txn(batchTransaction(batch, hold)), .restoreLabels(batch))
+        sendOwnership(
+            .txn(batchTransaction(batch, hold, onto: hold.lease)), .restoreLabels(batch))
     }
 
     func labelsRestored(
@@ -195,11 +239,28 @@ extension MetadataCore {
 
     func invalidateEnded(_ id: OperationID, canceled: Bool) {
         withdrawals.removeAll { $0 == id }
-        guard canceled, withdrawals.isEmpty, heartbeat.stop == nil, drainDeadline == nil else {
+        guard canceled, withdrawals.isEmpty, !isStopWithdrawing, drainDeadline == nil else {
             return  // After a time-out the withdrawal goes on: the host wants to be gone.
         }
         if case .withdrawing = ownership { return }
         isWithdrawalWanted = false
+    }
+
+    /// The stop of a heartbeat waits for everything to be withdrawn.
+    private var isStopWithdrawing: Bool {
+        guard let stop = heartbeat.stop else { return false }
+        return !stop.keep && stop.revoking == nil
+    }
+
+    /// The presence key is gone already. Labels may have stayed on another lease, or on none, where a lease ended
+    /// amid a move.
+    func withdrawWhatIsLeft(_ areLabelsLeft: Bool) {
+        if areLabelsLeft {
+            ownership = .withdrawing(.absent)
+        } else {
+            nothingIsOurs()
+            withdrawalIsDone(revision: 0)
+        }
     }
 
     private func withdrawal(_ hold: Hold) -> TxnRequest {
@@ -218,7 +279,9 @@ extension MetadataCore {
 
     func withdrew(_ hold: Hold, _ succeeded: Bool, _ revision: Int64) {
         guard succeeded else {
-            ownership = .checking(Ownership.Check(hold: hold, move: nil))
+            // One whose answer was lost may have been carried out.
+            ownership = .checking(
+                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
             return
         }
         log(.info, "agent '\(ownName)' is withdrawn at revision \(revision)")
@@ -230,7 +293,6 @@ extension MetadataCore {
     func nothingIsOurs() {
         ownership = .none
         presenceLog.removeAll()
-        mayBePermanent = false
         cancel(&selfWatcher)
         labelsWereWithdrawn()
         retireTaintedLease()
@@ -245,6 +307,10 @@ extension MetadataCore {
 
     func failWithdrawal(_ status: Status, _ text: Text) {
         isWithdrawalWanted = false
+        if isStopWithdrawing {
+            complete(heartbeat.stop?.operation, status, text)
+            heartbeat.stop = nil
+        }
         let waiting = withdrawals
         withdrawals.removeAll()
         for operation in waiting { complete(operation, status, text) }
