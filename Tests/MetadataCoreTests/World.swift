@@ -36,6 +36,17 @@ final class World {
     /// Requests are taken and never answered; `executes`: but carried out.
     var isSilent = false
     var executesSilently = false
+    /// What becomes of the requests that are sent next; the ordinary when none is left.
+    enum Fate {
+        case ordinary
+        /// Carried out, and the connection breaks before the answer.
+        case answerLost
+        /// The connection breaks; carried out when `executeLate` says so.
+        case late
+        case refused(GRPCStatus)
+    }
+    var fates: [(method: EtcdMethod, fate: Fate)] = []
+    private var lateRequests: [(EtcdMethod, Bytes)] = []
 
     func add(
         _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, refuseTakeover: Bool = false
@@ -137,7 +148,7 @@ final class World {
                 if executesSilently { _ = etcd.answer(method, frame, now) }
                 return
             }
-            node.core.receive(.reply(call, etcd.answer(method, frame, now)), now: now)
+            answer(call, connection, method, frame, node)
         case .openStream(let stream, _, let method, _):
             if method == .watch {
                 node.watchStreams.insert(global(stream, node))
@@ -157,6 +168,41 @@ final class World {
             etcd.watches[global(stream, node)] = nil
         case .abandonCall, .resolve, .log: break
         }
+    }
+
+    private func answer(
+        _ call: CallID, _ connection: ConnectionID, _ method: EtcdMethod, _ frame: Bytes,
+        _ node: Node
+    ) {
+        var fate = Fate.ordinary
+        if let next = fates.first, next.method == method {
+            fate = next.fate
+            fates.removeFirst()
+        }
+        switch fate {
+        case .ordinary:
+            node.core.receive(.reply(call, etcd.answer(method, frame, now)), now: now)
+        case .answerLost:
+            _ = etcd.answer(method, frame, now)
+            breaks(connection, node)
+        case .late:
+            lateRequests.append((method, frame))
+            breaks(connection, node)
+        case .refused(let status):
+            node.core.receive(.reply(call, .failed(status)), now: now)
+        }
+    }
+
+    private func breaks(_ connection: ConnectionID, _ node: Node) {
+        drop(node)
+        node.core.receive(.connectionLost(connection, "reset"), now: now)
+    }
+
+    /// What a member that hung carries out when it goes on.
+    func executeLate() {
+        for (method, frame) in lateRequests { _ = etcd.answer(method, frame, now) }
+        lateRequests = []
+        settle()
     }
 
     private func deliver() -> Bool {

@@ -1,0 +1,259 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+import Testing
+
+@testable import MetadataCore
+
+/// What becomes of the name when answers are lost, requests are carried out late, or refused.
+@Suite struct LostAnswerTests {
+    let world = World()
+    let presence: StaticString = "/nixl/agents//alpha/"
+
+    @discardableResult
+    func publish(_ node: World.Node, _ label: StaticString, _ blob: StaticString) -> OperationID {
+        world.submit(node, .publish(label: Bytes(label), blob: Bytes(blob)))
+    }
+
+    func heartbeat(_ node: World.Node) -> OperationID {
+        world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+    }
+
+    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
+
+    /// The n-th transaction from now on has this fate.
+    func let_(_ fate: World.Fate, befall nth: Int) {
+        for _ in 1..<nth { world.fates.append((.txn, .ordinary)) }
+        world.fates.append((.txn, fate))
+    }
+
+    let permission = GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied"))
+
+    @Test func aPermanentClaimWhoseAnswerWasLostEndsAsOwner() {
+        let alpha = world.add("alpha")
+        let_(.answerLost, befall: 1)
+        let operation = publish(alpha, "a", "1")
+        world.advance(by: 2000)
+        #expect(alpha.completions[operation]?.status == .success)
+        #expect(alpha.ownership.isEmpty)
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+    }
+
+    /// Two claim one permanent name at once; the answer to the first Put is lost, and so might be the first's.
+    @Test func aPermanentKeyThatMayBeAnothersHasOneOwnerAtTheEnd() {
+        let old = world.add("alpha", seed: 1)
+        let new = world.add("alpha", seed: 2)
+        let_(.late, befall: 1)
+        publish(old, "a", "1")
+        publish(new, "b", "2")
+        world.advance(by: 3000)
+        let isOwner = { (node: World.Node) -> Bool in
+            if case .owned = node.core.ownership { true } else { false }
+        }
+        #expect(world.nodes.filter(isOwner).count == 1)
+        #expect(stored(presence) != nil)
+    }
+
+    @Test func aPublishThatTimedOutTakesNoNameFromAnother() {
+        let alpha = world.add("alpha", seed: 1)
+        let_(.late, befall: 1)
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("a"), blob: Bytes("1")), timeout: 5)
+        // Before it has a connection again.
+        world.isDown = true
+        world.advance(by: 100)
+        #expect(alpha.completions[operation]?.status == .timedOut)
+        world.isDown = false
+        let beta = world.add("alpha", seed: 2)
+        let start = heartbeat(beta)
+        publish(beta, "b", "2")
+        world.advance(by: 5000)
+        #expect(beta.completions[start]?.status == .success)
+        #expect(beta.ownership.isEmpty)
+        #expect(stored("/nixl/agents//alpha/b")?.value == Bytes("2"))
+    }
+
+    /// The lease on which a Put may still come is given back with the claim.
+    @Test func theLeaseOfAClaimThatWasGivenUpIsGivenBack() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        let lease = alpha.core.counters.leaseID
+        let_(.late, befall: 1)
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("a"), blob: Bytes("1")), timeout: 5)
+        world.advance(by: 2000)
+        #expect(alpha.completions[operation]?.status == .timedOut)
+        world.executeLate()
+        world.advance(by: 2000)
+        #expect(stored(presence) == nil)
+        #expect(alpha.core.counters.leaseID != lease)
+        #expect(world.etcd.leases[lease] == nil)
+    }
+
+    @Test func ownMoveToAPermanentKeyIsNoTakeover() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha, "a", "1")
+        let_(.answerLost, befall: 1)
+        let stop = world.submit(alpha, .stopHeartbeat(keep: true))
+        world.advance(by: 5000)
+        #expect(alpha.completions[stop]?.status == .success)
+        #expect(alpha.ownership.isEmpty)
+        #expect(stored("/nixl/agents//alpha/a")?.lease == 0)
+        #expect(stored(presence)?.lease == 0)
+    }
+
+    /// The move had made the key permanent, so no lease took it away.
+    @Test func whatAnOperatorRemovedAfterAMoveIsNotPutBack() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha, "a", "1")
+        let lease = alpha.core.counters.leaseID
+        let_(.answerLost, befall: 1)
+        world.isDown = true
+        _ = world.submit(alpha, .stopHeartbeat(keep: true), timeout: 60_000)
+        world.isDown = false
+        world.advance(by: 10)
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.apply([
+            .deleteRange(
+                key: Bytes(presence), rangeEnd: Keyspace.end(of: Bytes(presence)))
+        ])
+        world.etcd.revoke(lease)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(!alpha.ownership.contains("SUPERSEDED"))
+        #expect(alpha.ownership.last == "WITHDRAWN")
+        #expect(stored(presence) == nil)
+    }
+
+    /// With the presence key go the labels, so that no lease that ends amid a move leaves some for ever.
+    @Test func aMoveIsOneTransactionWhereItFits() {
+        let alpha = world.add("alpha")
+        for index in 0..<50 {
+            world.submit(alpha, .publish(label: [1, UInt8(index)], blob: Bytes("x")))
+        }
+        let before = world.etcd.revision
+        _ = heartbeat(alpha)
+        #expect(world.etcd.revision == before + 1)
+        #expect(world.etcd.store.allSatisfy { $0.kv.lease == alpha.core.counters.leaseID })
+    }
+
+    @Test func whatAMoveHasLeftIsWithdrawn() {
+        let alpha = world.add("alpha")
+        for index in 0..<250 {
+            world.submit(
+                alpha, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
+        }
+        // The second of three transactions of the move to a lease is not carried out.
+        let_(.late, befall: 2)
+        world.isDown = false
+        _ = heartbeat(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        let lease = alpha.core.counters.leaseID
+        world.etcd.revoke(lease)
+        #expect(!world.etcd.store.isEmpty)
+        let invalidate = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[invalidate]?.status == .success)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    @Test func aRefusedWithdrawalIsNotCarriedOutLater() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha, "a", "1")
+        let_(.refused(permission), befall: 1)
+        let operation = world.submit(alpha, .invalidate)
+        #expect(alpha.completions[operation]?.status == .permission)
+        world.advance(by: 20_000)
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    @Test func aStopWhoseWithdrawalIsRefusedLeavesTheHeartbeat() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha, "a", "1")
+        let_(.refused(permission), befall: 1)
+        let operation = world.submit(alpha, .stopHeartbeat(keep: false))
+        #expect(alpha.completions[operation]?.status == .permission)
+        world.advance(by: 20_000)
+        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+        #expect(alpha.core.counters.leaseID != 0)
+    }
+
+    @Test func aWithdrawalThatWasCanceledAndCarriedOutIsNobodyElses() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha, "a", "1")
+        let_(.answerLost, befall: 1)
+        world.fates.append((.range, .ordinary))
+        // The second attempt finds nothing of ours; the look at why is late enough for the cancel.
+        world.fates.append((.txn, .ordinary))
+        world.fates.append((.range, .late))
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.isDown = true
+        world.advance(by: 100)
+        alpha.core.cancel(operation, now: world.now)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    /// A move writes what was sent last, not what was last confirmed.
+    @Test func aMoveBringsNoOldValueBack() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        let_(.answerLost, befall: 1)
+        world.submit(alpha, .publish(label: Bytes("a"), blob: Bytes("2")), timeout: 60_000)
+        world.isDown = true
+        world.cut(alpha)
+        alpha.core.submit(
+            .startHeartbeat(interval: 1000, ttlSeconds: 5), operation: 99, timeout: nil,
+            now: world.now)
+        world.isDown = false
+        world.advance(by: 5000)
+        let values = world.etcd.history.filter { $0.kv.key == Bytes("/nixl/agents//alpha/a") }
+            .map { $0.kv.value }
+        var distinct: [Bytes] = []
+        for value in values where distinct.last != value { distinct.append(value) }
+        #expect(distinct == [Bytes("1"), Bytes("2")])
+    }
+
+    /// A permanent agent loses nothing with a lease that it has not moved to.
+    @Test func aLeaseThatHoldsNothingTakesNothing() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        let_(.late, befall: 1)
+        _ = world.submit(
+            alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 60_000)
+        world.advance(by: 5000)
+        #expect(alpha.ownership.isEmpty)
+        #expect(stored(presence)?.lease == alpha.core.counters.leaseID)
+    }
+
+    /// The self-watch is interrupted by a compaction while labels are being moved: somebody may have removed them.
+    @Test func anOperatorIsHeardAlthoughHistoryWasCompactedAmidAMove() {
+        let alpha = world.add("alpha")
+        for index in 0..<250 {
+            world.submit(
+                alpha, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
+        }
+        let_(.late, befall: 2)
+        world.isDown = false
+        _ = heartbeat(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.apply([.deleteRange(
+                key: Bytes(presence), rangeEnd: Keyspace.end(of: Bytes(presence)))])
+        world.etcd.compact(to: world.etcd.revision)
+        world.isDown = false
+        world.advance(by: 3000)
+        #expect(alpha.ownership == ["WITHDRAWN"])
+    }
+}
