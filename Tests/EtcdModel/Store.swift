@@ -84,6 +84,14 @@ package final class Store {
 
     package func commit(_ revision: Int64) -> Commit { commits[Int(revision) - 2] }
 
+    /// A record as it was at a revision.
+    package func record(_ key: [UInt8], at revision: Int64) -> Record? {
+        for commit in commits[max(0, Int(revision) - 1)...] {
+            for change in commit.changes where change.key == key { return change.previous }
+        }
+        return self[key]
+    }
+
     /// The records of a range as they were at a revision.
     package func range(_ key: [UInt8], _ rangeEnd: [UInt8], at revision: Int64) -> [Record] {
         guard !rangeEnd.isEmpty || revision < self.revision else {

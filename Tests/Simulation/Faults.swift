@@ -139,6 +139,7 @@ extension World {
             host.stalledUntil = now + lasts
         case .clockJumped:
             host.clockOffset += lasts
+            host.excusedUntil = max(host.excusedUntil, host.clock)
             host.wake(at: now)
         default:
             host.die(says: random.oneIn(2))

@@ -10,6 +10,8 @@ final class NameHistory {
     private var followed: Int64 = 1
     private var owners: [Bytes: Int] = [:]
     private var takes: [Int: Int] = [:]
+    /// Those that were told not to take what another has.
+    var refusing: Set<Int> = []
 
     func wiped() {
         followed = 1
@@ -23,8 +25,14 @@ final class NameHistory {
             let commit = store.commit(followed)
             world.note(commit)
             guard let author = commit.author else { continue }
-            for change in commit.changes where change.record != nil {
+            for change in commit.changes {
                 guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
+                if let previous = change.previous, refusing.contains(author),
+                    store.commit(previous.modRevision).author != author
+                {
+                    world.fail("process \(author) took a name although it was told not to")
+                }
+                guard change.record != nil else { continue }
                 if owners[agent] != author { takes[author, default: 0] += 1 }
                 owners[agent] = author
             }

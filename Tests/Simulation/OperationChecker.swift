@@ -15,6 +15,7 @@ final class OperationChecker {
         let call: HostCall
         let kind: Kind
         let deadline: Milliseconds?
+        let begun: Moment
     }
     private(set) var open: [Open] = []
     var isCanceled: Set<OperationID> = []
@@ -31,7 +32,8 @@ final class OperationChecker {
         let now = host.clock
         open.append(
             Open(
-                id: lastID, call: call, kind: Kind(call), deadline: timeout.map { now + $0 }))
+                id: lastID, call: call, kind: Kind(call), deadline: timeout.map { now + $0 },
+                begun: host.world.moment))
         host.core.submit(call, operation: lastID, timeout: timeout, now: now)
         host.wake(at: host.world.now)
         return lastID
@@ -53,9 +55,14 @@ final class OperationChecker {
         guard let done = close(completion.operation, host) else { return }
         if done.kind == .watch { host.fail("watch \(done.id) completes like an operation") }
         checkStatus(completion, done, host)
+        checkPunctual(completion, done, host)
         switch done.call {
-        case .fetch(let agent, let label, _): checkFetch(completion, agent, label, host)
-        case .list: checkList(completion, host)
+        case .fetch(let agent, let label, _):
+            checkFetch(completion, host.world.key(agent, label), done.begun, host)
+        case .list: checkList(completion, done.begun, host)
+        case .publish, .unpublish:
+            if completion.status == .notAllowed { checkRefusal(done, host) }
+            host.ownership.completed(completion, done.call, host)
         default: host.ownership.completed(completion, done.call, host)
         }
     }
@@ -120,34 +127,74 @@ final class OperationChecker {
         }
     }
 
-    private func checkFetch(
-        _ completion: Completion, _ agent: Bytes, _ label: Bytes, _ host: SimulatedHost
-    ) {
-        guard completion.status == .success else { return }
-        let key = host.world.key(agent, label)
-        let revision = completion.revision
-        let isTrue = host.world.stores.contains { store in
-            guard revision > 1, revision <= store.revision else { return false }
-            return store.commit(revision).changes.contains {
-                $0.key == key && $0.record?.value == completion.blob
-            }
+    /// The core wakes its host for a time-out, so that it ends when it says and not whenever something else happens.
+    private func checkPunctual(_ completion: Completion, _ done: Open, _ host: SimulatedHost) {
+        guard let deadline = done.deadline, deadline > host.excusedUntil, host.appetite > 2 else {
+            return
         }
-        if !isTrue { host.fail("a fetch found what was never there, at revision \(revision)") }
+        let late = host.clock > deadline ? host.clock - deadline : 0
+        if late > host.patience {
+            host.fail("\(done.kind) ends with \(completion.status) \(late) ms after its time-out")
+        }
     }
 
-    private func checkList(_ completion: Completion, _ host: SimulatedHost) {
+    /// What a fetch tells was so at some moment between its call and its answer.
+    private func checkFetch(
+        _ completion: Completion, _ key: Bytes, _ begun: Moment, _ host: SimulatedHost
+    ) {
+        let world = host.world
+        switch completion.status {
+        case .success:
+            let revision = completion.revision
+            let isTrue = world.stores.enumerated().contains { index, store in
+                guard index >= begun.store, revision > 1, revision <= store.revision else {
+                    return false
+                }
+                let wasPut = store.commit(revision).changes.contains {
+                    $0.key == key && $0.record?.value == completion.blob
+                }
+                guard wasPut, index == begun.store, revision <= begun.revision else {
+                    return wasPut
+                }
+                return store.record(key, at: begun.revision)?.modRevision == revision
+            }
+            if !isTrue {
+                host.fail("a fetch found what was not there at its time, at revision \(revision)")
+            }
+        case .notFound:
+            if !world.was(since: begun, key, { $0?.value.isEmpty ?? true }) {
+                host.fail("a fetch found nothing although the label was there all the time")
+            }
+        default: break
+        }
+    }
+
+    private func checkList(_ completion: Completion, _ begun: Moment, _ host: SimulatedHost) {
         guard completion.status == .success, let agents = completion.agents else { return }
         func line(_ name: Bytes, _ incarnation: UInt64) -> String {
             "\(String(decoding: name, as: UTF8.self)) \(incarnation)"
         }
         let told = agents.map { line($0.name, $0.incarnation) }
         let store = host.storeOfNotice
+        if store === host.world.stores[begun.store], completion.revision < begun.revision {
+            host.fail("a list is of revision \(completion.revision), older than its call")
+        }
         let was = AgentState.all(host.world, store, at: completion.revision).map {
             line($0.0, $0.1.incarnation ?? 0)
         }
         if told != was {
             host.fail("a list told \(told); at its revision \(completion.revision) it was \(was)")
         }
+    }
+
+    /// NOT_ALLOWED: another held the name at some moment since the call.
+    private func checkRefusal(_ done: Open, _ host: SimulatedHost) {
+        guard let name = host.name else { return }
+        let world = host.world
+        let wasAnothers = world.was(since: done.begun, world.key(name, [])) { record in
+            record.map { world.author(of: $0) != host.author } ?? false
+        }
+        if !wasAnothers { host.fail("\(done.kind) was not allowed although nobody had the name") }
     }
 }
 

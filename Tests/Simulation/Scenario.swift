@@ -21,6 +21,8 @@ struct Scenario {
     let isGentle: Bool
     /// Several hosts may use one name.
     let sharesNames: Bool
+    /// Some of those do not take a name that another has.
+    let hasRefusals: Bool
     let authenticates: Bool
     let usesHostNames: Bool
     let hasSlowHosts: Bool
@@ -57,6 +59,7 @@ struct Scenario {
         }
         // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.
         sharesNames = kind > 2 && random.oneIn(2) && !faults.contains(.wiped)
+        hasRefusals = sharesNames && random.oneIn(3)
         authenticates = random.oneIn(4)
         usesHostNames = random.oneIn(4)
         hasSlowHosts = kind > 2 && random.oneIn(4)

@@ -26,6 +26,9 @@ final class SimulatedHost {
     let appetite: Int
     var clockOffset: Instant
     var stalledUntil: Instant = 0
+    /// By its own clock: what was due by then may be late, for it was held up or its clock jumped.
+    var excusedUntil: Milliseconds = 0
+    private var isHeldUp = false
     var isShuttingDown = false
     var isOver = false
 
@@ -46,7 +49,7 @@ final class SimulatedHost {
     private(set) var reconnects = -1
 
     /// The store that was there when the process began, and its revision.
-    let bornIn: (store: Int, revision: Int64)
+    let bornIn: Moment
     let operations: OperationChecker
     let ownership: OwnershipLedger
     var watches: [(operation: OperationID, checker: WatchChecker)] = []
@@ -64,13 +67,21 @@ final class SimulatedHost {
         self.ticking = ticking
         self.appetite = appetite
         self.clockOffset = clockOffset
-        bornIn = (world.stores.count - 1, world.cluster.store.revision)
+        bornIn = world.moment
         operations = OperationChecker()
         ownership = OwnershipLedger(author: author)
     }
 
     /// The host's own clock, in its unit.
     var clock: Milliseconds { (world.now + clockOffset) / 1000 }
+
+    /// How much later than its deadline something may come.
+    var patience: Milliseconds {
+        switch ticking {
+        case .onEvents: 2
+        case .periodic(let period): period / 1000 + 2
+        }
+    }
 
     func fail(_ text: String) {
         let who = name.map { String(decoding: $0, as: UTF8.self) } ?? "observer"
@@ -90,6 +101,7 @@ final class SimulatedHost {
         guard serial == wakeSerial, !isOver else { return }
         nextWake = .max
         if world.now < stalledUntil {
+            isHeldUp = true
             wake(at: stalledUntil)
             return
         }
@@ -122,6 +134,11 @@ final class SimulatedHost {
     func tick() {
         noticeSpinning()
         let now = clock
+        if isHeldUp { excusedUntil = max(excusedUntil, now) }
+        isHeldUp = false
+        let isIdle =
+            inboxTaken == inbox.count && core.pendingNotices == 0
+            && core.nextDeadline.map { $0 > now } ?? true
         var taken = 0
         while inboxTaken < inbox.count, taken < 64 {
             let (event, store) = inbox[inboxTaken]
@@ -138,7 +155,10 @@ final class SimulatedHost {
             inboxTaken = 0
         }
         core.advance(now: now, hasHeardAll: inbox.isEmpty)
-        perform()
+        let count = perform()
+        if isIdle, count > 0 || core.pendingNotices > 0 {
+            fail("it had something to do that its deadline had not announced")
+        }
         takeNotices()
         core.advance(now: now, hasHeardAll: false)
         perform()
@@ -232,13 +252,16 @@ final class SimulatedHost {
         }
     }
 
-    private func perform() {
+    /// The result is how many actions there were, the log apart.
+    @discardableResult
+    private func perform() -> Int {
         var count = 0
         while let action = core.nextAction() {
-            count += 1
+            if case .log = action {} else { count += 1 }
             perform(action)
         }
         if count > 2000 { fail("\(count) actions at once") }
+        return count
     }
 
     private func perform(_ action: Action) {

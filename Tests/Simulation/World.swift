@@ -90,11 +90,13 @@ public final class World {
                 addresses: scenario.usesHostNames ? [] : [[UInt8(member)]],
                 canResolve: scenario.usesHostNames)
         }
+        let refuses = scenario.hasRefusals && random.oneIn(2)
+        if refuses { history.refusing.insert(authors) }
         let credentials = scenario.settings.credentials
         var configuration = CoreConfiguration(
             namespace: namespace, agent: name, endpoints: endpoints,
             user: credentials?.user ?? [], password: credentials?.password ?? [],
-            refuseTakeover: false, logLevel: .debug,
+            refuseTakeover: refuses, logLevel: .debug,
             seed: (random.next(), random.next()))
         configuration.noticeLimit = noticeLimit
         let offset = random.within(0...1_000_000_000)
