@@ -68,7 +68,8 @@ extension MetadataCore {
             take(presence, from: response.header.revision)
             return
         }
-        let isPerhapsOurs = presence.map(mayBeOurLateClaim) ?? false
+        // Before a claim is owned nothing of ours stands under it.
+        let isPerhapsOurs = presence.map(mayBeOurLateClaim) == true && response.kvs.count == 1
         guard isNameWanted || isPerhapsOurs else {
             // Nobody wants the name any more; what is there is another's.
             nothingIsOurs()
@@ -88,9 +89,14 @@ extension MetadataCore {
             }
             guard !configuration.refuseTakeover else {
                 giveUpClaim()
+                let whose: Text =
+                    lateClaimAfter == nil
+                    ? "another process holds"
+                    : "another process, or a request of ours that was never answered, holds"
                 failChanges(
                     .notAllowed,
-                    "another process holds the agent's name '\(ownName)'; it must withdraw first")
+                    "\(whose) the agent's name '\(ownName)'; it must be withdrawn, or removed, first"
+                )
                 return
             }
         }
@@ -100,11 +106,11 @@ extension MetadataCore {
     }
 
     /// A permanent key has no lease to know it by. One that was made once, since our Put was sent whose answer was lost, is
-    /// in all likelihood that Put's; but to take it for ours could make two owners of one name. It is removed
-    /// and put anew: if it was another's, that one is told.
+    /// in all likelihood that Put's; but to take it for ours could make two owners of one name. It is removed and put
+    /// anew: if it was another's, that one is told. Who must not take a name over leaves it alone.
     func mayBeOurLateClaim(_ presence: KeyValue) -> Bool {
-        guard let lateClaimAfter, presence.lease == 0 else { return false }
-        return presence.createRevision > lateClaimAfter
+        guard let lateClaimAfter, !configuration.refuseTakeover else { return false }
+        return presence.lease == 0 && presence.createRevision > lateClaimAfter
             && presence.createRevision == presence.modRevision
     }
 
