@@ -28,9 +28,9 @@ struct HeldPage {
         unchecked = suspects
     }
 
-    /// One condition for each agent, all in one request: transactions in a transaction.
-    func question(_ keyspace: Keyspace) -> TxnRequest {
-        let questions = unchecked.prefix(Limits.batchOperations).map { agent in
+    /// One condition for each agent, `most` in one request: transactions in a transaction.
+    func question(_ keyspace: Keyspace, _ most: Int) -> TxnRequest {
+        let questions = unchecked.prefix(most).map { agent in
             let prefix = keyspace.key(agent: agent)
             let target = Compare.Target.emptyValues(rangeEnd: Keyspace.end(of: prefix))
             // Behind the presence key: it may have come since, and is empty itself.
@@ -40,8 +40,8 @@ struct HeldPage {
         return TxnRequest(compare: [], success: questions)
     }
 
-    mutating func answer(_ response: TxnResponse) {
-        let asked = min(unchecked.count, Limits.batchOperations)
+    mutating func answer(_ response: TxnResponse, _ most: Int) {
+        let asked = min(unchecked.count, most)
         for (agent, answer) in zip(unchecked, response.responses.prefix(asked)) {
             if answer == .txn(succeeded: true) { absent.append(agent) }
         }

@@ -42,25 +42,29 @@ final class HostWatch {
     /// Counts the listings, so that what was asked for an earlier one is known as such.
     var epoch = 0
 
-    init(operation: OperationID, agent: Bytes?, presenceOnly: Bool, cursor: Bytes) {
+    init(operation: OperationID, agent: Bytes?, presenceOnly: Bool, listing: Listing) {
         self.operation = operation
         self.agent = agent
         self.presenceOnly = presenceOnly
-        state = .listing(HostWatch.listing(from: cursor, presenceOnly: presenceOnly))
-    }
-
-    static func listing(from cursor: Bytes, presenceOnly: Bool) -> Listing {
-        Listing(cursor: cursor, limit: presenceOnly ? Limits.pageKeys : Limits.pageValues)
+        state = .listing(listing)
     }
 }
 
 extension MetadataCore {
     func watch(_ id: OperationID, agent: Bytes?, presenceOnly: Bool) {
         let watch = HostWatch(
-            operation: id, agent: agent, presenceOnly: presenceOnly, cursor: prefix(of: agent))
+            operation: id, agent: agent, presenceOnly: presenceOnly,
+            listing: listing(of: agent, presenceOnly: presenceOnly))
         operations[id] = .watch(watch)
         work.append(.page(watch, epoch: watch.epoch))
         if isContactLost { contactLost(watch) }
+    }
+
+    private func listing(of agent: Bytes?, presenceOnly: Bool) -> HostWatch.Listing {
+        let portions = configuration.portions
+        return HostWatch.Listing(
+            cursor: prefix(of: agent),
+            limit: presenceOnly ? portions.pageKeys : portions.pageValues)
     }
 
     private func prefix(of agent: Bytes?) -> Bytes {
@@ -124,8 +128,7 @@ extension MetadataCore {
     }
 
     private func listAgain(_ watch: HostWatch) {
-        watch.state = .listing(
-            HostWatch.listing(from: prefix(of: watch.agent), presenceOnly: watch.presenceOnly))
+        watch.state = .listing(listing(of: watch.agent, presenceOnly: watch.presenceOnly))
         watch.epoch += 1
         stalledWatches.removeAll { $0 === watch }
         work.append(.page(watch, epoch: watch.epoch))
@@ -133,13 +136,13 @@ extension MetadataCore {
 
     func sendPage(_ watch: HostWatch, epoch: Int) {
         guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
-        guard notices.count < configuration.noticeLimit / 2, noticeBytes < Limits.noticeBytes / 2
+        guard notices.count < configuration.noticeLimit / 2, noticeBytes < configuration.noticeBytes / 2
         else {
             stalledWatches.append(watch)
             return
         }
         if let held = listing.held {
-            send(.txn(held.question(keyspace)), .page(watch, epoch: epoch))
+            send(.txn(held.question(keyspace, configuration.portions.batchOperations)), .page(watch, epoch: epoch))
             return
         }
         var request = RangeRequest(
@@ -206,7 +209,7 @@ extension MetadataCore {
         guard let response = decoded(bytes, TxnResponse.decode) else { return }
         seen(response.header)
         var held = held
-        held.answer(response)
+        held.answer(response, configuration.portions.batchOperations)
         guard held.unchecked.isEmpty else {
             hold(held, for: watch, listing)
             return
@@ -325,7 +328,7 @@ extension MetadataCore {
             }
             let fits =
                 notices.count + (end - start) <= configuration.noticeLimit
-                && noticeBytes + bytes <= Limits.noticeBytes
+                && noticeBytes + bytes <= configuration.noticeBytes
             guard fits || notices.isEmpty else {
                 stopWatching(watch)
                 watch.state = .overflowed

@@ -347,7 +347,7 @@ extension MetadataCore {
         }
         var batch: [LabelRecord] = []
         var bytes = 0
-        while index < labels.count, batch.count + others < Limits.batchOperations {
+        while index < labels.count, batch.count + others < configuration.portions.batchOperations {
             let record = labels.values[index]
             index += 1
             guard let content = record.intent else { continue }

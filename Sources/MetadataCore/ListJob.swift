@@ -38,11 +38,11 @@ extension MetadataCore {
     func sendList(_ job: ListJob) {
         guard !job.isDone else { return }
         if let held = job.held {
-            send(.txn(held.question(keyspace)), .list(job))
+            send(.txn(held.question(keyspace, configuration.portions.batchOperations)), .list(job))
             return
         }
         var request = RangeRequest(key: job.cursor, rangeEnd: Keyspace.end(of: keyspace.root))
-        request.limit = Limits.pageKeys
+        request.limit = configuration.portions.pageKeys
         request.revision = job.revision
         request.keysOnly = true
         send(.range(request), .list(job))
@@ -89,7 +89,7 @@ extension MetadataCore {
         guard let response = decoded(bytes, TxnResponse.decode) else { return }
         seen(response.header)
         var held = held
-        held.answer(response)
+        held.answer(response, configuration.portions.batchOperations)
         guard held.unchecked.isEmpty else {
             job.held = held
             work.append(.list(job))

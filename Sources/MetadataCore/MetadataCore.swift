@@ -4,6 +4,14 @@ import EtcdProtocol
 
 /// What the core must know before it starts; checked by the shell.
 public struct CoreConfiguration: Sendable {
+    /// Less than by default only where the way from one portion to the next is to be tested.
+    public struct Portions: Sendable {
+        public var pageKeys = Limits.pageKeys
+        public var pageValues = Limits.pageValues
+        public var batchOperations = Limits.batchOperations
+
+        public init() {}
+    }
     public struct Endpoint: Sendable {
         /// For people: `host:port` as it was given.
         public var name: Bytes
@@ -30,6 +38,10 @@ public struct CoreConfiguration: Sendable {
     public var logLevel: LogLevel
     /// Callbacks that wait for the host before watches are resynchronised.
     public var noticeLimit = Limits.notices
+    /// The blobs that they hold.
+    public var noticeBytes = Limits.noticeBytes
+    /// How much is read and written at once.
+    public var portions = Portions()
     /// 128 random bits from the shell: lease ids and jitter come from it and from nothing else.
     public var seed: (UInt64, UInt64)
 

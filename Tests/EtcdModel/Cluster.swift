@@ -84,6 +84,12 @@ package final class Cluster {
     /// By lease; the leader's.
     var expiries: [Int64: Instant] = [:]
     var lastToken: UInt64 = 0
+    /// Whether the client of a connection has closed it, though its server may not have heard of it.
+    package var isAbandoned: (Int) -> Bool = { _ in false }
+    /// Writes of which one in so many is told to have timed out, and perhaps carried out later; 0: none.
+    package var timesOutOneIn = 0
+    /// Told to have timed out; are carried out all the same.
+    var late: [(at: Instant, connection: ServerConnection, request: Request)] = []
 
     package init(members count: Int, settings: Settings = Settings(), seed: UInt64 = 1) {
         members = (0..<count).map { Member(index: $0) }
@@ -156,6 +162,7 @@ package final class Cluster {
         if now >= leaseCheckAt {
             leaseCheckAt = now + 100_000
             expireLeases()
+            executeLate()
             for member in members where member.isUp && !member.isFrozen {
                 giveUpWaiting(member)
                 tellProgress(member)
@@ -215,7 +222,6 @@ package final class Cluster {
             if !item.connection.isOpen {
                 // Given up by its client; whether it is carried out is a matter of chance.
                 guard random.oneIn(2) else { continue }
-                lateExecutions += 1
             }
             execute(item.request, item.connection, member)
         }
@@ -227,7 +233,7 @@ package final class Cluster {
         member.waiting.removeAll { item in
             guard now >= item.since + 7_000_000 else { return false }
             switch item.request {
-            case .unary(let call, _, _): send(item.connection, .reply(call, .timedOut))
+            case .unary: timeOut(item.request, item.connection)
             case .renewal(let stream, _): end(stream, of: item.connection, .timedOut)
             }
             return true
@@ -238,6 +244,39 @@ package final class Cluster {
                 end(stream.id, of: connection, .noLeader)
             }
         }
+    }
+
+    /// etcd gives up waiting, but what it has proposed to the others may still be carried out, long after.
+    func timeOut(_ request: Request, _ connection: ServerConnection) {
+        guard case .unary(let call, let method, _) = request else { return }
+        send(connection, .reply(call, .timedOut))
+        switch method {
+        case .txn, .leaseGrant, .leaseRevoke:
+            guard random.oneIn(2) else { return }
+            let delay = random.oneIn(4) ? random.within(0...30_000_000) : random.within(0...3_000_000)
+            late.append((now + delay, connection, request))
+        case .range, .watch, .leaseKeepAlive, .leaseTimeToLive, .authenticate: break
+        }
+    }
+
+    private func executeLate() {
+        guard !late.isEmpty, leader != nil else { return }
+        let due = late.filter { $0.at <= now }
+        late.removeAll { $0.at <= now }
+        for (_, connection, request) in due {
+            guard case .unary(_, let method, let frame) = request else { continue }
+            _ = write(method, frame, connection, isLate: true)
+        }
+    }
+
+    /// Carries a write out.
+    func write(
+        _ method: EtcdMethod, _ frame: [UInt8], _ connection: ServerConnection, isLate: Bool
+    ) -> Outcome {
+        store.isLate = isLate
+        if isLate { lateExecutions += 1 }
+        defer { store.isLate = false }
+        return write(method, WireInput(frame: frame), connection.author)
     }
 
     func answerWaiting(_ member: Member) {

@@ -4,6 +4,11 @@
 // What operators and accidents do to a cluster.
 
 extension Cluster {
+    /// When a lease is gone at the latest if nobody renews it and etcd keeps its leader.
+    package func end(of lease: Int64) -> Instant {
+        (expiries[lease] ?? now) + settings.slack + 200_000
+    }
+
     package var leaderIndex: Int? { leader }
 
     /// Somebody who is no client of ours changes keys.
@@ -103,6 +108,7 @@ extension Cluster {
         for member in members { stop(member.index, resets: true, at: time) }
         store = Store()
         expiries = [:]
+        late = []
         if !keepsID { clusterID += 1 }
         for member in members {
             member.applied = 1

@@ -72,7 +72,14 @@ extension Cluster {
                 return
             }
         }
-        submit(.unary(call, method, frame: frame), connection, member)
+        let request = Request.unary(call, method, frame: frame)
+        if timesOutOneIn > 0, method != .range, method != .authenticate,
+            random.oneIn(timesOutOneIn)
+        {
+            timeOut(request, connection)
+            return
+        }
+        submit(request, connection, member)
     }
 
     private func submit(_ request: Request, _ connection: ServerConnection, _ member: Member) {
@@ -87,11 +94,12 @@ extension Cluster {
     func execute(_ request: Request, _ connection: ServerConnection, _ member: Member) {
         switch request {
         case .unary(let call, let method, let frame):
-            let input = WireInput(frame: frame)
             if method == .range {
-                member.reads.append((store.revision, connection, call, RangeQuery(input)))
+                let query = RangeQuery(WireInput(frame: frame))
+                member.reads.append((store.revision, connection, call, query))
             } else {
-                let outcome = write(method, input, connection.author)
+                let isLate = !connection.isOpen || isAbandoned(connection.id)
+                let outcome = write(method, frame, connection, isLate: isLate)
                 member.answers.append((store.revision, connection, .reply(call, outcome)))
             }
             answerWaiting(member)
@@ -101,10 +109,10 @@ extension Cluster {
         }
     }
 
-    private func write(_ method: EtcdMethod, _ input: WireInput, _ author: Int) -> Outcome {
+    func write(_ method: EtcdMethod, _ input: WireInput, _ author: Int) -> Outcome {
         switch method {
         case .txn: return transaction(Transaction(input), author: author)
-        case .leaseGrant: return grant(Pair(input))
+        case .leaseGrant: return grant(Pair(input), author)
         case .leaseRevoke: return revoke(Pair(input).numbers.0)
         case .leaseTimeToLive: return timeToLive(Pair(input).numbers.0)
         case .authenticate: return authenticate(Pair(input))
@@ -114,12 +122,15 @@ extension Cluster {
 
     // MARK: - Leases
 
-    private func grant(_ request: Pair) -> Outcome {
+    private func grant(_ request: Pair, _ author: Int) -> Outcome {
         let (ttl, id) = request.numbers
-        guard store.leases[id] == nil else { return .leaseExists }
+        guard store.leases[id] == nil else {
+            store.tellsLease(id)
+            return .leaseExists
+        }
         // The least TTL is 1.5 election time-outs (server/etcdserver/server.go, minTTL).
         let granted = max(2, ttl)
-        store.grant(id, ttl: granted)
+        store.grant(id, ttl: granted, author: author)
         expiries[id] = now + Instant(granted) * 1_000_000
         var output = header(store.revision)
         output.int(2, id)

@@ -36,6 +36,8 @@ package struct Commit {
     package let changes: [Change]
     /// Whose request it was; -1: an operator's; nil: the server's own doing (a lease ran out or was revoked).
     package let author: Int?
+    /// Carried out when its client did not wait for it any more.
+    package let isLate: Bool
 }
 
 func precedes(_ a: [UInt8], _ b: [UInt8]) -> Bool {
@@ -64,6 +66,13 @@ package final class Store {
     package private(set) var commits: [Commit] = []
     /// Leases and their TTL in seconds.
     package private(set) var leases: [Int64: Int64] = [:]
+
+    /// Whose request made each lease that there ever was.
+    package private(set) var grantors: [Int64: Int] = [:]
+    /// Nobody waited for them any more when they were made, nor has anybody heard of them since.
+    package private(set) var lateLeases: Set<Int64> = []
+    /// What is done now was given up by its client.
+    var isLate = false
 
     package init() {}
 
@@ -138,7 +147,10 @@ package final class Store {
     private func commit(_ changes: [Change], _ author: Int?) -> Bool {
         guard !changes.isEmpty else { return false }
         revision += 1
-        commits.append(Commit(revision: revision, changes: changes, author: author))
+        commits.append(
+            Commit(
+                revision: revision, changes: changes, author: author,
+                isLate: isLate && author != nil))
         return true
     }
 
@@ -162,7 +174,16 @@ package final class Store {
 
     // MARK: - Leases and compaction
 
-    func grant(_ id: Int64, ttl: Int64) { leases[id] = ttl }
+    func grant(_ id: Int64, ttl: Int64, author: Int) {
+        leases[id] = ttl
+        grantors[id] = author
+        if isLate { lateLeases.insert(id) }
+    }
+
+    /// Its client has heard of a lease.
+    func tellsLease(_ id: Int64) {
+        if !isLate { lateLeases.remove(id) }
+    }
 
     /// All keys of a lease go in one revision.
     @discardableResult

@@ -23,7 +23,7 @@ extension World {
         case .cut, .halfOpen, .holdToServer, .holdToClient, .slowNetwork:
             networkFault(fault, lasts)
         case .memberReplaced, .memberKilled, .memberVanished, .memberFrozen, .memberIsolated,
-            .memberLags, .allRestarted, .wiped, .compacted, .tokensForgotten:
+            .memberLags, .allRestarted, .wiped, .compacted, .tokensForgotten, .timeouts:
             clusterFault(fault, lasts)
         case .hostStalled, .hostCrashed, .clockJumped: hostFault(fault, lasts)
         case .operatorDeletes, .operatorRevokes, .stockAgent: operatorFault(fault)
@@ -116,6 +116,10 @@ extension World {
             cluster.wipe(keepsID: keepsID, at: now)
             stores.append(cluster.store)
             history.wiped()
+        case .timeouts:
+            excuse(nil, lasts)
+            cluster.timesOutOneIn = random.pick([2, 5, 20])
+            later(lasts) { [unowned self] in cluster.timesOutOneIn = 0 }
         case .compacted:
             let back = Int64(random.pick([0, 0, 1, 5, 100]))
             cluster.store.compact(to: max(1, cluster.store.revision - back))
@@ -143,6 +147,7 @@ extension World {
             host.wake(at: now)
         default:
             host.die(says: random.oneIn(2))
+            died(host, isWithdrawn: false)
             agenda.add(.start(place: place), at: now + random.within(1_000...12_000_000))
         }
     }

@@ -13,6 +13,17 @@ struct Moment {
 extension World {
     var moment: Moment { Moment(store: stores.count - 1, revision: cluster.store.revision) }
 
+    func noteMoment() {
+        if let last = moments.last, now < last.at + 1_000_000 { return }
+        if moments.count == 64 { moments.removeFirst(32) }
+        moments.append((now, moment))
+    }
+
+    /// Some seconds before now: what is read was asked for by then.
+    var earlier: Moment {
+        moments.last { $0.at + 8_000_000 <= now }?.moment ?? Moment(store: 0, revision: 1)
+    }
+
     /// Whether a key was as is meant at any moment from an earlier one on.
     func was(since begun: Moment, _ key: Bytes, _ isMeant: (Record?) -> Bool) -> Bool {
         for index in begun.store..<stores.count {

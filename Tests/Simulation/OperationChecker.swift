@@ -16,6 +16,8 @@ final class OperationChecker {
         let kind: Kind
         let deadline: Milliseconds?
         let begun: Moment
+        /// Some time before that.
+        let earlier: Moment
     }
     private(set) var open: [Open] = []
     var isCanceled: Set<OperationID> = []
@@ -33,7 +35,7 @@ final class OperationChecker {
         open.append(
             Open(
                 id: lastID, call: call, kind: Kind(call), deadline: timeout.map { now + $0 },
-                begun: host.world.moment))
+                begun: host.world.moment, earlier: host.world.earlier))
         host.core.submit(call, operation: lastID, timeout: timeout, now: now)
         host.wake(at: host.world.now)
         return lastID
@@ -187,12 +189,13 @@ final class OperationChecker {
         }
     }
 
-    /// NOT_ALLOWED: another held the name at some moment since the call.
+    /// NOT_ALLOWED: another held the name at some moment since the call, or since shortly before it: a claim may have
+    /// been under way. A permanent key of its own, whose Put was never answered, it cannot tell from another's.
     private func checkRefusal(_ done: Open, _ host: SimulatedHost) {
         guard let name = host.name else { return }
         let world = host.world
-        let wasAnothers = world.was(since: done.begun, world.key(name, [])) { record in
-            record.map { world.author(of: $0) != host.author } ?? false
+        let wasAnothers = world.was(since: done.earlier, world.key(name, [])) { record in
+            record.map { world.author(of: $0) != host.author || $0.lease == 0 } ?? false
         }
         if !wasAnothers { host.fail("\(done.kind) was not allowed although nobody had the name") }
     }

@@ -35,7 +35,7 @@ final class OwnershipLedger {
     private var publishCalls: [OperationID: Int] = [:]
     private var lastWithdrawal = 0
     /// Whether a heartbeat must be running; nil: it is not known.
-    private var wantsLease: Bool? = false
+    private(set) var wantsLease: Bool? = false
 
     init(author: Int) { self.author = author }
 
@@ -242,6 +242,7 @@ final class OwnershipLedger {
         let presence = store[host.world.key(name, [])]
         let owner = presence.flatMap { store.commit($0.modRevision).author }
         if isLost == true { host.fail("LOST and never RESTORED") }
+        if let presence, !mayHold, host.world.mayHaveComeLate(presence) { return }
         guard owner == author, let presence else {
             if mustHold { host.fail("its keys are not there") }
             return

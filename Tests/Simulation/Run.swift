@@ -72,6 +72,7 @@ extension World {
             cluster.thaw(index, at: now)
             cluster.isolate(index, false, at: now)
             cluster.members[index].lag = 0
+            cluster.timesOutOneIn = 0
             cluster.start(index, at: now)
         }
         for host in hosts {
@@ -83,6 +84,8 @@ extension World {
     }
 
     func probe() {
+        for dead in dead { checkRemains(dead) }
+        dead = []
         for host in hosts where !host.isOver && !host.isShuttingDown && host.name != nil {
             host.ownership.probe(host)
         }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import EtcdModel
+import MetadataCore
 
 /// What a seed decides before the first step: how large the world is and what may go wrong in it.
 struct Scenario {
@@ -9,7 +10,7 @@ struct Scenario {
         case cut, halfOpen, holdToServer, holdToClient, slowNetwork
         case memberReplaced, memberKilled, memberVanished, memberFrozen, memberIsolated, memberLags,
             allRestarted
-        case wiped, compacted, tokensForgotten
+        case wiped, compacted, tokensForgotten, timeouts
         case hostStalled, hostCrashed, clockJumped
         case operatorDeletes, operatorRevokes, stockAgent
     }
@@ -31,6 +32,7 @@ struct Scenario {
     let faultPause: Instant
     let callPause: Instant
     let settings: Cluster.Settings
+    let portions: CoreConfiguration.Portions
 
     /// Nothing goes wrong: then no operation may fail and nothing may be lost.
     var isCalm: Bool { faults.isEmpty }
@@ -72,6 +74,13 @@ struct Scenario {
         settings.fragments = random.oneIn(2)
         settings.applyDelay = random.pick([100, 500, 5_000])
         self.settings = settings
+        var portions = CoreConfiguration.Portions()
+        if random.oneIn(2) {
+            portions.pageKeys = Int64(1 + random.below(5))
+            portions.pageValues = 1
+            portions.batchOperations = 1 + random.below(3)
+        }
+        self.portions = portions
     }
 
     func allows(_ fault: Fault) -> Bool { faults.contains(fault) }

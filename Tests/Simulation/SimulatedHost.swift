@@ -30,6 +30,11 @@ final class SimulatedHost {
     var excusedUntil: Milliseconds = 0
     private var isHeldUp = false
     var isShuttingDown = false
+    /// By its own clock: when the drain of its shutdown has taken its time.
+    var drainEnd: Milliseconds = 0
+    /// Its heartbeat ran when it was asked to shut down.
+    var hadLease = false
+    var lastLease: Int64 = 0
     var isOver = false
 
     private var inbox: [(event: NetworkEvent, store: Int)] = []
@@ -83,10 +88,12 @@ final class SimulatedHost {
         }
     }
 
-    func fail(_ text: String) {
-        let who = name.map { String(decoding: $0, as: UTF8.self) } ?? "observer"
-        world.fail("host \(index).\(generation) (\(who)): \(text)")
+    var who: String {
+        let agent = name.map { String(decoding: $0, as: UTF8.self) } ?? "observer"
+        return "host \(index).\(generation) (\(agent))"
     }
+
+    func fail(_ text: String) { world.fail("\(who): \(text)") }
 
     // MARK: - Time
 

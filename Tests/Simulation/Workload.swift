@@ -71,6 +71,10 @@ extension World {
     private func shutDown(_ host: SimulatedHost) {
         host.isShuttingDown = true
         host.operations.isShuttingDown = true
-        host.core.shutdown(drain: random.within(100...8_000), now: host.clock)
+        let drain = random.within(100...8_000)
+        host.drainEnd = host.clock + drain
+        host.lastLease = host.core.counters.leaseID
+        host.hadLease = host.ownership.wantsLease == true
+        host.core.shutdown(drain: drain, now: host.clock)
     }
 }

@@ -19,6 +19,7 @@ public final class World {
         case heal(() -> Void)
         case resolved(SimulatedHost, NetworkEvent)
         case start(place: Int)
+        case remains(Dead)
     }
     let seed: UInt64
     let scenario: Scenario
@@ -51,6 +52,10 @@ public final class World {
     var isTraced = false
     let history: NameHistory
     var tokensForgottenAt: Instant = 0
+    /// How far the history had come at each second.
+    var moments: [(at: Instant, moment: Moment)] = []
+    /// Processes that are no more.
+    var dead: [Dead] = []
 
     init(seed: UInt64) {
         self.seed = seed
@@ -68,6 +73,7 @@ public final class World {
         isHeldToServer = Array(repeating: row, count: scenario.hostCount)
         isHeldToClient = isHeldToServer
         excuses = Array(repeating: 0, count: scenario.hostCount)
+        cluster.isAbandoned = { [unowned self] in connections[$0].isClosed }
         for place in 0..<scenario.hostCount { startHost(place) }
         if !scenario.faults.isEmpty { agenda.add(.fault, at: now + scenario.faultPause) }
     }
@@ -99,6 +105,7 @@ public final class World {
             refuseTakeover: refuses, logLevel: .debug,
             seed: (random.next(), random.next()))
         configuration.noticeLimit = noticeLimit
+        configuration.portions = scenario.portions
         let offset = random.within(0...1_000_000_000)
         let isSlow = scenario.hasSlowHosts && random.oneIn(2)
         let host = SimulatedHost(
@@ -119,6 +126,7 @@ public final class World {
         guard !host.isOver else { return }
         host.operations.checkNothingIsOpen(host)
         host.die(says: true)
+        died(host, isWithdrawn: host.clock < host.drainEnd)
         agenda.add(.start(place: host.index), at: now + random.within(10_000...5_000_000))
     }
 
@@ -158,6 +166,7 @@ public final class World {
         case .serverNotices(let connection):
             cluster.connectionBroke(connection.id, to: connection.member)
         case .cluster:
+            noteMoment()
             if now >= clusterEventAt { clusterEventAt = .max }
             cluster.advance(to: now)
         case .call(let host): makeCall(host)
@@ -165,6 +174,7 @@ public final class World {
         case .heal(let heal): heal()
         case .resolved(let host, let event): host.resolved(event)
         case .start(let place): if hosts[place].isOver { startHost(place) }
+        case .remains(let dead): checkRemains(dead)
         }
     }
 
