@@ -39,6 +39,9 @@ enum Timing {
     static let renewalDeadlineMax: Milliseconds = 2000
     /// Largest part of the renewal interval that jitter takes away, in per mille.
     static let renewalJitter: UInt64 = 200
+    /// A self-watch that etcd's roles refuse is asked for again at this pace: each time costs a read and, where only the watch
+    /// is refused, a connection.
+    static let selfWatchPause: Milliseconds = 5000
     /// An empty answer that says 'try again' (a contended claim, a refused creation) is tried again after this.
     static let retryPause: Milliseconds = 100
 }

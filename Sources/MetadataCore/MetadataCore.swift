@@ -154,6 +154,8 @@ public final class MetadataCore {
     var ownershipRetryAt: Milliseconds = 0
     var ownershipFailures = 0
     var selfWatcher: Watcher?
+    /// nil: it was not refused.
+    var selfWatchRetryAt: Milliseconds?
     var presenceLog: [PresenceChange] = []
     var isWithdrawalWanted = false
     /// Others removed our keys after we had the name: who has it now came later than we did.
@@ -353,6 +355,7 @@ public final class MetadataCore {
         consider(heartbeatDeadline)
         consider(drainDeadline)
         if isReady, ownershipRetryAt > now { consider(ownershipRetryAt) }
+        if isReady, case .owned = ownership { consider(selfWatchRetryAt) }
         if let unreachableSince, !isContactLost {
             consider(unreachableSince &+ Timing.contactLost)
         }

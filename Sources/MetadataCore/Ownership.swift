@@ -70,6 +70,8 @@ enum Ownership {
         let move: Move?
         /// Our own withdrawal may have removed the keys, even if it is not wanted any more.
         var mayHaveWithdrawn = false
+        /// Nothing contradicts our hold; but etcd refused the self-watch, and may allow it now.
+        var isForSelfWatch = false
         var step = Step.read
     }
 
@@ -193,6 +195,8 @@ extension MetadataCore {
         } else if let target = targetLease, target != hold.lease {
             guard labelsInFlight == 0 else { return }
             ownership = .moving(Ownership.Move(target: target, step: .presence(hold)))
+        } else if selfWatcher == nil, let retry = selfWatchRetryAt, now >= retry {
+            ownership = .checking(Ownership.Check(hold: hold, move: nil, isForSelfWatch: true))
         } else {
             writeLabels(hold)
             return
@@ -218,7 +222,6 @@ extension MetadataCore {
     func own(_ hold: Hold) {
         ownership = .owned(hold)
         wasRemovedByOthers = false
-        lateClaimAfter = nil
         ownershipFailures = 0
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }
@@ -388,6 +391,11 @@ extension MetadataCore {
             failWithdrawal(status, text)
             ownership = .checking(
                 Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
+        case .checking(let check) where check.isForSelfWatch:
+            // What is published goes on without.
+            ownershipRetryAt = now
+            selfWatchRetryAt = now &+ Timing.selfWatchPause
+            ownership = .owned(check.hold)
         case .none, .owned, .checking, .restoring, .withdrawn, .superseded:
             break
         }
@@ -408,6 +416,7 @@ extension MetadataCore {
     /// Watches our presence key from `revision` on, if that is not done already.
     func watchOurselves(from revision: Int64) {
         guard selfWatcher == nil, let key = ownPresenceKey else { return }
+        selfWatchRetryAt = nil
         selfWatcher = startWatcher(
             key: key, rangeEnd: [], from: revision, keepsValues: false, for: .ourselves)
     }
@@ -437,8 +446,10 @@ extension MetadataCore {
         }
     }
 
+    /// Roles may be put right; until then only our own writes tell what others do to the name.
     func selfWatchWasRefused(_ text: Text) {
         selfWatcher = nil
+        selfWatchRetryAt = now &+ Timing.selfWatchPause
         log(.warn, text)
     }
 
@@ -448,6 +459,9 @@ extension MetadataCore {
         where change.modRevision > hold.modRevision && !change.isDeleted
             && change.modRevision != own && !isOurs(lease: change.lease)
             && (hold.createRevision == 0 || change.createRevision != hold.createRevision)
+            && !mayBeOurLateClaim(
+                lease: change.lease, created: change.createRevision,
+                modified: change.modRevision)
         {
             return change.modRevision
         }

@@ -68,8 +68,7 @@ extension MetadataCore {
             take(presence, from: response.header.revision)
             return
         }
-        // Before a claim is owned nothing of ours stands under it.
-        let isPerhapsOurs = presence.map(mayBeOurLateClaim) == true && response.kvs.count == 1
+        let isPerhapsOurs = presence.map { mayBeOurLateClaim($0, response) } ?? false
         guard isNameWanted || isPerhapsOurs else {
             // Nobody wants the name any more; what is there is another's.
             nothingIsOurs()
@@ -105,13 +104,20 @@ extension MetadataCore {
         ownership = .claiming(claim)
     }
 
-    /// A permanent key has no lease to know it by. One that was made once, since our Put was sent whose answer was lost, is
-    /// in all likelihood that Put's; but to take it for ours could make two owners of one name. It is removed and put
-    /// anew: if it was another's, that one is told. Who must not take a name over leaves it alone.
-    func mayBeOurLateClaim(_ presence: KeyValue) -> Bool {
+    /// A permanent key has no lease to know it by. One that was made once, since our Put was sent whose answer was lost, and
+    /// under which nothing stands, is in all likelihood that Put's; but to take it for ours could make two owners of one
+    /// name. It is removed and put anew: if it was another's, that one is told. Who must not take a name over
+    /// leaves it alone.
+    func mayBeOurLateClaim(_ presence: KeyValue, _ response: RangeResponse) -> Bool {
+        response.kvs.count == 1
+            && mayBeOurLateClaim(
+                lease: presence.lease, created: presence.createRevision,
+                modified: presence.modRevision)
+    }
+
+    func mayBeOurLateClaim(lease: Int64, created: Int64, modified: Int64) -> Bool {
         guard let lateClaimAfter, !configuration.refuseTakeover else { return false }
-        return presence.lease == 0 && presence.createRevision > lateClaimAfter
-            && presence.createRevision == presence.modRevision
+        return lease == 0 && created > lateClaimAfter && created == modified
     }
 
     /// The name is not wanted, or cannot be had. A Put of ours that was never answered may yet be carried out.
@@ -239,6 +245,13 @@ extension MetadataCore {
             presenceIsAbsent(check, areLabelsLeft: !response.kvs.isEmpty)
             return
         }
+        if mayBeOurLateClaim(presence, response),
+            presence.createRevision != check.hold.createRevision
+        {
+            // Ours was removed first.
+            withdrawnByOthers(check.hold)
+            return
+        }
         guard isOurs(presence, created: check.hold.createRevision) else {
             supersede(supersededText)
             return
@@ -289,7 +302,6 @@ extension MetadataCore {
             "somebody removed the keys of agent '\(ownName)'; the next publish claims the name again"
         log(.warn, text)
         ownership = .withdrawn
-        lateClaimAfter = nil
         wasRemovedByOthers = true
         retireTaintedLease()
         // What was put over our key before it was removed was our own move to a permanent one.

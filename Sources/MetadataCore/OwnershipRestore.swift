@@ -97,7 +97,7 @@ extension MetadataCore {
             ownership = .restoring(restore)
             return
         }
-        if mayBeOurLateClaim(presence) {
+        if mayBeOurLateClaim(presence, response), presence.createRevision != restore.created {
             restore.step = .clear(seen: presence.modRevision)
             ownership = .restoring(restore)
             return
