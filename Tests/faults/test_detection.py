@@ -9,6 +9,7 @@ import time
 import pytest
 
 from conftest import Figure
+from store import PATIENCE
 from world import World, observed
 
 SLACK = 2  # what etcd takes to notice that a lease has run out, and to remove its keys
@@ -28,12 +29,15 @@ def test_killed_agents_are_told_within_ttl_and_2_s(world: World, figure: Figure)
         time.sleep(2)
         killed = {ttl: agent.kill() for ttl, agent in agents.items()}
         for ttl in agents:
-            gone = peer.event("GONE", watch=watch, agent=b"ttl-%d" % ttl, within=ttl + 10)
-            took = gone["t"] / 1e9 - killed[ttl]
-            assert world.cluster.elected()[1] == term, "etcd changed its leader meanwhile"
-            figure(f"GONE at TTL {ttl} s", took, ttl + SLACK)
+            gone = peer.event("GONE", watch=watch, agent=b"ttl-%d" % ttl, within=ttl + PATIENCE)
+            told = gone["t"] / 1e9
+            # A busy machine may make etcd elect anew, which gives every lease its full TTL again.
+            is_kept = world.cluster.elected()[1] == term
+            bound = ttl + SLACK if is_kept else 2 * ttl + SLACK
+            figure(f"GONE at TTL {ttl} s", killed[ttl], told, bound)
             longest_since_renewal = min(5 if ttl == 30 else 1, ttl / 3)
-            assert took > ttl - longest_since_renewal - 0.5
+            late = world.machine.withheld(killed[ttl] - ttl, killed[ttl])
+            assert told - killed[ttl] > ttl - longest_since_renewal - 0.5 - late
     assert peer.names().count("GONE") == 3
 
 
@@ -48,6 +52,7 @@ def test_killed_agent_with_an_election_in_between(world: World, figure: Figure, 
     with observed(peer):
         killed = agent.kill()
         time.sleep(3)
+        struck = time.monotonic()
         leader = world.cluster.leader()
         if what == "leader stopped":
             leader.freeze()
@@ -60,11 +65,10 @@ def test_killed_agent_with_an_election_in_between(world: World, figure: Figure, 
                 member.start()
         world.cluster.elected(after=term)
         elected = time.monotonic()
-        gone = peer.event("GONE", watch=watch, agent=b"alpha", within=ttl + 10)
-        figure("GONE, since there is a leader", gone["t"] / 1e9 - elected, ttl + SLACK)
-        figure(
-            "GONE, since the kill", gone["t"] / 1e9 - killed, 2 * ttl + SLACK + elected - killed - 3
-        )
+        gone = peer.event("GONE", watch=watch, agent=b"alpha", within=ttl + PATIENCE)
+        told = gone["t"] / 1e9
+        figure("GONE, since there is a leader", elected, told, ttl + SLACK)
+        figure("GONE, since the kill", killed, told, 2 * ttl + SLACK + elected - struck)
         if what == "leader stopped":
             leader.thaw()
     assert peer.names().count("GONE") == 1

@@ -11,7 +11,7 @@ import pytest
 import capi
 from conftest import Figure
 from hosts import Host
-from store import wait_until
+from store import PATIENCE, wait_until
 from world import NS, World, observed
 
 
@@ -43,13 +43,13 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
         gateway.put(NS + b"/comes/l", b"1")
         agent.succeed("publish", label=b"metadata", blob=b"2")
         gateway.compact(gateway.revision())
-        peer.event("CONTACT_LOST", watch=watch, within=12)
+        peer.event("CONTACT_LOST", watch=watch, within=PATIENCE)
         world.network.heal()
         healed = time.monotonic()
-        resync = peer.event("RESYNC", watch=watch, since=mark, within=10)
-        synced = peer.event("SYNCED", watch=watch, since=mark)
+        resync = peer.event("RESYNC", watch=watch, since=mark, within=PATIENCE)
+        synced = peer.event("SYNCED", watch=watch, since=mark, within=PATIENCE)
         # An attempt to connect that is under way ends at its deadline of at most 4 s.
-        figure("SYNCED told, since healed", synced["t"] / 1e9 - healed, 5)
+        figure("SYNCED told, since healed", healed, synced["t"] / 1e9, 5)
         assert resync["t"] <= synced["t"]
         assert sorted(told_of(peer, watch, mark)) == [
             ("GONE", b"leaves", b""),
@@ -60,7 +60,7 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
             ("PUT", b"comes", b"l"),
         ]
         gateway.put(NS + b"/stays/l", b"3")
-        peer.event("PUT", watch=watch, agent=b"stays", blob=b"3", within=2)
+        peer.event("PUT", watch=watch, agent=b"stays", blob=b"3", within=PATIENCE)
     assert agent.events() == []
     assert agent.stats()["lease_id"] == lease
 
@@ -85,23 +85,25 @@ def test_store_wiped_and_restarted(world: World, figure: Figure) -> None:
             member.wipe()
             member.start()
         healthy = world.cluster.wait_healthy()
-        restored = agent.event("RESTORED", within=10)
-        figure("agent: RESTORED, since healthy", restored["t"] / 1e9 - healthy, 2)
+        restored = agent.event("RESTORED", within=PATIENCE)
+        figure("agent: RESTORED, since healthy", healthy, restored["t"] / 1e9, 2)
         assert agent.names() == ["LOST", "RESTORED"]
-        peer.event("RESYNC", watch=watch, since=mark, within=5)
-        gone = peer.event("GONE", watch=watch, agent=b"stock", since=mark, within=5)
-        figure("peer: GONE, since healthy", gone["t"] / 1e9 - healthy, 2)
+        peer.event("RESYNC", watch=watch, since=mark, within=PATIENCE)
+        gone = peer.event("GONE", watch=watch, agent=b"stock", since=mark, within=PATIENCE)
+        figure("peer: GONE, since healthy", healthy, gone["t"] / 1e9, 2)
         assert world.cluster.leader().status()["header"]["cluster_id"] == cluster_id
-        wait_until(lambda: world.keys() == keys, 2, "the agent's keys and no others")
+        wait_until(lambda: world.keys() == keys, PATIENCE, "the agent's keys and no others")
         lease = agent.stats()["lease_id"]
         found = world.cluster.leader().gateway.range(NS)
         assert {kv.lease for kv in found} == {lease}
         # The watches are alive, at revisions far below those seen before.
         agent.succeed("publish", label=b"metadata", blob=b"after")
-        peer.event("PUT", watch=watch, label=b"metadata", blob=b"after", since=mark, within=2)
+        peer.event(
+            "PUT", watch=watch, label=b"metadata", blob=b"after", since=mark, within=PATIENCE
+        )
         gateway = world.cluster.leader().gateway
         gateway.put(NS + b"/stock/", b"")
-        peer.event("RESTARTED", watch=watch, agent=b"stock", since=mark, within=2)
+        peer.event("RESTARTED", watch=watch, agent=b"stock", since=mark, within=PATIENCE)
     assert "ENDED" not in peer.names()
     time.sleep(6)
     assert world.keys() == [*keys, NS + b"/stock/"]

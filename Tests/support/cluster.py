@@ -37,7 +37,7 @@ class Cluster:
         """Waits for every member; the monotonic time when the last one was."""
         return max([member.wait_healthy() for member in self.members])
 
-    def elected(self, after: int = 0, seconds: float = 10.0) -> tuple[Etcd, int]:
+    def elected(self, after: int = 0, seconds: float = 60.0) -> tuple[Etcd, int]:
         """The leader that most members know, and its term, which is a later one than `after`.
         Members that do not answer are passed over, so that it can be asked while some are dead or
         silent; their peers may name a dead leader until they have noticed."""

@@ -22,7 +22,7 @@ from gateway import Connect, Gateway, GatewayError
 from procfs import freeze
 
 VERSIONS = ("3.4", "3.5")
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 def binary(version: str) -> Path:
