@@ -86,10 +86,15 @@ def network(
 
 @pytest.fixture
 def world(
-    version: str, network: Namespaces | Loopback, hosts: HostFactory, machine: Machine
+    version: str,
+    network: Namespaces | Loopback,
+    hosts: HostFactory,
+    machine: Machine,
+    request: pytest.FixtureRequest,
 ) -> Iterator[World]:
     """A healthy cluster of this version of etcd."""
-    made = World(version, network, hosts, machine)
+    flags = request.node.get_closest_marker("etcd")
+    made = World(version, network, hosts, machine, flags.args if flags else ())
     try:
         made.start()
         yield made

@@ -37,6 +37,7 @@ class KeySampler:
         self._members = members
         self._prefix = prefix
         self._pause = pause
+        self._passed_over: set[str] = set()
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(member,), daemon=True) for member in members
@@ -52,6 +53,10 @@ class KeySampler:
         for thread in self._threads:
             thread.join()
 
+    def pass_over(self, member: Etcd) -> None:
+        """It is no member any more, or will be a new one that has nothing at first."""
+        self._passed_over.add(member.name)
+
     def _run(self, member: Etcd) -> None:
         while not self._stopping.wait(self._pause * len(self._members)):
             begin = time.monotonic()
@@ -60,6 +65,8 @@ class KeySampler:
                     self._prefix, keys_only=True, serializable=True, timeout=0.5
                 )
             except (GatewayError, OSError):
+                continue
+            if member.name in self._passed_over:
                 continue
             self.looks.append(Look(begin, member.name, frozenset(kv.key for kv in found)))
 

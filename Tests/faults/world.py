@@ -34,13 +34,14 @@ class World:
         network: Namespaces | Loopback,
         hosts: HostFactory,
         machine: Machine,
+        flags: Sequence[str] = (),
     ) -> None:
         self.network = network
         self.machine = machine
         self._hosts = hosts
         self._places: dict[int, Place] = {}
         self._started: list[Host] = []
-        self.cluster = Cluster(version, [network.add(f"m{n}") for n in range(MEMBERS)])
+        self.cluster = Cluster(version, [network.add(f"m{n}") for n in range(MEMBERS)], *flags)
         network.connect(self.cluster.members)
 
     def start(self) -> None:
@@ -214,7 +215,7 @@ class Scene:
                 KeySampler(self.world.cluster.members, NS + b"/alpha/")
             )
             members = self.world.cluster.members
-            stack.enter_context(Writer(members, NS + b"/busy/l", pause=0.02))
+            self.writer = stack.enter_context(Writer(members, NS + b"/busy/l", pause=0.02))
             # Faults come into a stream of changes that is running.
             self.peer.event("PUT", watch=self.watch, label=b"l", count=20)
             self._stack = stack.pop_all()

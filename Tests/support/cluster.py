@@ -15,9 +15,10 @@ from gateway import GatewayError
 class Cluster:
     """Its members know each other; each can be killed, frozen and started like a single one."""
 
-    def __init__(self, version: str, places: Sequence[Place]) -> None:
+    def __init__(self, version: str, places: Sequence[Place], *flags: str) -> None:
         self.members = [
-            Etcd(version, name=f"m{number}", place=place) for number, place in enumerate(places)
+            Etcd(version, *flags, name=f"m{number}", place=place)
+            for number, place in enumerate(places)
         ]
         self._ids: dict[int, Etcd] = {}
 
@@ -30,6 +31,10 @@ class Cluster:
         for member in self.members:
             member.initial_cluster = peers
             member.start()
+        self.learn_ids()
+
+    def learn_ids(self) -> None:
+        """Once all are healthy: who is who, after a start and after a change of the membership."""
         self.wait_healthy()
         self._ids = {int(m.status()["header"]["member_id"]): m for m in self.members}
 
@@ -45,7 +50,7 @@ class Cluster:
         while True:
             told = Counter(found for m in self.members if (found := self._leader_told_by(m)))
             for (leader, term), votes in told.items():
-                if 2 * votes > len(self.members) and term > after:
+                if 2 * votes > len(self.members) and term > after and leader in self._ids:
                     return self._ids[leader], term
             assert time.monotonic() < deadline, f"no leader within {seconds} s: {told}, {after}"
             time.sleep(0.02)

@@ -42,6 +42,15 @@ def binary(version: str) -> Path:
     return path
 
 
+def control_binary(version: str) -> Path:
+    """What an operator of this version uses: Debian's etcdctl, or the one beside etcd 3.5."""
+    beside = binary(version).with_name("etcdctl")
+    path = beside if beside.exists() else Path("/usr/bin/etcdctl")
+    if not path.exists():
+        raise RuntimeError("etcdctl is missing: apt-get install etcd-client")
+    return path
+
+
 def free_ports(count: int) -> list[int]:
     """Loopback ports outside the range the kernel gives to clients, so that no client of a
     server that is down for a moment can take its port."""
@@ -146,6 +155,15 @@ class Etcd:
             log = (self.directory / "etcd.log").read_text(errors="replace")
             raise RuntimeError(f"etcd {self.version} did not become healthy:\n{log[-3000:]}")
 
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it answers a linearizable read, now."""
+        try:
+            self.gateway.revision(timeout=0.5)
+        except (GatewayError, OSError):
+            return False
+        return True
+
     def status(self, timeout: float = 5.0) -> dict[str, Any]:
         """What the member says of itself; `leader` is missing while it knows none."""
         return self.gateway.call("/v3/maintenance/status", {}, timeout)
@@ -155,16 +173,15 @@ class Etcd:
         return self._process is not None
 
     def ctl(self, *arguments: str) -> str:
-        """What an operator does: Debian's etcdctl. Its output."""
-        if not Path("/usr/bin/etcdctl").exists():
-            raise RuntimeError("etcdctl is missing: apt-get install etcd-client")
-        command = ["/usr/bin/etcdctl", "--endpoints", self.endpoint, *arguments]
+        """What an operator does, from where the member is. The output."""
+        tool = str(control_binary(self.version))
+        command = [*self.place.prefix, tool, "--endpoints", self.endpoint, *arguments]
         done = subprocess.run(
             command,
             env={**os.environ, "ETCDCTL_API": "3"},
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
@@ -175,6 +192,18 @@ class Etcd:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def terminate(self) -> None:
+        """SIGTERM, as an operator would: it gives up the leadership and closes what is open."""
+        assert self._process is not None, "etcd is not running"
+        self._process.terminate()
+        self.wait_exit()
+
+    def wait_exit(self, seconds: float = START_SECONDS) -> None:
+        """Waits until it has ended, of itself or because it was told to."""
+        assert self._process is not None, "etcd is not running"
+        self._process.wait(seconds)
+        self._process = None
 
     def freeze(self) -> None:
         """Stops it, and waits until its last thread has stopped."""

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Sequence
 
 from etcd_server import Etcd
@@ -20,6 +22,8 @@ class Writer:
         self._pause = pause
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
+        # When etcd had taken a value (monotonic): what can be had of it while faults last.
+        self.times: list[float] = []
 
     def __enter__(self) -> Writer:
         self._thread.start()
@@ -29,6 +33,12 @@ class Writer:
         self._stopping.set()
         self._thread.join()
 
+    def longest_pause(self, begin: float, end: float) -> float:
+        """For how long nothing could be written; pauses that only begin or end in between included."""
+        times = [begin, *self.times, end]
+        pauses = [b - a for a, b in itertools.pairwise(sorted(times)) if b >= begin and a <= end]
+        return max(pauses)
+
     def _run(self) -> None:
         number = 0
         position = 0
@@ -37,6 +47,7 @@ class Writer:
             member = self._members[position % len(self._members)]
             try:
                 member.gateway.put(self.key, b"%d" % number, timeout=1.0)
+                self.times.append(time.monotonic())
             except (GatewayError, OSError):
                 # It may have been written or not: etcd's history tells.
                 position += 1
