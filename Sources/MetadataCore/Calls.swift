@@ -137,7 +137,7 @@ extension MetadataCore {
             }
             counters.requestsFailed &+= 1
             remove(id, call)
-            answered(call.purpose, .refused(failure, "\(status.message)"))
+            answered(call.purpose, .refused(failure, failure.explain(status)))
         }
     }
 

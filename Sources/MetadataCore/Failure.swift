@@ -67,6 +67,13 @@ enum Failure {
         }
     }
 
+    /// What etcd says, and what to do about it where it does not say so.
+    func explain(_ status: GRPCStatus) -> Text {
+        guard case .noSpace = self else { return "\(status.message)" }
+        return
+            "\(status.message); compact and defragment etcd, then let 'etcdctl alarm disarm' end its alarm"
+    }
+
     /// The status of an operation that this ends.
     var status: Status {
         switch self {

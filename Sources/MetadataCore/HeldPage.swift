@@ -48,6 +48,12 @@ struct HeldPage {
         unchecked.removeFirst(asked)
     }
 
+    /// While its database is full, etcd 3.5.1 refuses every transaction, also one that only reads. What cannot be asked
+    /// about counts: to tell an agent that has only empty values as present is the lesser harm.
+    mutating func assumePresent() {
+        unchecked.removeAll()
+    }
+
     /// The page without the agents that do not count.
     func counted(_ keyspace: Keyspace) -> RangeResponse {
         guard !absent.isEmpty else { return response }

@@ -169,6 +169,10 @@ extension MetadataCore {
         case .refused(.compacted, _):
             // The pinned revision is gone; what was told stays told, the rest is found by the difference.
             listAgain(watch)
+        case .refused(.noSpace, _) where listing.held != nil:
+            guard var held = listing.held else { return }
+            held.assumePresent()
+            take(held, for: watch, listing)
         case .refused(let failure, let text):
             end(watch, failure.status, text)
         case .oversized(let size):
@@ -210,6 +214,12 @@ extension MetadataCore {
         seen(response.header)
         var held = held
         held.answer(response, configuration.portions.batchOperations)
+        take(held, for: watch, listing)
+    }
+
+    private func take(
+        _ held: HeldPage, for watch: HostWatch, _ listing: HostWatch.Listing
+    ) {
         guard held.unchecked.isEmpty else {
             hold(held, for: watch, listing)
             return

@@ -64,6 +64,9 @@ extension MetadataCore {
         case .refused(.compacted, _):
             job.restart(keyspace.root)
             work.append(.list(job))
+        case .refused(.noSpace, _) where job.held != nil:
+            job.held?.assumePresent()
+            takeHeld(job)
         case .refused(let failure, let text):
             job.isDone = true
             complete(job.operation, failure.status, text)
@@ -90,8 +93,13 @@ extension MetadataCore {
         seen(response.header)
         var held = held
         held.answer(response, configuration.portions.batchOperations)
+        job.held = held
+        takeHeld(job)
+    }
+
+    private func takeHeld(_ job: ListJob) {
+        guard let held = job.held else { return }
         guard held.unchecked.isEmpty else {
-            job.held = held
             work.append(.list(job))
             return
         }

@@ -37,6 +37,7 @@ class World:
         flags: Sequence[str] = (),
     ) -> None:
         self.network = network
+        self.version = version
         self.machine = machine
         self._hosts = hosts
         self._places: dict[int, Place] = {}

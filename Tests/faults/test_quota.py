@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""etcd's database is full: the NOSPACE alarm, until an operator has made room and disarmed it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import capi
+from conftest import Figure
+from gateway import GatewayError
+from store import PATIENCE, KeySampler, wait_until
+from world import NS, World, observed
+
+QUOTA = 8 << 20
+FILL = b"/fill/"
+
+
+def fill(world: World) -> None:
+    """Others write until etcd has no space left, and no member takes anything any more."""
+    gateway = world.cluster.leader().gateway
+    with pytest.raises(GatewayError, match="database space exceeded"):
+        for number in range(200):
+            gateway.put(FILL + b"%d" % number, b"x" * 256 * 1024)
+    for member in world.cluster.members:
+        wait_until(lambda one=member: "NOSPACE" in one.ctl("alarm", "list"), PATIENCE, "the alarm")
+
+
+def make_room(world: World) -> float:
+    """As etcd's documentation says ('Maintenance', space quota): compact, defragment, disarm."""
+    gateway = world.cluster.leader().gateway
+    gateway.delete_prefix(FILL)
+    gateway.compact(gateway.revision())
+    for member in world.cluster.members:
+        member.ctl("defrag")
+    world.cluster.wait_healthy()
+    world.cluster.leader().ctl("alarm", "disarm")
+    return time.monotonic()
+
+
+@pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
+def test_database_is_full(world: World, figure: Figure) -> None:
+    """Publishing is told NO_SPACE, with what to do; what was published stays, its lease is renewed; what only
+    reads works. With room again publishing goes on, and nobody was told anything."""
+    agent = world.agent(b"alpha", ttl=5, interval=1)
+    agent.succeed("publish", label=b"other", blob=b"1")
+    lease = agent.stats()["lease_id"]
+    permanent = world.host("python")
+    world.open(permanent, agent=b"beta")
+    permanent.succeed("publish", label=b"l", blob=b"1")
+    peer, watch = world.observer(flags=capi.WATCH_BLOBS)
+    late = world.host()
+    world.open(late, agent=b"late")
+    keys = [NS + b"/alpha/", NS + b"/alpha/metadata", NS + b"/beta/", NS + b"/beta/l"]
+    world.everywhere(keys)
+    with observed(agent, peer), KeySampler(world.cluster.members, NS) as looks:
+        fill(world)
+        for host, label in ((agent, b"metadata"), (agent, b"new"), (permanent, b"l"), (late, b"l")):
+            begin = time.monotonic()
+            done = host.finish("publish", label=label, blob=b"2", within=PATIENCE)
+            assert done["status"] == capi.NO_SPACE, done
+            assert "space exceeded" in done["text"]
+            assert "alarm disarm" in done["text"]
+            figure("publish is told NO_SPACE", begin, done["t"] / 1e9, 1)
+        done = late.finish("start_heartbeat", interval=1000, ttl=5000, within=PATIENCE)
+        assert done["status"] == capi.NO_SPACE, done
+        assert "alarm disarm" in done["text"]
+        assert agent.succeed("fetch", agent=b"beta", label=b"l")["blob"] == b"1".hex()
+        time.sleep(7)
+        room = make_room(world)
+        done = agent.succeed("publish", label=b"metadata", blob=b"3", within=PATIENCE)
+        figure("publish, since the alarm is off", room, done["t"] / 1e9, 1)
+        permanent.succeed("publish", label=b"l", blob=b"3", within=PATIENCE)
+        late.succeed("start_heartbeat", interval=1000, ttl=5000, within=PATIENCE)
+        late.succeed("publish", label=b"l", blob=b"3", within=PATIENCE)
+        for name, label in ((b"alpha", b"metadata"), (b"beta", b"l"), (b"late", b"l")):
+            peer.event("PUT", watch=watch, agent=name, label=label, blob=b"3", within=PATIENCE)
+    assert looks.missing(keys) == []
+    assert agent.stats()["lease_id"] == lease
+    assert agent.events() == permanent.events() == late.events() == []
+    assert set(peer.names()) == {"PUT", "SYNCED"}
+
+
+@pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
+def test_reading_and_leaving_while_the_database_is_full(world: World, figure: Figure) -> None:
+    """Lists and watches work, also where there are agents without a presence key (stock NIXL leaves such), of
+    which etcd is asked in a transaction. A shutdown leaves nothing behind."""
+    leaving = world.agent(b"leaving", ttl=60, interval=5)
+    staying = world.agent(b"staying", ttl=60, interval=5)
+    staying.succeed("publish", label=b"other", blob=b"1")
+    gateway = world.cluster.leader().gateway
+    gateway.put(NS + b"/stock/metadata", b"blob")
+    fill(world)
+    peer = world.host("python")
+    world.open(peer)
+    names = [bytes.fromhex(a[0]) for a in peer.succeed("list", within=PATIENCE)["agents"]]
+    assert names == [b"leaving", b"staying", b"stock"]
+    watches = [peer.start("watch", flags=f) for f in (capi.WATCH_PRESENCE_ONLY, capi.WATCH_BLOBS)]
+    for watch in watches:
+        peer.event("SYNCED", watch=watch, within=PATIENCE)
+        assert {bytes.fromhex(line["agent"]) for line in peer.events(event="PUT")} == set(names)
+    # etcd 3.5.1 refuses every transaction while it is full, also one that only removes.
+    done = staying.finish("unpublish", label=b"other", within=PATIENCE)
+    is_removed = done["status"] == capi.SUCCESS
+    assert is_removed or (done["status"] == capi.NO_SPACE and world.version == "3.5")
+    assert (NS + b"/staying/other" in world.keys()) is not is_removed
+    begin = time.monotonic()
+    leaving.do("shutdown", drain=5000)
+    ended = leaving.line("shut_down", within=PATIENCE)
+    figure("shutdown", begin, ended["t"] / 1e9, 2)
+    for watch in watches:
+        gone = peer.event("GONE", watch=watch, agent=b"leaving", within=PATIENCE)
+        figure("peer is told GONE", begin, gone["t"] / 1e9, 2)
+    assert [key for key in world.keys() if b"leaving" in key] == []
+    make_room(world)
+    staying.succeed("publish", label=b"other", blob=b"2", within=PATIENCE)
+    assert staying.events() == []
+    assert "ENDED" not in peer.names()
+
+
+@pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
+def test_lease_is_lost_while_the_database_is_full(world: World, figure: Figure) -> None:
+    """LOST. etcd grants no new lease until there is room; then RESTORED, without the host's doing."""
+    agent = world.agent(b"alpha", ttl=5, interval=1, language="python")
+    peer, watch = world.observer(flags=capi.WATCH_BLOBS)
+    with observed(agent, peer):
+        fill(world)
+        world.cluster.leader().gateway.revoke(agent.stats()["lease_id"])
+        revoked = time.monotonic()
+        gone = peer.event("GONE", watch=watch, agent=b"alpha", within=PATIENCE)
+        figure("peer is told GONE", revoked, gone["t"] / 1e9, 1)
+        lost = agent.event("LOST", within=PATIENCE)
+        # At its next renewal, if not by the watch of its own key.
+        figure("agent is told LOST", revoked, lost["t"] / 1e9, 2)
+        failed = agent.stats()["requests_failed"]
+        time.sleep(4)
+        assert agent.names() == ["LOST"]
+        # It asks again, but does not hammer a cluster that is in trouble.
+        assert 1 <= agent.stats()["requests_failed"] - failed < 30
+        room = make_room(world)
+        restored = agent.event("RESTORED", within=PATIENCE)
+        figure("RESTORED, since the alarm is off", room, restored["t"] / 1e9, 3)
+        peer.event("RETURNED", watch=watch, agent=b"alpha", within=PATIENCE)
+        peer.event("PUT", watch=watch, label=b"metadata", blob=b"alpha", count=2, within=PATIENCE)
+    assert agent.names() == ["LOST", "RESTORED"]
+    assert world.keys() == [NS + b"/alpha/", NS + b"/alpha/metadata"]
+    assert peer.names().count("GONE") == 1
