@@ -248,13 +248,20 @@ class Gateway:
         self.call("/v3/auth/user/add", {"name": user, "password": password})
         self.call("/v3/auth/role/add", {"name": user})
         if prefix is not None:
-            permission = {
-                "permType": mode,
-                "key": _b64(prefix),
-                "range_end": _b64(prefix_end(prefix)),
-            }
-            self.call("/v3/auth/role/grant", {"name": user, "perm": permission})
+            self.grant_permission(user, prefix, mode)
         self.call("/v3/auth/user/grant", {"user": user, "role": user})
+
+    def grant_permission(self, role: str, prefix: bytes, mode: str) -> None:
+        permission = {
+            "permType": mode,
+            "key": _b64(prefix),
+            "range_end": _b64(prefix_end(prefix)),
+        }
+        self.call("/v3/auth/role/grant", {"name": role, "perm": permission})
+
+    def revoke_permission(self, role: str, prefix: bytes) -> None:
+        body = {"role": role, "key": _b64(prefix), "range_end": _b64(prefix_end(prefix))}
+        self.call("/v3/auth/role/revoke", body)
 
 
 def _change(event: dict[str, Any]) -> Change:
