@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import logging
@@ -12,17 +13,15 @@ import select
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from ctypes import byref, c_uint64, c_void_p
 from types import SimpleNamespace, TracebackType
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
 from . import _capi
 from ._errors import NixlMDError, ShutDown, Status, TimedOut, error
-from ._events import Event, Result, event_of, result_of
-
-Name = Union[str, bytes]
-DoneCallback = Callable[[Result], None]
-EventCallback = Callable[[Event], None]
+from ._events import event_of, result_of
+from ._operations import DoneCallback, EventCallback, Name, Operation, Watch
 
 _library: ctypes.CDLL | None = None
 
@@ -50,52 +49,8 @@ def _milliseconds(seconds: float | None) -> int:
         return _capi.NEVER
     if not seconds > 0:
         raise ValueError(f"a time of {seconds} s is not greater than 0")
-    return max(1, round(seconds * 1000))
-
-
-class Operation:
-    """A started operation. It completes inside a tick."""
-
-    def __init__(self, agent: Agent, on_done: DoneCallback | None) -> None:
-        self._agent = agent
-        self._on_done = on_done
-        self._result: Result | None = None
-        self.id = 0
-
-    def done(self) -> bool:
-        """Whether it has completed."""
-        return self._result is not None
-
-    def result(self) -> Result:
-        """How it ended; raises the exception of a failure, and RuntimeError while it is open."""
-        if self._result is None:
-            raise RuntimeError("the operation has not completed")
-        return self._result.check()
-
-    def cancel(self) -> None:
-        """It completes as CANCELED in a later tick; one that has completed stays as it is."""
-        if not self.done():
-            self._agent._cancel(self.id)
-
-    def wait(self, timeout: float | None = None) -> Result:
-        """Ticks until it has completed; see Agent.run_until."""
-        self._agent.run_until(self.done, timeout)
-        return self.result()
-
-
-class Watch:
-    """An open watch. Its callback is given ENDED as the last event."""
-
-    def __init__(self, agent: Agent, on_event: EventCallback) -> None:
-        self._agent = agent
-        self._on_event = on_event
-        self.id = 0
-        self.ended: Event | None = None
-
-    def close(self) -> None:
-        """Ends it; ENDED follows in a tick."""
-        if self.ended is None:
-            self._agent._unwatch(self.id)
+    # What no 64 bits hold is for the library to refuse, not for ctypes to cut off.
+    return min(max(1, round(seconds * 1000)), _capi.NEVER - 1)
 
 
 class Agent:
@@ -133,10 +88,13 @@ class Agent:
         self._tokens = itertools.count(1)
         # By the token that the library hands back as user data.
         self._open: dict[int, Operation | Watch] = {}
+        # For whoever has the efd in a loop: it is closed, and its number may be another's soon.
+        self._on_close: Callable[[], None] | None = None
         self._raised: list[BaseException] = []
         self._own_event = on_event
         self._logger = logger
         self._drain = drain
+        self._is_shut_down = False
         # Kept here: the library calls them for as long as the handle is open.
         self._done_callback = _capi.DoneCallback(self._on_done)
         self._event_callback = _capi.EventCallback(self._on_event)
@@ -187,11 +145,27 @@ class Agent:
     ) -> None:
         try:
             if exception is None and self._handle is not None:
-                self.shutdown(self._drain)
-                # The drain is bounded by the library; the second is for a host that is held up.
-                self.run_until(lambda: False, self._drain + 1, until_shut_down=True)
+                # The application may have begun it.
+                with contextlib.suppress(ShutDown):
+                    self.shutdown(self._drain)
+                self._end()
         finally:
             self.close()
+
+    def _end(self) -> None:
+        """Ticks until the shutdown is done. What callbacks raise meanwhile does not keep it from
+        that: close() raises it."""
+        # The drain is bounded by the library; the second is for a host that is held up.
+        end = time.monotonic() + self._drain + 1
+        raised: list[BaseException] = []
+        while not self._is_shut_down:
+            try:
+                self.run_until(lambda: False, end - time.monotonic(), until_shut_down=True)
+            except Exception as exception:
+                if time.monotonic() >= end:
+                    raise
+                raised.append(exception)
+        self._raised += raised
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -210,6 +184,8 @@ class Agent:
         self._check(self._library.nixl_md_close(self._handle))
         self._handle = None
         self._open.clear()
+        if self._on_close is not None:
+            self._on_close()
         self._raise()
 
     @property
@@ -217,13 +193,21 @@ class Agent:
         """Whether close() was called."""
         return self._handle is None
 
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether a tick has found the shutdown done."""
+        return self._is_shut_down
+
     # Driving
 
     def tick(self) -> int:
         """Does what is due and returns the number of callbacks run. Never blocks. An exception
         that a callback raised is raised here; of several, the others go to sys.unraisablehook."""
         count: int = self._library.nixl_md_tick(self._pointer)
+        # Before the end is noted: the next tick tells of that again.
         self._raise()
+        if count == Status.SHUT_DOWN:
+            self._is_shut_down = True
         return count if count >= 0 else self._check(count)
 
     def fileno(self) -> int:
@@ -256,7 +240,8 @@ class Agent:
             try:
                 self.tick()
             except ShutDown:
-                if until_shut_down:
+                # A callback may have raised it as well, before the end.
+                if until_shut_down and self._is_shut_down:
                     return
                 raise
 
@@ -265,14 +250,17 @@ class Agent:
     def publish(
         self,
         label: Name,
-        blob: bytes,
+        blob: bytes | bytearray | memoryview,
         *,
         timeout: float | None = None,
         on_done: DoneCallback | None = None,
     ) -> Operation:
-        """Publishes a blob under a label. `timeout` here and below: seconds, None for the
-        library's default, math.inf for never."""
+        """Publishes a blob, bytes or what is like them, under a label. `timeout` here and below:
+        seconds, None for the library's default, math.inf for never."""
         encoded = _encode(label)
+        if not isinstance(blob, bytes):
+            # ctypes would take a str too, and give the library its wide characters.
+            blob = bytes(memoryview(blob))
         return self._start(
             self._library.nixl_md_publish,
             (encoded, len(encoded), blob, len(blob)),
@@ -368,18 +356,17 @@ class Agent:
         token = next(self._tokens)
         options = _capi.Opts(size=ctypes.sizeof(_capi.Opts), flags=flags, user=token)
         identity = c_uint64()
-        self._open[token] = watch
-        status = self._library.nixl_md_watch(
-            self._pointer,
-            name,
-            0 if name is None else len(name),
-            self._event_callback,
-            byref(options),
-            byref(identity),
-        )
-        if status < 0:
-            del self._open[token]
-            self._check(status)
+        with self._entered(token, watch):
+            self._check(
+                self._library.nixl_md_watch(
+                    self._pointer,
+                    name,
+                    0 if name is None else len(name),
+                    self._event_callback,
+                    byref(options),
+                    byref(identity),
+                )
+            )
         watch.id = identity.value
         return watch
 
@@ -423,14 +410,22 @@ class Agent:
             user=token,
         )
         identity = c_uint64()
-        # Before the call: where another thread ticks, the completion may come before it returns.
-        self._open[token] = operation
-        status = function(self._pointer, *arguments, byref(options), byref(identity))
-        if status < 0:
-            del self._open[token]
-            self._check(status)
+        with self._entered(token, operation):
+            self._check(function(self._pointer, *arguments, byref(options), byref(identity)))
         operation.id = identity.value
         return operation
+
+    @contextlib.contextmanager
+    def _entered(self, token: int, started: Operation | Watch) -> Iterator[None]:
+        """Around a starting call. The entry is made before it: where another thread ticks, the
+        completion may come before the call returns. What was refused, by the library or by ctypes
+        already, leaves none."""
+        self._open[token] = started
+        try:
+            yield
+        except BaseException:
+            self._open.pop(token, None)
+            raise
 
     def _cancel(self, identity: int) -> None:
         status = self._library.nixl_md_cancel(self._pointer, identity)
@@ -456,12 +451,9 @@ class Agent:
 
     def _on_done(self, raw: Any, token: int) -> None:  # noqa: ANN401 - ctypes pointers
         try:
-            operation = self._open.pop(token)
+            operation = self._open.pop(token, None)
             if isinstance(operation, Operation):
-                operation._result = result_of(raw.contents)
-                operation.id = operation._result.operation
-                if operation._on_done is not None:
-                    operation._on_done(operation._result)
+                operation._complete(result_of(raw.contents))
         except BaseException as exception:
             self._raised.append(exception)
 
@@ -500,4 +492,4 @@ def _report(exception: BaseException, agent: Agent) -> None:
     sys.unraisablehook(arguments)
 
 
-__all__ = ["Agent", "NixlMDError", "Operation", "Watch"]
+__all__ = ["Agent", "DoneCallback", "EventCallback", "Name", "NixlMDError", "Operation", "Watch"]

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import AsyncIterator
 from types import SimpleNamespace, TracebackType
 from typing import Any, Callable
@@ -42,7 +44,9 @@ class AsyncAgent:
         self._loop = asyncio.get_running_loop()
         self._is_over = self._loop.create_future()
         self._agent = Agent(self._name, drain=self._drain, **self._options)
-        self._loop.add_reader(self._agent.fileno(), self._tick)
+        efd = self._agent.fileno()
+        self._loop.add_reader(efd, self._tick)
+        self._agent._on_close = functools.partial(self._closed, efd)
         return self
 
     async def __aexit__(
@@ -51,30 +55,43 @@ class AsyncAgent:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        agent, loop, is_over = self.agent, self._loop, self._is_over
-        assert loop is not None and is_over is not None
+        agent, is_over = self.agent, self._is_over
+        assert is_over is not None
         try:
-            if exception is None:
-                agent.shutdown(self._drain)
+            # The application may have closed it, or begun the shutdown.
+            if exception is None and not agent.closed:
+                with contextlib.suppress(ShutDown):
+                    agent.shutdown(self._drain)
                 await asyncio.wait_for(asyncio.shield(is_over), self._drain + 1)
         finally:
-            loop.remove_reader(agent.fileno())
             agent.close()
             is_over.cancel()
 
     def _tick(self) -> None:
-        assert self._loop is not None and self._is_over is not None
+        assert self._loop is not None
         try:
             self.agent.tick()
-        except ShutDown:
+        except Exception as exception:
+            if not isinstance(exception, ShutDown) or not self.agent.is_shut_down:
+                self._loop.call_exception_handler(
+                    {"message": "a callback of nixl_md raised", "exception": exception}
+                )
+        if self.agent.is_shut_down:
             # The efd stays readable from here on.
             self._loop.remove_reader(self.agent.fileno())
-            if not self._is_over.done():
-                self._is_over.set_result(None)
-        except Exception as exception:
-            self._loop.call_exception_handler(
-                {"message": "a callback of nixl_md raised", "exception": exception}
-            )
+            self._end()
+
+    def _closed(self, efd: int) -> None:
+        """However it was closed. Now, for the next descriptor that is opened may get its number."""
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.remove_reader(efd)
+            self._end()
+
+    def _end(self) -> None:
+        assert self._is_over is not None
+        if not self._is_over.done():
+            self._is_over.set_result(None)
 
     async def _complete(
         self,
@@ -96,7 +113,13 @@ class AsyncAgent:
                 operation.cancel()
             raise
 
-    async def publish(self, label: Name, blob: bytes, *, timeout: float | None = None) -> int:
+    async def publish(
+        self,
+        label: Name,
+        blob: bytes | bytearray | memoryview,
+        *,
+        timeout: float | None = None,
+    ) -> int:
         """Publishes; the revision of the write."""
         result = await self._complete(self.agent.publish, label, blob, timeout=timeout)
         return result.revision

@@ -54,16 +54,16 @@ def test_publish_fetch_watch_withdraw(options: Options) -> None:
         watch = peer.watch("alpha", events.append)
         waiting = peer.fetch("alpha")
         with Agent("alpha", **options) as alpha:
-            assert alpha.start_heartbeat(2, 6).wait(5).ttl == 6
+            assert alpha.start_heartbeat(2, 6).wait(30).ttl == 6
             blob = bytes(range(256)) * 1000
-            revision = alpha.publish("metadata", blob).wait(5).revision
-            assert waiting.wait(5).blob == blob
+            revision = alpha.publish("metadata", blob).wait(30).revision
+            assert waiting.wait(30).blob == blob
             assert waiting.result().revision == revision
-            agents = peer.list().wait(5).agents
+            agents = peer.list().wait(30).agents
             assert [agent.name for agent in agents] == [b"alpha"]
-        peer.run_until(lambda: bool(events) and events[-1].type == EventType.GONE, 5)
+        peer.run_until(lambda: bool(events) and events[-1].type == EventType.GONE, 30)
         watch.close()
-        peer.run_until(lambda: watch.ended is not None, 5)
+        peer.run_until(lambda: watch.ended is not None, 30)
     put = [event for event in events if event.type == EventType.PUT]
     assert [(event.label, event.blob) for event in put] == [(b"", None), (b"metadata", blob)]
     assert events[-1].type == EventType.ENDED
@@ -77,12 +77,12 @@ def test_failures_are_exceptions(options: Options) -> None:
         Agent("a/b", **options)
     with Agent("alpha", **options) as agent:
         with pytest.raises(nixl_md.NotFound) as found:
-            agent.fetch("beta", wait=False).wait(5)
+            agent.fetch("beta", wait=False).wait(30)
         assert found.value.status == Status.NOT_FOUND
         with pytest.raises(TimeoutError):
-            agent.fetch("beta", timeout=0.2).wait(5)
+            agent.fetch("beta", timeout=0.2).wait(30)
         with pytest.raises(nixl_md.TooLarge, match="2097152"):
-            agent.publish("a", bytes(2 << 20)).wait(10)
+            agent.publish("a", bytes(2 << 20)).wait(30)
         with pytest.raises(nixl_md.InvalidParameter):
             agent.publish("", b"x")
         with pytest.raises(ValueError, match="greater than 0"):
@@ -92,7 +92,7 @@ def test_failures_are_exceptions(options: Options) -> None:
             waiting.result()
         waiting.cancel()
         with pytest.raises(nixl_md.Canceled):
-            waiting.wait(5)
+            waiting.wait(30)
         waiting.cancel()
     agent.close()
     with pytest.raises(nixl_md.ShutDown):
@@ -137,20 +137,20 @@ def test_callbacks_may_start_and_may_not_tick(options: Options) -> None:
                 agent.publish("a", bytes([len(chain)]), on_done=done)
 
         agent.publish("a", b"0", on_done=done)
-        agent.run_until(lambda: len(chain) == 5, 5)
+        agent.run_until(lambda: len(chain) == 5, 30)
     assert chain == [Status.SUCCESS] * 5
 
 
 def test_ownership_events(options: Options) -> None:
     told: list[EventType] = []
     with Agent("alpha", on_event=lambda event: told.append(event.type), **options) as first:
-        first.publish("a", b"old").wait(5)
+        first.publish("a", b"old").wait(30)
         with Agent("alpha", **options) as second:
-            second.publish("a", b"new").wait(5)
-            first.run_until(lambda: bool(told), 5)
+            second.publish("a", b"new").wait(30)
+            first.run_until(lambda: bool(told), 30)
             with pytest.raises(nixl_md.Superseded):
-                first.invalidate().wait(5)
-            assert second.fetch("alpha", "a").wait(5).blob == b"new"
+                first.invalidate().wait(30)
+            assert second.fetch("alpha", "a").wait(30).blob == b"new"
     assert told[-1] == EventType.SUPERSEDED
 
 
@@ -160,7 +160,7 @@ def test_logging(options: Options, caplog: pytest.LogCaptureFixture) -> None:
         caplog.at_level(logging.DEBUG, logger="test.nixl_md"),
         Agent("alpha", logger=logger, log_level=3, **options) as agent,
     ):
-        agent.publish("a", b"secret-blob").wait(5)
+        agent.publish("a", b"secret-blob").wait(30)
     assert any("connected" in record.getMessage() for record in caplog.records)
     assert "secret-blob" not in caplog.text
 
@@ -169,7 +169,7 @@ def test_stats_deadline_and_repeated_close(options: Options) -> None:
     agent = Agent("alpha", **options)
     agent.tick()
     assert agent.deadline() is None
-    agent.publish("a", b"1").wait(5)
+    agent.publish("a", b"1").wait(30)
     stats = agent.stats()
     assert stats.connected == 1
     assert stats.requests >= 3
@@ -204,13 +204,81 @@ def test_an_unclosed_agent_is_warned_about_and_freed(options: Options) -> None:
 def test_finished_operations_are_forgotten(options: Options) -> None:
     with Agent("alpha", **options) as agent:
         for number in range(50):
-            agent.publish("a", bytes([number])).wait(5)
+            agent.publish("a", bytes([number])).wait(30)
         assert not agent._open
+
+
+def test_refused_calls_leave_nothing(options: Options) -> None:
+    """Neither what the library refuses, nor what ctypes does, nor what comes after the end."""
+    agent = Agent("alpha", **options)
+    nul: Any = bytearray(b"al")
+    for refused in (
+        lambda: agent.publish(nul, b"x"),
+        lambda: agent.fetch(nul),
+        lambda: agent.watch(nul, print),
+    ):
+        with pytest.raises(ctypes.ArgumentError):
+            refused()
+    with pytest.raises(nixl_md.InvalidParameter):
+        agent.watch("a/b", print)
+    with pytest.raises(nixl_md.InvalidParameter):
+        agent.fetch("beta", timeout=1e30)
+    assert not agent._open
+    agent.close()
+    with pytest.raises(nixl_md.ShutDown):
+        agent.list()
+    with pytest.raises(nixl_md.ShutDown):
+        agent.watch(None, print)
+    assert not agent._open
+
+
+def test_blobs_are_bytes(options: Options) -> None:
+    text: Any = "text"
+    with Agent("alpha", drain=60, **options) as agent:
+        with pytest.raises(TypeError):
+            agent.publish("a", text)
+        for blob in (bytearray(b"array"), memoryview(b"-view-")[1:-1]):
+            agent.publish("a", blob).wait(30)
+            assert agent.fetch("alpha", "a").wait(30).blob == bytes(blob)
+
+
+def test_a_shutdown_of_the_application_is_completed(options: Options) -> None:
+    """Leaving 'with' goes on with it: what was published is withdrawn."""
+    with Agent(**options) as observer:
+        with Agent("alpha", **options) as agent:
+            agent.publish("a", b"1").wait(30)
+            agent.shutdown(30)
+        with Agent("beta", **options) as agent:
+            agent.publish("a", b"1").wait(30)
+            agent.shutdown(30)
+            with pytest.raises(nixl_md.ShutDown):
+                agent.run_until(lambda: False, 30)
+        assert observer.list().wait(30).agents == []
+
+
+@pytest.mark.parametrize("raised", [KeyError("mine"), nixl_md.ShutDown(Status.SHUT_DOWN, "mine")])
+def test_a_callback_that_raises_does_not_end_the_shutdown(
+    options: Options, raised: Exception
+) -> None:
+    """What was published is withdrawn first; ShutDown is what one gets that starts something."""
+
+    def fail(result: nixl_md.Result) -> None:
+        raise raised
+
+    with Agent(**options) as observer:
+        with (
+            pytest.raises(type(raised), match="mine"),
+            Agent("alpha", drain=60, **options) as agent,
+        ):
+            agent.publish("a", b"1").wait(30)
+            agent.fetch("nobody", on_done=fail)
+        assert agent.closed
+        assert observer.list().wait(30).agents == []
 
 
 def test_a_forked_child_is_refused(options: Options) -> None:
     with Agent("alpha", **options) as agent:
-        agent.publish("a", b"1").wait(5)
+        agent.publish("a", b"1").wait(30)
         child = os.fork()
         if child == 0:
             code = 1
@@ -222,7 +290,7 @@ def test_a_forked_child_is_refused(options: Options) -> None:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        agent.publish("a", b"2").wait(5)
+        agent.publish("a", b"2").wait(30)
 
 
 def test_the_library_is_found_or_named(tmp_path: Path) -> None:
