@@ -3,7 +3,9 @@
 """A scriptable agent of the real NIXL; it speaks the protocol of Tests/hosts/host.hpp.
 
 Usage: peer.py KIND NAME. `plain` knows no etcd; `stock` has NIXL's own etcd layer (from the
-environment); `tick` and `asyncio` have nixl_md.nixl. Run by the Python that has the NIXL wheel.
+environment); `tick` and `asyncio` have nixl_md.nixl; `several` is an agent for each of the names
+that NAME lists, and a request says by `who` which is meant. Values of requests are quoted as in
+URLs. Run by the Python that has the NIXL wheel.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import os
 import select
 import sys
 import time
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from nixl_cu12._api import nixl_agent, nixl_agent_config  # type: ignore[import-not-found]
 
@@ -48,13 +52,17 @@ def region(buffer: Any) -> tuple[int, int, int]:
 class Peer:
     """The agent and its buffers; subclasses add how metadata is exchanged."""
 
+    all_here: ClassVar[list[Peer]] = []
+
     def __init__(self, name: str) -> None:
         config = nixl_agent_config(enable_prog_thread=False, backends=["UCX"])
         self.nixl = nixl_agent(name, config)
         self.buffers: list[Any] = []
         self.registrations: list[Any] = []
+        self.handle: Any = None
         self.pending = b""
         self.is_quitting = False
+        Peer.all_here.append(self)
         self.register(os.environ.get("TEST_SIZE", "4096"), os.environ.get("TEST_SEED", "1"))
 
     # Memory
@@ -109,10 +117,23 @@ class Peer:
             deadline = time.monotonic() + TRANSFER_SECONDS
             while state == "PROC" and time.monotonic() < deadline:
                 state = self.nixl.check_xfer_state(handle)
+                # What is read may be an agent's of this process.
+                for peer in Peer.all_here:
+                    peer.progress()
             self.nixl.release_xfer_handle(handle)
             return {"state": state, "bytes": bytes(target).hex()}
         finally:
             self.nixl.deregister_memory(registration)
+
+    def begin_read(self, agent: str, address: str, size: str) -> Any:
+        """Of a peer that does not answer, so that it stays on the way."""
+        target = made_buffer(int(size), 0)
+        self.buffers.append(target)
+        self.nixl.register_memory([(*region(target), "")], "DRAM")
+        local = self.nixl.get_xfer_descs([region(target)], "DRAM")
+        remote = self.nixl.get_xfer_descs([(int(address), int(size), 0)], "DRAM")
+        self.handle = self.nixl.initialize_xfer("READ", local, remote, agent, b"")
+        return {"state": self.nixl.transfer(self.handle)}
 
     # NIXL's own etcd layer
 
@@ -131,14 +152,20 @@ class Peer:
 
     # Life
 
+    def meant(self, values: Values) -> Any:
+        """What answers a request."""
+        return self
+
     def quit(self) -> None:
         self.is_quitting = True
 
     def answer(self, line: str) -> None:
         request, command, *words = line.split()
-        values: Values = dict(word.split("=", 1) for word in words)
+        values: Values = {}
+        for name, value in (word.split("=", 1) for word in words):
+            values[name] = unquote(value)
         try:
-            result = getattr(self, command)(**values)
+            result = getattr(self.meant(values), command)(**values)
         except Exception as failure:
             tell("answer", id=int(request), rc=-1, error=f"{type(failure).__name__}: {failure}")
         else:
@@ -179,9 +206,23 @@ class AdapterPeer(Peer):
             "on_peer": self.on_peer,
         }
         self.metadata: Any = None
+        # What its `on_peer` does when it is told.
+        self.raises = False
+        self.forgets = False
+
+    def misbehave(self, raises: str = "0", forgets: str = "0") -> None:
+        self.raises, self.forgets = raises == "1", forgets == "1"
 
     def on_peer(self, peer: str, is_loaded: bool) -> None:
-        tell("peer", name=peer, is_loaded=is_loaded, check=self.nixl.check_remote_metadata(peer))
+        check = self.nixl.check_remote_metadata(peer)
+        tell("peer", who=self.nixl.name, name=peer, is_loaded=is_loaded, check=check)
+        if self.handle is not None and not is_loaded:
+            self.nixl.release_xfer_handle(self.handle)
+            self.handle = None
+        if not is_loaded and self.forgets:
+            self.metadata.forget(peer)
+        if self.raises:
+            raise RuntimeError(f"on_peer of {peer}")
 
     def want(self, agent: str, labels: str = "metadata") -> None:
         self.metadata.want(agent, labels.split(","))
@@ -220,8 +261,54 @@ class AdapterPeer(Peer):
                 ready = select.select([0, self.metadata], [], [], PROGRESS_SECONDS)[0]
                 if 0 in ready:
                     self.take_requests()
-                self.metadata.tick()
+                self.tick()
                 self.progress()
+
+    def tick(self) -> None:
+        try:
+            self.metadata.tick()
+        except RuntimeError as raised:
+            tell("raised", who=self.nixl.name, text=str(raised))
+
+
+class Several(AdapterPeer):
+    """Agents of several names in one process and one loop."""
+
+    def __init__(self, names: str) -> None:
+        # The first takes the endpoints from the environment.
+        endpoints = os.environ["NIXL_ETCD_ENDPOINTS"]
+        self.members: dict[str, AdapterPeer] = {}
+        self.pending = b""
+        self.is_quitting = False
+        for name in names.split(","):
+            os.environ["NIXL_ETCD_ENDPOINTS"] = endpoints
+            self.members[name] = AdapterPeer(name)
+
+    def meant(self, values: Values) -> Any:
+        return self.members[values.pop("who")] if "who" in values else self
+
+    def close(self, agent: str) -> None:
+        """Ends one of them."""
+        member = self.members.pop(agent)
+        Peer.all_here.remove(member)
+        member.metadata.__exit__(None, None, None)
+
+    def run(self) -> None:
+        from nixl_md.nixl import NixlMetadata
+
+        for member in self.members.values():
+            member.metadata = NixlMetadata(member.nixl, **member.options)
+        tell("ready")
+        while not self.is_quitting:
+            handles = [member.metadata for member in self.members.values()]
+            if 0 in select.select([0, *handles], [], [], PROGRESS_SECONDS)[0]:
+                self.take_requests()
+            for member in self.members.values():
+                member.tick()
+                member.progress()
+        with ExitStack() as stack:
+            for member in self.members.values():
+                stack.enter_context(member.metadata)
 
 
 class AsyncioPeer(AdapterPeer):
@@ -244,11 +331,18 @@ class AsyncioPeer(AdapterPeer):
             asyncio.get_running_loop().remove_reader(0)
 
 
-KINDS = {"plain": Peer, "stock": Peer, "tick": AdapterPeer, "asyncio": AsyncioPeer}
+KINDS = {
+    "plain": Peer,
+    "stock": Peer,
+    "tick": AdapterPeer,
+    "asyncio": AsyncioPeer,
+    "several": Several,
+}
 
 if __name__ == "__main__":
     peer = KINDS[sys.argv[1]](sys.argv[2])
     peer.run()
     # NIXL's destructors may log; what they do is no part of any test.
+    Peer.all_here.clear()
     del peer
     gc.collect()

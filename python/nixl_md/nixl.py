@@ -29,14 +29,29 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Protocol
 
-from ._agent import Agent, EventCallback, Operation, Watch
+from ._agent import Agent
 from ._errors import Mismatch, NixlMDError, Status, error
 from ._events import Event, EventType, Result
+from ._leased import NEVER, LeasedPublisher
+from ._operations import DoneCallback, EventCallback, Operation, Watch
 
 ENDPOINTS_VARIABLE = "NIXL_ETCD_ENDPOINTS"
 DEFAULT_LABEL = "metadata"
-# An operation that ends only when it is done: etcd may be down for longer than any time-out.
-NEVER = math.inf
+# What etcd refuses today and may take tomorrow. The rest is final, or another's to put right.
+MAY_PASS = frozenset(
+    [
+        Status.BACKEND,
+        Status.NOT_ALLOWED,
+        Status.UNAUTHENTICATED,
+        Status.PERMISSION,
+        Status.NO_SPACE,
+        Status.LIMIT,
+    ]
+)
+
+# When peers were looked for in vain for 10 s, then twice as long each time up to this, the library
+# looks whether they are under the other spelling of the namespace; its log tells.
+SEARCH_SECONDS_MAX = 320.0
 
 PeerCallback = Callable[[str, bool], None]
 
@@ -59,7 +74,7 @@ class NixlAgent(Protocol):
 
     def add_remote_agent(self, metadata: bytes) -> Any: ...  # noqa: ANN401 - str, in fact bytes
 
-    def remove_remote_agent(self, agent: str) -> Any: ...  # noqa: ANN401 - None
+    def remove_remote_agent(self, agent: Any) -> Any: ...  # noqa: ANN401 - str or bytes; None
 
 
 def take_endpoints() -> str | None:
@@ -117,9 +132,13 @@ class Exchange:
         self._publishes_all = publish_all
         self._on_peer = on_peer
         self._agent: Agent | None = None
+        self._publisher: LeasedPublisher | None = None
         self._peers: dict[str, _Peer] = {}
+        self._search: Operation | None = None
         self._published: bytes | None = None
         self._publication: Operation | None = None
+        # The last failure of each kind that the log was told of.
+        self._told: dict[str, Status] = {}
         self._next_check = math.inf
         self._own_event: EventCallback | None = options.pop("on_event", None)
         options.setdefault("logger", logging.getLogger("nixl_md"))
@@ -130,9 +149,10 @@ class Exchange:
 
     def _start(self, agent: Agent) -> None:
         self._agent = agent
-        agent.start_heartbeat(
-            self._interval, self._ttl, timeout=NEVER, on_done=_logged("start_heartbeat")
+        self._publisher = LeasedPublisher(
+            agent, self._interval, self._ttl, self._logged("start_heartbeat")
         )
+        self._publisher.start()
         if self._publishes_all:
             self.publish()
 
@@ -149,11 +169,14 @@ class Exchange:
         """Publishes the agent's metadata as it is now, whether it has changed or not; also takes
         back an `invalidate`."""
         self._published = self._nixl.get_agent_metadata()
-        self._publication = self.agent.publish(
-            DEFAULT_LABEL, self._published, timeout=NEVER, on_done=_logged("publish")
-        )
+        self._publication = self._publish(DEFAULT_LABEL, self._published)
         self._plan_check()
         return self._publication
+
+    def _publish(self, label: str, blob: bytes) -> Operation:
+        if self._publisher is None:
+            raise RuntimeError("use it in 'async with'")
+        return self._publisher.publish(label, blob, self._logged(f"publish {label}"))
 
     def publish_partial(
         self,
@@ -166,12 +189,14 @@ class Exchange:
         """Publishes the metadata of some registrations under a label of their own. It is not
         published again when registrations change."""
         blob = self._nixl.get_partial_agent_metadata(descs, inc_conn_info, list(backends))
-        return self.agent.publish(label, blob, timeout=NEVER, on_done=_logged(f"publish {label}"))
+        return self._publish(label, blob)
 
     def invalidate(self) -> Operation:
         """Withdraws everything this agent published, now; until `publish` is called again."""
         self._next_check = math.inf
-        return self.agent.invalidate(on_done=_logged("invalidate"))
+        if self._publisher is not None:
+            self._publisher.withdraw()
+        return self.agent.invalidate(on_done=self._logged("invalidate"))
 
     @property
     def is_published(self) -> bool:
@@ -183,10 +208,12 @@ class Exchange:
         return True
 
     def check(self) -> bool:
-        """Publishes again if registrations have changed since; whether they have. Done by the loop
-        every `check_interval` seconds."""
+        """Publishes again if registrations have changed since, or if etcd refused what may pass;
+        whether it does. Done by the loop every `check_interval` seconds."""
         self._plan_check()
-        if self._nixl.get_agent_metadata() == self._published:
+        is_over = self._publication is not None and self._publication.done()
+        is_refused = is_over and self._told.get(f"publish {DEFAULT_LABEL}") in MAY_PASS
+        if self._nixl.get_agent_metadata() == self._published and not is_refused:
             return False
         self.publish()
         return True
@@ -199,6 +226,19 @@ class Exchange:
         """What the loop does beside ticking: `check` when its time has come."""
         if time.monotonic() >= self._next_check:
             self.check()
+
+    def _logged(self, what: str) -> DoneCallback:
+        """Tells the log of a failure that nobody may be waiting for, once while it lasts."""
+
+        def done(result: Result) -> None:
+            if result.status == Status.SUCCESS:
+                self._told.pop(what, None)
+            elif result.status not in (Status.REPLACED, Status.CANCELED):
+                if self._told.get(what) != result.status:
+                    _log.error("%s: %s %s", what, result.status.name, result.text)
+                self._told[what] = result.status
+
+        return done
 
     def _on_own_event(self, event: Event) -> None:
         """What befell this agent's own keys. The library puts back what a lost lease took."""
@@ -227,6 +267,19 @@ class Exchange:
         wanted = _Peer(peer, tuple(labels))
         wanted.watch = self.agent.watch(peer, lambda event: self._tell(wanted, event), blobs=False)
         self._peers[peer] = wanted
+        if self._search is None:
+            self._look_for(wanted, 10.0)
+
+    def _look_for(self, peer: _Peer, seconds: float) -> None:
+        """A fetch for the sake of what the library does when it ends in vain."""
+
+        def done(result: Result) -> None:
+            self._search = None
+            absent = [peer for peer in self._peers.values() if not peer.revision]
+            if absent and result.status == Status.TIMED_OUT:
+                self._look_for(absent[0], min(2 * seconds, SEARCH_SECONDS_MAX))
+
+        self._search = self.agent.fetch(peer.name, peer.labels[0], timeout=seconds, on_done=done)
 
     def forget(self, peer: str) -> None:
         """Ends what `want` began, and removes the peer's metadata."""
@@ -255,12 +308,21 @@ class Exchange:
         if self._peers.get(peer.name) is not peer:
             return
         if event.type in (EventType.PUT, EventType.RESTARTED, EventType.RETURNED):
-            self._unload(peer)
-            # Without a presence key no process is known, and any metadata is as good.
-            peer.revision = event.revision if event.incarnation else 1
-            self._fetch(peer, 0)
+            try:
+                self._unload(peer)
+            finally:
+                # Also when `on_peer` has raised. It may have forgotten the peer.
+                if self._peers.get(peer.name) is peer:
+                    # Without a presence key no process is known, and any metadata is as good.
+                    peer.revision = event.revision if event.incarnation else 1
+                    self._fetch(peer, 0)
         elif event.type == EventType.GONE:
             self._unload(peer)
+        elif event.type == EventType.SYNCED and event.revision < peer.revision:
+            # The store was replaced: it counts anew, and the process put its keys back.
+            peer.revision = 1
+            if not peer.is_loaded:
+                self._fetch(peer, 0)
         elif event.type == EventType.ENDED and event.status != Status.CANCELED:
             self._failed(peer, error(event.status, event.text))
 
@@ -278,6 +340,8 @@ class Exchange:
 
     def _fetched(self, peer: _Peer, index: int, result: Result) -> None:
         peer.fetch = None
+        if result.status == Status.CANCELED:
+            return
         try:
             result.check()
         except NixlMDError as failure:
@@ -302,9 +366,13 @@ class Exchange:
         turn = peer.turn
 
         def tell(event: Event) -> None:
+            if peer.turn != turn:
+                return
             is_newer = event.type == EventType.PUT and event.revision >= peer.revision
-            if peer.turn == turn and is_newer and event.label == peer.labels[index].encode():
+            if is_newer and event.label == peer.labels[index].encode():
                 self._fetch(peer, index)
+            elif event.type == EventType.ENDED and event.status != Status.CANCELED:
+                self._failed(peer, error(event.status, event.text))
 
         peer.newer = self.agent.watch(peer.name, tell, blobs=True)
 
@@ -315,13 +383,23 @@ class Exchange:
         except Exception as failure:
             self._failed(peer, failure)
             return False
-        name = name.decode() if isinstance(name, bytes) else name
-        if name == peer.name:
+        # What a peer calls itself in there may be anything.
+        loaded = (name if isinstance(name, bytes) else name.encode()).decode(
+            "utf-8", "backslashreplace"
+        )
+        if loaded == peer.name:
             return True
-        if not self.is_loaded(name):
-            self._nixl.remove_remote_agent(name)
-        self._failed(peer, Mismatch(Status.MISMATCH, f"it names another agent, {name}"))
+        if loaded not in self._peers or not self._peers[loaded].loaded:
+            self._remove(name)
+        self._failed(peer, Mismatch(Status.MISMATCH, f"it names another agent, {loaded}"))
         return False
+
+    def _remove(self, name: str | bytes) -> None:
+        try:
+            self._nixl.remove_remote_agent(name)
+        # As above. The application may have removed it.
+        except Exception as failure:
+            _log.warning("the metadata of %s was not removed: %r", name, failure)
 
     def _failed(self, peer: _Peer, failure: Exception) -> None:
         peer.failure = failure
@@ -338,7 +416,7 @@ class Exchange:
                 self._on_peer(peer.name, False)
         finally:
             if had_some:
-                self._nixl.remove_remote_agent(peer.name)
+                self._remove(peer.name)
                 _log.info("removed the metadata of %s", peer.name)
 
     def _stop(self, peer: _Peer) -> None:
@@ -350,16 +428,6 @@ class Exchange:
         if peer.newer is not None:
             peer.newer.close()
             peer.newer = None
-
-
-def _logged(what: str) -> Callable[[Result], None]:
-    """Tells the log of a failure that nobody may be waiting for."""
-
-    def done(result: Result) -> None:
-        if result.status not in (Status.SUCCESS, Status.REPLACED, Status.CANCELED):
-            _log.error("%s: %s %s", what, result.status.name, result.text)
-
-    return done
 
 
 class NixlMetadata(Exchange):

@@ -1,0 +1,531 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the adapter and stock NIXL meet the unusual: names, sizes, labels, refusals, an etcd that
+forgets, applications that raise."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import quote
+
+import pytest
+
+import capi
+from conftest import (
+    SLACK,
+    SOON,
+    EtcdFactory,
+    HostFactory,
+    PeerFactory,
+    blob_of,
+    eventually,
+    has_loaded,
+    load_in_stock,
+    wait_dropped,
+    wait_loaded,
+)
+from etcd_server import Etcd
+from gateway import Gateway
+from hosts import Host, Line, Refused, made_blob
+
+TTL = 5
+LONG_TTL = 300
+SIZE = 5000
+KINDS = ("tick", "asyncio")
+NAMES = ("agent-ü-λ-漢", "two words & 100 %")
+
+
+def start(
+    peers: PeerFactory,
+    kind: str,
+    name: str,
+    etcd: Etcd,
+    namespace: bytes,
+    seed: int = 1,
+    ttl: int = TTL,
+) -> Host:
+    """With a buffer to be read."""
+    environment = {"TEST_SIZE": str(SIZE), "TEST_SEED": str(seed), "TEST_TTL": str(ttl)}
+    return peers(kind, name, etcd, namespace, **environment)
+
+
+def wait_published(host: Host, **values: str) -> None:
+    eventually(lambda: host.do("is_published", **values)["is_published"], SOON, "it is published")
+
+
+def is_refused(host: Host, kind: str) -> bool:
+    """Whether `is_published` raises this exception."""
+    try:
+        host.do("is_published")
+    except Refused as refused:
+        return refused.text.startswith(kind)
+    return False
+
+
+def told(reader: Host, is_loaded: bool, since: int = 0, within: float = SOON, **more: str) -> Line:
+    values = {"name": "alpha", **more}
+    return reader.line("peer", is_loaded=is_loaded, since=since, within=within, **values)
+
+
+def check_read(
+    reader: Host, owner: Host, seed: int, agent: str = "alpha", who: str | None = None
+) -> None:
+    address = owner.do("where")["address"]
+    answer = reader.do("read", agent=quote(agent), address=address, size=SIZE, who=who)
+    assert answer["state"] == "DONE"
+    assert bytes.fromhex(answer["bytes"]) == made_blob(SIZE, seed)
+
+
+# Names, labels, sizes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_are_no_identifiers(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, name: str
+) -> None:
+    """In both directions: names are bytes, and none is changed on its way."""
+    ours = start(peers, "tick", name, etcd34, namespace, seed=21)
+    wait_published(ours)
+    root = namespace + b"/" + name.encode() + b"/"
+    assert etcd34.gateway.keys(namespace) == [root, root + b"metadata"]
+    stock = start(peers, "stock", name + "2", etcd34, namespace, seed=22)
+    stock.do("send")
+    load_in_stock(stock, etcd34, name)
+    check_read(stock, ours, 21, name)
+    ours.do("want", agent=quote(name + "2"))
+    wait_loaded(ours, name + "2")
+    check_read(ours, stock, 22, name + "2")
+    ours.do("withdraw")
+    wait_dropped(stock, name)
+    stock.do("invalidate")
+    wait_dropped(ours, name + "2")
+
+
+def test_several_labels_of_ours(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """A stock peer adds each to what it has, and drops all of them together."""
+    alpha = start(peers, "tick", "alpha", etcd34, namespace)
+    wait_published(alpha)
+    parts = [alpha.do("register", size=SIZE, seed=30 + number) for number in range(3)]
+    alpha.do("withdraw")
+    alpha.do("publish_partial", registration=0, label="conn", conn=1)
+    for number, part in enumerate(parts):
+        label = f"part/{number}"
+        alpha.do("publish_partial", registration=part["registration"], label=label)
+    eventually(lambda: len(etcd34.gateway.keys(namespace)) == 5, SOON, "all are published")
+    leases = {kv.lease for kv in etcd34.gateway.range(namespace + b"/alpha/")}
+    assert len(leases) == 1
+    assert 0 not in leases
+    stock = peers("stock", "beta", etcd34, namespace)
+    load_in_stock(stock, etcd34, "alpha", "conn")
+    for number, part in enumerate(parts):
+        where = {"agent": "alpha", "address": part["address"], "size": SIZE}
+        assert not stock.do("check", **where)["is_there"]
+        stock.do("fetch", agent="alpha", label=f"part/{number}")
+        eventually(lambda: stock.do("check", **where)["is_there"], SOON, "it is known")  # noqa: B023
+        read = stock.do("read", **where)
+        assert bytes.fromhex(read["bytes"]) == made_blob(SIZE, 30 + number)
+    alpha.do("withdraw")
+    wait_dropped(stock, "alpha")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_labels_of_stock(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    """Loaded when the last has come, in the order that was asked for."""
+    reader = peers(kind, "beta", etcd34, namespace)
+    reader.do("want", agent="alpha", labels="conn,part/a,part/b")
+    alpha = start(peers, "stock", "alpha", etcd34, namespace, seed=33)
+    parts = [alpha.do("register", size=SIZE, seed=34 + number) for number in range(2)]
+    for number, label in ((1, "part/b"), (0, "part/a")):
+        alpha.do("send_partial", registration=parts[number]["registration"], label=label)
+    eventually(lambda: len(etcd34.gateway.keys(namespace + b"/alpha/")) == 3, SOON, "both are sent")
+    time.sleep(0.5)
+    assert not reader.do("is_loaded", agent="alpha")["is_loaded"]
+    alpha.do("send_partial", registration=0, label="conn", conn=1)
+    told(reader, True)
+    check_read(reader, alpha, 33)
+    for number, part in enumerate(parts):
+        read = reader.do("read", agent="alpha", address=part["address"], size=SIZE)
+        assert bytes.fromhex(read["bytes"]) == made_blob(SIZE, 34 + number)
+    alpha.do("invalidate")
+    told(reader, False)
+    wait_dropped(reader, "alpha")
+
+
+def test_empty_metadata(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """As stock NIXL's newest layer has it, an empty value is not there yet."""
+    alpha = start(peers, "plain", "alpha", etcd34, namespace, seed=35)
+    key = namespace + b"/alpha/"
+    etcd34.gateway.put_all([(key, b""), (key + b"metadata", b"")])
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    wait_published(reader)
+    time.sleep(0.5)
+    assert reader.do("failure", agent="alpha")["failure"] == "None"
+    assert not has_loaded(reader, "alpha")
+    etcd34.gateway.put(key + b"metadata", blob_of(alpha))
+    told(reader, True)
+    check_read(reader, alpha, 35)
+
+
+def test_large_metadata(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes) -> None:
+    """Up to what etcd takes it is loaded, by ours and by stock. What is larger is told, and peers
+    keep what was there before."""
+    etcd = own_etcd("3.4", "--max-request-bytes", "200000")
+    alpha = start(peers, "tick", "alpha", etcd, namespace, seed=36)
+    more = alpha.do("register", size=64, seed=37, count=3000)
+    key = namespace + b"/alpha/metadata"
+
+    def stored() -> bytes:
+        found = etcd.gateway.get(key)
+        return b"" if found is None else found.value
+
+    eventually(lambda: len(stored()) > 100_000, SOON, "it is published")
+    last = stored()
+    reader, stock = peers("tick", "beta", etcd, namespace), peers("stock", "gamma", etcd, namespace)
+    reader.do("want", agent="alpha")
+    load_in_stock(stock, etcd, "alpha")
+    told(reader, True)
+    for peer in (reader, stock):
+        check_read(peer, alpha, 36)
+        assert peer.do("check", agent="alpha", address=more["address"], size=64)["is_there"]
+    alpha.do("register", size=64, seed=38, count=3000)
+    eventually(lambda: is_refused(alpha, "TooLarge"), SOON, "it is told that it is too large")
+    assert "publish metadata: TOO_LARGE" in peers.log(alpha)
+    assert stored() == last
+    check_read(reader, alpha, 36)
+
+
+# Registrations that change, restarts, withdrawal
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_registrations_change_while_stock_has_it(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    """It may fetch again without losing what it has, nor the watch on it."""
+    alpha = start(peers, kind, "alpha", etcd34, namespace, seed=40)
+    wait_published(alpha)
+    stock = peers("stock", "beta", etcd34, namespace)
+    load_in_stock(stock, etcd34, "alpha")
+    check_read(stock, alpha, 40)
+    more = alpha.do("register", size=SIZE, seed=41)
+    key = namespace + b"/alpha/metadata"
+    eventually(
+        lambda: etcd34.gateway.range(key)[0].value == blob_of(alpha), SOON, "published again"
+    )
+    assert has_loaded(stock, "alpha")
+    stock.do("fetch", agent="alpha")
+    where = {"agent": "alpha", "address": more["address"], "size": SIZE}
+    eventually(lambda: stock.do("check", **where)["is_there"], SOON, "the new buffer is known")
+    assert bytes.fromhex(stock.do("read", **where)["bytes"]) == made_blob(SIZE, 41)
+    check_read(stock, alpha, 40)
+    alpha.do("withdraw")
+    wait_dropped(stock, "alpha")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_restarts_during_a_transfer(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    """The reader's `on_peer` releases the transfer, and what it reads next is the new process's."""
+    reader = peers(kind, "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    old = start(peers, kind, "alpha", etcd34, namespace, seed=42, ttl=LONG_TTL)
+    told(reader, True)
+    address = old.do("where")["address"]
+    old.freeze()
+    state = reader.do("begin_read", agent="alpha", address=address, size=SIZE)["state"]
+    assert state in ("PROC", "DONE")
+    mark = reader.mark()
+    old.kill()
+    new = start(peers, kind, "alpha", etcd34, namespace, seed=43)
+    told(reader, False, since=mark)
+    told(reader, True, since=mark)
+    check_read(reader, new, 43)
+
+
+def test_stock_is_killed_and_taken_over(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """Its keys stay when it is killed. One of ours that takes the name over removes them, and that
+    a stock peer notices as ours does."""
+    old = start(peers, "stock", "alpha", etcd34, namespace, seed=44)
+    old.do("send")
+    key = namespace + b"/alpha/metadata"
+    eventually(lambda: etcd34.gateway.get(key) is not None, SOON, "it is sent")
+    blob = blob_of(old)
+    ours, stock = (
+        peers("tick", "beta", etcd34, namespace),
+        peers("stock", "gamma", etcd34, namespace),
+    )
+    ours.do("want", agent="alpha")
+    load_in_stock(stock, etcd34, "alpha")
+    told(ours, True)
+    old.kill()
+    found = etcd34.gateway.get(key)
+    assert found is not None
+    assert (found.value, found.lease) == (blob, 0)
+    new = start(peers, "tick", "alpha", etcd34, namespace, seed=45)
+    told(ours, False)
+    wait_dropped(stock, "alpha")
+    wait_published(new)
+    told(ours, True, since=ours.mark() - 1)
+    check_read(ours, new, 45)
+    load_in_stock(stock, etcd34, "alpha")
+    check_read(stock, new, 45)
+
+
+def test_several_in_one_process(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """Each has a name, a lease and peers of its own, the others of the process among them."""
+    both = start(peers, "several", "alpha,beta", etcd34, namespace, seed=46)
+    other = start(peers, "tick", "gamma", etcd34, namespace, seed=47)
+    both.do("want", who="alpha", agent="beta")
+    both.do("want", who="beta", agent="alpha")
+    for name in ("alpha", "beta"):
+        both.do("want", who=name, agent="gamma")
+        other.do("want", agent=name)
+    for who, name in (("alpha", "beta"), ("beta", "alpha"), ("alpha", "gamma"), ("beta", "gamma")):
+        told(both, True, who=who, name=name)
+        owner = other if name == "gamma" else Member(both, name)
+        check_read(both, owner, 47 if name == "gamma" else 46, name, who)
+    for name in ("alpha", "beta"):
+        told(other, True, name=name)
+        check_read(other, Member(both, name), 46, name)
+    leases = [
+        presence.lease
+        for name in (b"alpha", b"beta", b"gamma")
+        if (presence := etcd34.gateway.get(namespace + b"/" + name + b"/")) is not None
+    ]
+    assert len(set(leases)) == 3
+    # One of them ends; the other lives on.
+    both.do("close", agent="alpha")
+    told(other, False, name="alpha")
+    told(both, False, who="beta", name="alpha")
+    check_read(other, Member(both, "beta"), 46, "beta")
+    other.kill()
+    told(both, False, who="beta", name="gamma", within=TTL + 2 + SLACK)
+
+
+class Member(Host):
+    """One of several agents in a process."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self._host = host
+        self._name = name
+
+    def do(self, command: str, **values: object) -> Line:
+        return self._host.do(command, who=self._name, **values)
+
+
+# An application that raises, or changes its mind, inside on_peer
+
+
+class Moving:
+    """Agent alpha, whose host moves its keys onto a lease and off it: a peer is told RESTARTED, and
+    no GONE before, so that dropping and loading are one event."""
+
+    def __init__(
+        self, peers: PeerFactory, hosts: HostFactory, etcd: Etcd, namespace: bytes, seed: int
+    ) -> None:
+        environment = {"TEST_SIZE": str(SIZE), "TEST_SEED": str(seed)}
+        self.nixl = peers("plain", "alpha", **environment)
+        self._host = hosts()
+        self._host.open(etcd.endpoint, namespace, agent=b"alpha")
+        self._host.succeed("publish", label=b"metadata", blob=blob_of(self.nixl))
+
+    def onto(self) -> None:
+        self._host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+
+    def off(self) -> None:
+        self._host.succeed("stop_heartbeat", mode=capi.HEARTBEAT_KEEP)
+
+    def end(self) -> None:
+        self._host.succeed("invalidate")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_peer_raises(
+    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    """It is told to the application; peers are dropped and loaded all the same."""
+    alpha = Moving(peers, hosts, etcd34, namespace, 50)
+    reader = peers(kind, "beta", etcd34, namespace)
+    reader.do("misbehave", raises=1)
+    reader.do("want", agent="alpha")
+    told(reader, True)
+    for move in (alpha.onto, alpha.off):
+        mark = reader.mark()
+        move()
+        told(reader, False, since=mark)
+        told(reader, True, since=mark)
+        check_read(reader, alpha.nixl, 50)
+    mark = reader.mark()
+    alpha.end()
+    told(reader, False, since=mark)
+    wait_dropped(reader, "alpha")
+
+    def count() -> int:
+        if kind == "tick":
+            return len(reader.lines("raised", text="on_peer of alpha"))
+        return peers.log(reader).count("RuntimeError: on_peer of alpha")
+
+    eventually(lambda: count() == 6, SOON, "each is told")
+
+
+def test_forgotten_inside_on_peer(
+    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """Then it is not loaded again, and may be wanted again."""
+    alpha = Moving(peers, hosts, etcd34, namespace, 53)
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("misbehave", forgets=1)
+    reader.do("want", agent="alpha")
+    told(reader, True)
+    mark = reader.mark()
+    alpha.onto()
+    told(reader, False, since=mark)
+    time.sleep(1)
+    assert not has_loaded(reader, "alpha")
+    reader.do("want", agent="alpha")
+    told(reader, True, since=mark)
+    check_read(reader, alpha.nixl, 53)
+
+
+def test_removed_by_the_application(
+    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """NIXL refuses to remove what is not there: that does not end the life of the peer."""
+    alpha = Moving(peers, hosts, etcd34, namespace, 54)
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    told(reader, True)
+    reader.do("remove", agent="alpha")
+    mark = reader.mark()
+    alpha.onto()
+    told(reader, True, since=mark)
+    check_read(reader, alpha.nixl, 54)
+
+
+# An etcd that refuses, or forgets
+
+
+def alarm(gateway: Gateway, action: str) -> None:
+    """NOSPACE: etcd refuses leases and keys alike."""
+    member = gateway.call("/v3/maintenance/status", {})["header"]["member_id"]
+    gateway.call(
+        "/v3/maintenance/alarm", {"action": action, "memberID": member, "alarm": "NOSPACE"}
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", [None, "publish"], ids=["the loop", "the application"])
+def test_never_without_a_lease(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, command: str | None
+) -> None:
+    """etcd grants no lease at first. What is published later, by the loop or by the application, is
+    on a lease all the same; nothing has to be called for it."""
+    etcd = own_etcd()
+    alarm(etcd.gateway, "ACTIVATE")
+    alpha = start(peers, kind, "alpha", etcd, namespace)
+    eventually(lambda: is_refused(alpha, "NoSpace"), SOON, "the refusal is told")
+    alarm(etcd.gateway, "DEACTIVATE")
+    if command is not None:
+        alpha.do(command)
+    eventually(lambda: etcd.gateway.keys(namespace) != [], SOON, "it is published")
+    eventually(lambda: not is_refused(alpha, "NoSpace"), SOON, "it is told")
+    wait_published(alpha)
+    alpha.do("publish_partial", registration=0, label="part")
+    eventually(lambda: len(etcd.gateway.keys(namespace)) == 3, SOON, "all is published")
+    leases = {kv.lease for kv in etcd.gateway.range(namespace)}
+    assert len(leases) == 1
+    assert 0 not in leases
+    # Once while it lasts, not at each attempt.
+    assert peers.log(alpha).count("publish metadata: NO_SPACE") == 1
+    alpha.kill()
+    eventually(lambda: not etcd.gateway.keys(namespace), TTL + 2 + SLACK, "the lease ends")
+
+
+def test_withdrawn_while_there_is_no_lease(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
+) -> None:
+    """What waits for a lease is not published after an invalidate."""
+    etcd = own_etcd.unstarted()
+    alpha = start(peers, "tick", "alpha", etcd, namespace)
+    alpha.do("publish_partial", registration=0, label="part")
+    alpha.do("withdraw")
+    etcd.start().wait_healthy()
+    alpha.do("publish_partial", registration=0, label="other")
+    key = namespace + b"/alpha/"
+    eventually(lambda: etcd.gateway.keys(namespace) == [key, key + b"other"], SOON, "only the last")
+
+
+@pytest.mark.parametrize(("kind", "is_late"), [("tick", True), ("asyncio", False)])
+def test_etcd_forgets_everything(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, is_late: bool
+) -> None:
+    """Those that live put their keys back and go on, though etcd's revisions begin anew; one that
+    died meanwhile is dropped. A reader that is late finds the keys back already."""
+    etcd = own_etcd()
+    # So that revisions are higher than those to come.
+    for number in range(100):
+        etcd.gateway.put(b"/other", str(number).encode())
+    reader = peers(kind, "beta", etcd, namespace)
+    alpha = start(peers, kind, "alpha", etcd, namespace, seed=60)
+    dead = start(peers, kind, "gamma", etcd, namespace, ttl=LONG_TTL)
+    for name in ("alpha", "gamma"):
+        reader.do("want", agent=name)
+        told(reader, True, name=name)
+    if is_late:
+        reader.freeze()
+    etcd.kill()
+    dead.kill()
+    etcd.wipe()
+    etcd.start().wait_healthy()
+    key = namespace + b"/alpha/metadata"
+    eventually(lambda: etcd.gateway.get(key) is not None, SOON, "it is put back")
+    if is_late:
+        reader.thaw()
+    told(reader, False, name="gamma")
+    wait_dropped(reader, "gamma")
+    wait_loaded(reader, "alpha")
+    check_read(reader, alpha, 60)
+    # What is new is still fetched and loaded, and a restart is noticed.
+    more = alpha.do("register", size=SIZE, seed=61)
+    eventually(lambda: etcd.gateway.range(key)[0].value == blob_of(alpha), SOON, "published again")
+    where = {"agent": "alpha", "address": more["address"], "size": SIZE}
+
+    def is_known() -> bool:
+        reader.do("refetch", agent="alpha")
+        return bool(reader.do("check", **where)["is_there"])
+
+    eventually(is_known, SOON, "the new buffer is known")
+    mark = reader.mark()
+    alpha.kill()
+    new = start(peers, kind, "alpha", etcd, namespace, seed=62)
+    # What was fetched last may be told as well.
+    dropped = reader.log.lines.index(told(reader, False, since=mark))
+    told(reader, True, since=dropped)
+    check_read(reader, new, 62)
+
+
+def test_blob_that_names_no_text(
+    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """What a blob calls its agent may be any bytes: a mismatch, and nothing raises."""
+    other = peers("plain", "alphabet")
+    blob = blob_of(other).replace(b"alphabet", b"alpha\xff\xfe\xfd")
+    assert blob != blob_of(other)
+    host = hosts()
+    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.succeed("publish", label=b"metadata", blob=blob)
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+
+    def failure() -> str:
+        return str(reader.do("failure", agent="alpha")["failure"])
+
+    eventually(lambda: failure() != "None", SOON, "the failure is told")
+    assert "Mismatch" in failure() or "nixl" in failure().casefold()
+    assert "Decode" not in failure()
+    assert not has_loaded(reader, "alpha")
+    assert not reader.lines("raised")
