@@ -24,14 +24,16 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from demo import ROOT, TOLD_WITHIN, TTL, DemoError, Process, private_etcd, say, wait_until_healthy
+from demo import PATIENCE, ROOT, TTL, DemoError, Process, private_etcd, say, wait_until_healthy
 from nixl_cu12._api import nixl_agent, nixl_agent_config  # type: ignore[import-not-found]
 from nixl_cu12._bindings import nixlRemoteDisconnectError  # type: ignore[import-not-found]
 from nixl_md import Operation
 from nixl_md.nixl import NixlMetadata, take_endpoints
 
 SIZE = 1 << 20
-# Where the buffer lies and what is in it: a label of this application's own, beside NIXL's.
+# Where the buffer lies and what is in it, as JSON: a label of the application's own beside NIXL's.
+# NIXL's get_serialized_descs pickles, and to unpickle what stands in etcd is to run whatever
+# somebody has put there.
 LABEL = "example/buffer"
 PERIOD = 0.01
 
@@ -64,17 +66,28 @@ class Owner(Application):
     def run(self) -> None:
         content = os.urandom(SIZE)
         ctypes.memmove(self.buffer, content, SIZE)
-        descriptors = self.nixl.get_xfer_descs([self.region], "DRAM")
-        about = {
-            "descriptors": self.nixl.get_serialized_descs(descriptors).hex(),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
+        about = {"region": self.region, "sha256": hashlib.sha256(content).hexdigest()}
         with NixlMetadata(self.nixl, **self.options()) as metadata:
             metadata.agent.publish(LABEL, json.dumps(about).encode(), timeout=float("inf"))
             while not self.is_stopping:
                 metadata.tick()
                 self.nixl.get_new_notifs()
                 time.sleep(PERIOD)
+
+
+def described(blob: bytes | None) -> tuple[tuple[int, int, int], str] | None:
+    """The region and the digest that an owner has published; None if it is something else."""
+    try:
+        about = json.loads(blob or b"")
+        address, size, device = about["region"]
+        digest = about["sha256"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if size != SIZE or not all(type(number) is int for number in (address, size, device)):
+        return None
+    if not 0 <= address < 1 << 64 or not 0 <= device < 1 << 64 or not isinstance(digest, str):
+        return None
+    return (address, size, device), digest
 
 
 class Reader(Application):
@@ -112,9 +125,13 @@ class Reader(Application):
                 time.sleep(PERIOD)
 
     def begin_transfer(self, about: Operation) -> None:
-        described = json.loads(about.result().blob or b"")
-        self.expected: str = described["sha256"]
-        remote = self.nixl.deserialize_descs(bytes.fromhex(described["descriptors"]))
+        found = described(about.result().blob)
+        if found is None:
+            print("not a description of a buffer", flush=True)
+            self.about = None
+            return
+        region, self.expected = found
+        remote = self.nixl.get_xfer_descs([region], "DRAM")
         ctypes.memset(self.buffer, 0, SIZE)
         try:
             self.transfer = self.nixl.initialize_xfer("READ", self.local, remote, self.owner)
@@ -157,26 +174,26 @@ def demonstrate(stack: ExitStack, environment: dict[str, str]) -> None:
     reader = start(stack, "reader", environment)
     owner = start(stack, "owner", environment)
     say(f"owner   pid {owner.pid}, reader pid {reader.pid}: agents of NIXL's wheel, over UCX")
-    reader.expect("read ok", 20)
+    reader.expect("read ok", PATIENCE)
     say(f"reader  has read {SIZE} bytes of the owner, and they are right")
 
     killed = owner.kill()
     say("owner   SIGKILL")
-    removed = reader.expect("removed", TOLD_WITHIN + 3, since=killed)
+    removed = reader.expect("removed", PATIENCE, since=killed)
     say(f"reader  has removed the dead owner's metadata, {removed - killed:.2f} s after the kill")
 
     again = start(stack, "owner", environment)
     say(f"owner   starts again, pid {again.pid}")
-    loaded = reader.expect("loaded", 20, since=removed)
-    reader.expect("read ok", 10, since=loaded)
+    loaded = reader.expect("loaded", PATIENCE, since=removed)
+    reader.expect("read ok", PATIENCE, since=loaded)
     say("reader  reads the new owner's bytes; it called nothing but its loop")
 
     killed = again.kill()
     start(stack, "owner", environment)
     say("owner   SIGKILL, and starts again at once")
-    removed = reader.expect("removed", TOLD_WITHIN + 3, since=killed)
-    loaded = reader.expect("loaded", 20, since=removed)
-    reader.expect("read ok", 10, since=loaded)
+    removed = reader.expect("removed", PATIENCE, since=killed)
+    loaded = reader.expect("loaded", PATIENCE, since=removed)
+    reader.expect("read ok", PATIENCE, since=loaded)
     say(f"reader  has noticed and reads again, {loaded - killed:.2f} s after the kill")
     if any(line.startswith("read WRONG") for _, line in reader.lines):
         raise DemoError("bytes were wrong")

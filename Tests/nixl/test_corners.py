@@ -327,8 +327,7 @@ class Moving:
     def __init__(
         self, peers: PeerFactory, hosts: HostFactory, etcd: Etcd, namespace: bytes, seed: int
     ) -> None:
-        environment = {"TEST_SIZE": str(SIZE), "TEST_SEED": str(seed)}
-        self.nixl = peers("plain", "alpha", **environment)
+        self.nixl = peers("plain", "alpha", TEST_SIZE=str(SIZE), TEST_SEED=str(seed))
         self._host = hosts()
         self._host.open(etcd.endpoint, namespace, agent=b"alpha")
         self._host.succeed("publish", label=b"metadata", blob=blob_of(self.nixl))

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
 import subprocess
 from pathlib import Path
 
 import capi
-from conftest import PeerFactory, interpreter
+from conftest import SOON, PeerFactory, blob_of, eventually, interpreter
 from etcd_server import Etcd
 from fixtures import TREE
 
@@ -39,7 +41,7 @@ def test_transfer(peers: PeerFactory, etcd34: Etcd, tmp_path: Path) -> None:
             start_new_session=True,
         )
         try:
-            status = process.wait(120)
+            status = process.wait(300)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -48,6 +50,73 @@ def test_transfer(peers: PeerFactory, etcd34: Etcd, tmp_path: Path) -> None:
     assert status == 0, text
     assert "called nothing but its loop" in text
     assert text.rstrip().endswith("done")
+
+
+class Touch:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.system, (f"touch {self._marker}",))
+
+
+def hostile(marker: Path) -> list[bytes]:
+    """What somebody may have put in etcd who is no owner of a buffer."""
+    pickled = pickle.dumps(Touch(marker))
+    digest = "0" * 64
+    return [
+        pickled,
+        json.dumps({"descriptors": pickled.hex(), "sha256": digest}).encode(),
+        b"",
+        b"[]",
+        b"\xff",
+        json.dumps({"region": [1, 1 << 20, 0]}).encode(),
+        json.dumps({"region": ["1", 1 << 20, 0], "sha256": digest}).encode(),
+        json.dumps({"region": [1 << 70, 1 << 20, 0], "sha256": digest}).encode(),
+        json.dumps({"region": [1, -1, 0], "sha256": digest}).encode(),
+    ]
+
+
+def test_what_stands_in_etcd_is_not_executed(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, tmp_path: Path
+) -> None:
+    """The reader says that it is no description, and goes on."""
+    marker = tmp_path / "executed"
+    log = tmp_path / "log"
+    owner = peers("plain", "owner")
+    key = namespace + b"/owner/"
+    variables = environment(
+        NIXL_ETCD_ENDPOINTS=etcd34.endpoint, NIXL_ETCD_NAMESPACE=namespace.decode()
+    )
+    with log.open("wb") as output:
+        reader = subprocess.Popen(
+            [interpreter(peers.version), EXAMPLE, "reader"],
+            env=variables,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        refusals = 0
+        for blob in hostile(marker):
+            etcd34.gateway.delete_prefix(key)
+            pairs = [(key, b""), (key + b"metadata", blob_of(owner))]
+            etcd34.gateway.put_all([*pairs, (key + b"example/buffer", blob)])
+            # An empty value is not there.
+            refusals += blob != b""
+            eventually(
+                lambda: log.read_text(errors="replace").count("not a desc") >= refusals,  # noqa: B023
+                SOON,
+                f"the reader tells of {blob!r}",
+            )
+            assert reader.poll() is None
+        assert not marker.exists()
+        reader.terminate()
+        assert reader.wait(SOON) == 0
+    finally:
+        reader.kill()
+        reader.wait()
 
 
 def test_environment_that_starts_both_layers_is_refused(peers: PeerFactory, etcd34: Etcd) -> None:
@@ -61,7 +130,7 @@ try:
 except ValueError as error:
     print("refused:", error)
 with NixlMetadata(agent, endpoints=take_endpoints(), namespace="/refused/") as metadata:
-    metadata.run_until(lambda: metadata.is_published, 10)
+    metadata.run_until(lambda: metadata.is_published, 60)
     print("published")
 """
     process = subprocess.run(
@@ -70,7 +139,7 @@ with NixlMetadata(agent, endpoints=take_endpoints(), namespace="/refused/") as m
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert process.returncode == 0, process.stderr
     lines = [line for line in process.stdout.splitlines() if line.startswith(("refused", "publ"))]
