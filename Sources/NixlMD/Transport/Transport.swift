@@ -76,7 +76,9 @@ final class Transport {
     /// libcurl sometimes asks for a writable socket while flow control lets it send nothing; without a pause the loop
     /// would spin until the server opens the window (10,000 turns in 0.4 s, seen with 8.23).
     private func holdWrites(now: Milliseconds) {
-        connection?.multi.isWriteHeld = true
+        // Lost a moment ago: a nudge would be due for ever, with nothing to look at.
+        guard let connection else { return }
+        connection.multi.isWriteHeld = true
         nudge.due = min(nudge.due ?? now &+ 1, now &+ 1)
     }
 
@@ -409,6 +411,7 @@ final class Transport {
         self.connection = nil
         waiting.removeAll()
         nudge = Nudge()
+        fruitlessWrites = 0
         connection.connectTo.free()
         // libcurl closes a connection with its last transfer where reuse is forbidden. One that was idle, or whose
         // closing libcurl draws out, is closed with its multi handle.
