@@ -44,6 +44,11 @@ extension [UInt8] {
         return count < other.count
     }
 
+    /// Whether this key is in a range as etcd's requests have it; `end` empty: the one key.
+    public func isIn(from start: Bytes, to end: Bytes) -> Bool {
+        end.isEmpty ? self == start : !precedes(start) && precedes(end)
+    }
+
     /// Whether `text` occurs in these bytes.
     public func contains(_ text: StaticString) -> Bool {
         let pattern = Bytes(text)

@@ -14,10 +14,12 @@ public struct ResponseHeader: Sendable, Equatable {
 
     public init() {}
 
-    public static func decode(_ span: Span<UInt8>) throws(WireError) -> ResponseHeader {
+    static func decode(
+        _ span: Span<UInt8>, _ budget: inout FieldBudget
+    ) throws(WireError) -> ResponseHeader {
         var header = ResponseHeader()
         var reader = WireReader(span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
             case 1: header.clusterID = try reader.uint64(field)
             case 2: header.memberID = try reader.uint64(field)
@@ -32,10 +34,12 @@ public struct ResponseHeader: Sendable, Equatable {
 
 extension KeyValue {
     /// `keepsValue` false: the value is not copied, only whether there is one is told.
-    static func decode(_ span: Span<UInt8>, keepsValue: Bool = true) throws(WireError) -> KeyValue {
+    static func decode(
+        _ span: Span<UInt8>, keepsValue: Bool = true, _ budget: inout FieldBudget
+    ) throws(WireError) -> KeyValue {
         var kv = KeyValue()
         var reader = WireReader(span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
             case 1: kv.key = try reader.bytes(field)
             case 2: kv.createRevision = try reader.int64(field)
@@ -53,22 +57,35 @@ extension KeyValue {
     }
 }
 
-public struct RangeResponse: Sendable, Equatable {
+/// An answer of etcd, which tells of which store and of which revision it is.
+public protocol EtcdResponse {
+    var header: ResponseHeader { get }
+    /// Whether the revision is needed: without it the rest has no meaning.
+    var needsRevision: Bool { get }
+}
+
+public struct RangeResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     public var kvs: [KeyValue] = []
     /// There are keys behind the limit.
     public var more = false
     public var count: Int64 = 0
 
+    public var needsRevision: Bool { true }
+
     public init() {}
 
-    public static func decode(_ span: Span<UInt8>) throws(WireError) -> RangeResponse {
+    static func decode(
+        _ span: Span<UInt8>, _ budget: inout FieldBudget
+    ) throws(WireError) -> RangeResponse {
         var response = RangeResponse()
         var reader = WireReader(span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
-            case 2: response.kvs.append(try KeyValue.decode(try reader.slice(field)))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
+            case 2:
+                guard response.kvs.count < WireLimits.entries else { throw .tooMany }
+                response.kvs.append(try KeyValue.decode(try reader.slice(field), &budget))
             case 3: response.more = try reader.bool(field)
             case 4: response.count = try reader.int64(field)
             default: try reader.skip(field)
@@ -78,7 +95,22 @@ public struct RangeResponse: Sendable, Equatable {
     }
 
     public static func decode(_ bytes: Bytes) throws(WireError) -> RangeResponse {
-        try decode(bytes.span)
+        var budget = FieldBudget()
+        return try decode(bytes.span, &budget)
+    }
+
+    /// Whether it can be etcd's answer to this request: keys of its range, in order, each once, no more than asked for; and
+    /// `more` only behind as many as asked for (etcd server/mvcc/kvstore_txn.go, server/etcdserver/apply.go).
+    public func canAnswer(_ request: RangeRequest) -> Bool {
+        let limit = request.limit > 0 ? Int(clamping: request.limit) : Int.max
+        guard kvs.count <= limit, !more || kvs.count == limit else { return false }
+        for (i, kv) in kvs.enumerated() {
+            guard kv.key.isIn(from: request.key, to: request.rangeEnd),
+                i == 0 || kvs[i - 1].key.precedes(kv.key),
+                kv.modRevision >= 1, kv.modRevision <= header.revision
+            else { return false }
+        }
+        return true
     }
 }
 
@@ -90,19 +122,21 @@ public enum ResponseOp: Sendable, Equatable {
     case txn(succeeded: Bool)
     case other
 
-    static func decode(_ span: Span<UInt8>) throws(WireError) -> ResponseOp {
+    static func decode(
+        _ span: Span<UInt8>, _ budget: inout FieldBudget
+    ) throws(WireError) -> ResponseOp {
         var op = ResponseOp.other
         var reader = WireReader(span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: op = .range(try RangeResponse.decode(try reader.slice(field)))
+            case 1: op = .range(try RangeResponse.decode(try reader.slice(field), &budget))
             case 2:
                 try reader.skip(field)
                 op = .put
             case 3:
-                op = .deleteRange(deleted: try number(2, of: try reader.slice(field)))
+                op = .deleteRange(deleted: try number(2, of: try reader.slice(field), &budget))
             case 4:
-                op = .txn(succeeded: try number(2, of: try reader.slice(field)) != 0)
+                op = .txn(succeeded: try number(2, of: try reader.slice(field), &budget) != 0)
             default: try reader.skip(field)
             }
         }
@@ -111,11 +145,11 @@ public enum ResponseOp: Sendable, Equatable {
 
     /// One number of a message, without the rest: `deleted` of a DeleteRangeResponse, `succeeded` of a TxnResponse.
     private static func number(
-        _ number: UInt64, of span: Span<UInt8>
+        _ number: UInt64, of span: Span<UInt8>, _ budget: inout FieldBudget
     ) throws(WireError) -> Int64 {
         var value: Int64 = 0
         var reader = WireReader(span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             if field.number == number {
                 value = try reader.int64(field)
             } else {
@@ -126,29 +160,31 @@ public enum ResponseOp: Sendable, Equatable {
     }
 }
 
-public struct TxnResponse: Sendable, Equatable {
+public struct TxnResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     /// Whether all conditions held.
     public var succeeded = false
     public var responses: [ResponseOp] = []
 
+    public var needsRevision: Bool { true }
+
     public init() {}
 
-    public static func decode(_ span: Span<UInt8>) throws(WireError) -> TxnResponse {
+    public static func decode(_ bytes: Bytes) throws(WireError) -> TxnResponse {
         var response = TxnResponse()
-        var reader = WireReader(span)
-        while let field = try reader.nextField() {
+        var budget = FieldBudget()
+        var reader = WireReader(bytes.span)
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2: response.succeeded = try reader.bool(field)
-            case 3: response.responses.append(try ResponseOp.decode(try reader.slice(field)))
+            case 3:
+                guard response.responses.count < WireLimits.responses else { throw .tooMany }
+                response.responses.append(
+                    try ResponseOp.decode(try reader.slice(field), &budget))
             default: try reader.skip(field)
             }
         }
         return response
-    }
-
-    public static func decode(_ bytes: Bytes) throws(WireError) -> TxnResponse {
-        try decode(bytes.span)
     }
 }

@@ -3,21 +3,24 @@
 
 // Answers of etcd's Lease and Auth services (etcd api/etcdserverpb/rpc.proto). Times are in seconds.
 
-public struct LeaseGrantResponse: Sendable, Equatable {
+public struct LeaseGrantResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     public var id: Int64 = 0
     /// As granted: not less than was asked for.
     public var ttl: Int64 = 0
     public var error = Bytes()
 
+    public var needsRevision: Bool { false }
+
     public init() {}
 
     public static func decode(_ bytes: Bytes) throws(WireError) -> LeaseGrantResponse {
         var response = LeaseGrantResponse()
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2: response.id = try reader.int64(field)
             case 3: response.ttl = try reader.int64(field)
             case 4: response.error = try reader.bytes(field)
@@ -28,17 +31,20 @@ public struct LeaseGrantResponse: Sendable, Equatable {
     }
 }
 
-public struct LeaseRevokeResponse: Sendable, Equatable {
+public struct LeaseRevokeResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
+
+    public var needsRevision: Bool { false }
 
     public init() {}
 
     public static func decode(_ bytes: Bytes) throws(WireError) -> LeaseRevokeResponse {
         var response = LeaseRevokeResponse()
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             default: try reader.skip(field)
             }
         }
@@ -46,20 +52,23 @@ public struct LeaseRevokeResponse: Sendable, Equatable {
     }
 }
 
-public struct LeaseKeepAliveResponse: Sendable, Equatable {
+public struct LeaseKeepAliveResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     public var id: Int64 = 0
     /// 0: there is no such lease.
     public var ttl: Int64 = 0
 
+    public var needsRevision: Bool { false }
+
     public init() {}
 
     public static func decode(_ bytes: Bytes) throws(WireError) -> LeaseKeepAliveResponse {
         var response = LeaseKeepAliveResponse()
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2: response.id = try reader.int64(field)
             case 3: response.ttl = try reader.int64(field)
             default: try reader.skip(field)
@@ -69,21 +78,24 @@ public struct LeaseKeepAliveResponse: Sendable, Equatable {
     }
 }
 
-public struct LeaseTimeToLiveResponse: Sendable, Equatable {
+public struct LeaseTimeToLiveResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     public var id: Int64 = 0
     /// What is left; -1: there is no such lease.
     public var ttl: Int64 = 0
     public var grantedTTL: Int64 = 0
 
+    public var needsRevision: Bool { false }
+
     public init() {}
 
     public static func decode(_ bytes: Bytes) throws(WireError) -> LeaseTimeToLiveResponse {
         var response = LeaseTimeToLiveResponse()
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2: response.id = try reader.int64(field)
             case 3: response.ttl = try reader.int64(field)
             case 4: response.grantedTTL = try reader.int64(field)
@@ -94,19 +106,22 @@ public struct LeaseTimeToLiveResponse: Sendable, Equatable {
     }
 }
 
-public struct AuthenticateResponse: Sendable, Equatable {
+public struct AuthenticateResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     /// To be sent as header `token` with every request.
     public var token = Bytes()
+
+    public var needsRevision: Bool { false }
 
     public init() {}
 
     public static func decode(_ bytes: Bytes) throws(WireError) -> AuthenticateResponse {
         var response = AuthenticateResponse()
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2: response.token = try reader.bytes(field)
             default: try reader.skip(field)
             }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// What comes on the Watch stream (etcd api/etcdserverpb/rpc.proto, WatchResponse).
-public struct WatchResponse: Sendable, Equatable {
+public struct WatchResponse: Sendable, Equatable, EtcdResponse {
     public struct Event: Sendable, Equatable {
         public enum Kind: Sendable {
             case put, delete
@@ -14,16 +14,16 @@ public struct WatchResponse: Sendable, Equatable {
         public init() {}
 
         fileprivate static func decode(
-            _ span: Span<UInt8>, keepsValue: Bool
+            _ span: Span<UInt8>, keepsValue: Bool, _ budget: inout FieldBudget
         ) throws(WireError) -> Event {
             var event = Event()
             var reader = WireReader(span)
-            while let field = try reader.nextField() {
+            while let field = try reader.nextField(&budget) {
                 switch field.number {
                 case 1: event.kind = try reader.uint64(field) == 1 ? .delete : .put
                 case 2:
                     event.kv = try KeyValue.decode(
-                        try reader.slice(field), keepsValue: keepsValue)
+                        try reader.slice(field), keepsValue: keepsValue, &budget)
                 default: try reader.skip(field)
                 }
             }
@@ -41,6 +41,9 @@ public struct WatchResponse: Sendable, Equatable {
     public var fragment = false
     public var events: [Event] = []
 
+    /// etcd does not tell it where it cancels a watch (server/mvcc/watchable_store.go, syncWatchers).
+    public var needsRevision: Bool { !canceled }
+
     public init() {}
 
     /// `keepValues` false: values are not copied.
@@ -48,10 +51,11 @@ public struct WatchResponse: Sendable, Equatable {
         _ bytes: Bytes, keepValues: Bool
     ) throws(WireError) -> WatchResponse {
         var response = WatchResponse()
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
+        while let field = try reader.nextField(&budget) {
             switch field.number {
-            case 1: response.header = try ResponseHeader.decode(try reader.slice(field))
+            case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2: response.watchID = try reader.int64(field)
             case 3: response.created = try reader.bool(field)
             case 4: response.canceled = try reader.bool(field)
@@ -59,25 +63,38 @@ public struct WatchResponse: Sendable, Equatable {
             case 6: response.cancelReason = try reader.bytes(field)
             case 7: response.fragment = try reader.bool(field)
             case 11:
+                guard response.events.count < WireLimits.entries else { throw .tooMany }
                 response.events.append(
-                    try Event.decode(try reader.slice(field), keepsValue: keepValues))
+                    try Event.decode(try reader.slice(field), keepsValue: keepValues, &budget))
             default: try reader.skip(field)
             }
         }
         return response
     }
 
-    /// Which watch a message is for, without reading its events.
-    public static func watchID(of bytes: Bytes) throws(WireError) -> Int64 {
-        var id: Int64 = 0
+    /// What is to be known of a message before its events are read.
+    public struct Outline: Equatable {
+        public var watchID: Int64 = 0
+        /// It has more events than may be decoded; what stands behind them was not read.
+        public var hasTooManyEvents = false
+    }
+
+    public static func outline(of bytes: Bytes) throws(WireError) -> Outline {
+        var outline = Outline()
+        var events = 0
+        var budget = FieldBudget()
         var reader = WireReader(bytes.span)
-        while let field = try reader.nextField() {
-            if field.number == 2 {
-                id = try reader.int64(field)
-            } else {
+        while let field = try reader.nextField(&budget) {
+            switch field.number {
+            case 2: outline.watchID = try reader.int64(field)
+            case 11:
+                events += 1
+                outline.hasTooManyEvents = events > WireLimits.entries
+                if outline.hasTooManyEvents { return outline }
                 try reader.skip(field)
+            default: try reader.skip(field)
             }
         }
-        return id
+        return outline
     }
 }

@@ -7,6 +7,29 @@ public enum WireError: Error, Equatable {
     /// A varint of more than ten bytes, or a length that no message can have.
     case overlong
     case wrongType
+    /// More fields, keys, events or answers than one message may have (`WireLimits`).
+    case tooMany
+}
+
+/// What one message may hold. Its bytes alone are no bound: one of 16 MiB has room for eight million empty entries, which
+/// would be half a gigabyte when decoded, or for as many fields that nobody knows, which take a whole tick to skip.
+public enum WireLimits {
+    /// Keys of a list, or events of a watch. Real ones are far larger than the 100 bytes that each takes at least.
+    public static let entries = 1 << 16
+    /// Answers to the operations of one transaction; etcd does no more than 128 (--max-txn-ops).
+    public static let responses = 128
+    /// Fields, those of embedded messages included: 65,536 events have nine each.
+    static let fields = 1 << 20
+}
+
+/// Fields that may still be read of a message and what is embedded in it.
+struct FieldBudget {
+    private var left = WireLimits.fields
+
+    mutating func take() throws(WireError) {
+        guard left > 0 else { throw .tooMany }
+        left -= 1
+    }
 }
 
 /// The protobuf wire format (https://protobuf.dev/programming-guides/encoding/), read from a span: every
@@ -31,8 +54,9 @@ struct WireReader: ~Escapable {
 
     /// The next field's number and type; nil at the end of the message.
     @_lifetime(self: copy self)
-    mutating func nextField() throws(WireError) -> Field? {
+    mutating func nextField(_ budget: inout FieldBudget) throws(WireError) -> Field? {
         guard left > 0 else { return nil }
+        try budget.take()
         let tag = try varint()
         // Groups (3, 4) are not in proto3.
         guard let type = WireType(rawValue: UInt8(truncatingIfNeeded: tag & 7)), tag >> 3 != 0

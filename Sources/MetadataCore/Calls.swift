@@ -52,6 +52,8 @@ struct CallInFlight {
     let purpose: CallPurpose
     let sentAt: Milliseconds
     let bytes: Int
+    /// The newest that this connection had told when it was sent: what is read after that cannot be older.
+    let revision: Int64
     var deadline: Milliseconds
 }
 
@@ -103,7 +105,7 @@ extension MetadataCore {
         callBytes += frame.count
         let transfer = Milliseconds(callBytes / Timing.bytesPerMillisecond)
         calls[id] = CallInFlight(
-            purpose: purpose, sentAt: now, bytes: frame.count,
+            purpose: purpose, sentAt: now, bytes: frame.count, revision: connectionRevision,
             deadline: now &+ Timing.requestDeadline &+ transfer)
         counters.requests &+= 1
         if case .authenticate = purpose {
@@ -123,11 +125,11 @@ extension MetadataCore {
                 .trace,
                 "request \(id): answered with \(bytes.count) bytes after \(now &- call.sentAt) ms")
             remove(id, call)
-            answered(call.purpose, .message(bytes))
+            answered(call, .message(bytes))
         case .tooLarge(let size):
             counters.requestsFailed &+= 1
             remove(id, call)
-            answered(call.purpose, .oversized(size))
+            answered(call, .oversized(size))
         case .failed(let status):
             let failure = Failure(status)
             log(.debug, "request \(id): refused: \(status.message)")
@@ -137,7 +139,7 @@ extension MetadataCore {
             }
             counters.requestsFailed &+= 1
             remove(id, call)
-            answered(call.purpose, .refused(failure, failure.explain(status)))
+            answered(call, .refused(failure, failure.explain(status)))
         }
     }
 
@@ -159,10 +161,11 @@ extension MetadataCore {
         callBytes -= call.bytes
     }
 
-    private func answered(_ purpose: CallPurpose, _ answer: Answer) {
+    private func answered(_ call: CallInFlight, _ answer: Answer) {
         // An answer that cannot be read ends the connection; what it was for must not be lost with it.
-        purposeInHand = purpose
-        switch purpose {
+        purposeInHand = call.purpose
+        leastRevision = call.revision
+        switch call.purpose {
         case .authenticate: authenticated(answer)
         case .hello: greeted(answer)
         case .probe: break
@@ -176,18 +179,37 @@ extension MetadataCore {
         case .otherSpelling: otherSpellingAnswered(answer)
         }
         purposeInHand = nil
+        leastRevision = 0
     }
 
     /// Decodes an answer; nil ends the connection.
-    func decoded<Message>(
+    func decoded<Message: EtcdResponse>(
         _ bytes: Bytes, _ decode: (Bytes) throws(WireError) -> Message
     ) -> Message? {
         do throws(WireError) {
-            return try decode(bytes)
+            let message = try decode(bytes)
+            if isPlausible(message) { return message }
+            isMalformed("its header cannot be true (revision \(message.header.revision))")
         } catch {
-            failConnection("\(currentTarget) sent a message that cannot be decoded")
-            return nil
+            isMalformed("it cannot be decoded")
         }
+        return nil
+    }
+
+    /// What etcd never sends ends the connection: nothing that is concluded from it would be true.
+    func isMalformed(_ reason: Text) {
+        failConnection("\(currentTarget) sent a message that is not etcd's: \(reason)")
+    }
+
+    /// Whether a header can be true: a store begins with revision 1 and never goes back, and whoever answers on one
+    /// connection is of one cluster. (etcd's gRPC proxy leaves the cluster out of some answers.)
+    private func isPlausible(_ message: some EtcdResponse) -> Bool {
+        let header = message.header
+        guard header.revision >= 0, header.revision < Int64.max else { return false }
+        if message.needsRevision, header.revision < max(1, leastRevision) { return false }
+        if header.clusterID == 0 { return true }
+        if connectionCluster == 0 { connectionCluster = header.clusterID }
+        return header.clusterID == connectionCluster
     }
 
     /// All calls are gone with their connection.
@@ -221,6 +243,7 @@ extension MetadataCore {
     /// Part of a large answer has come: its request, whichever it is, is being answered.
     func progressed() {
         lastReceived = now
+        creationsProgressed()
         let now = now
         calls.changeEach { call in
             let prolonged = min(

@@ -15,6 +15,7 @@ final class Fetch {
     let label: Bytes
     let waits: Bool
     var state = State.getting
+    var restarts = Restarts()
 
     init(operation: OperationID, agent: Bytes, label: Bytes, waits: Bool) {
         self.operation = operation
@@ -33,9 +34,11 @@ extension MetadataCore {
 
     func sendFetch(_ fetch: Fetch) {
         guard case .getting = fetch.state else { return }
-        send(
-            .range(RangeRequest(key: keyspace.key(agent: fetch.agent, label: fetch.label))),
-            .fetch(fetch))
+        send(.range(request(of: fetch)), .fetch(fetch))
+    }
+
+    private func request(of fetch: Fetch) -> RangeRequest {
+        RangeRequest(key: keyspace.key(agent: fetch.agent, label: fetch.label))
     }
 
     func fetchUnanswered(_ fetch: Fetch) {
@@ -47,6 +50,10 @@ extension MetadataCore {
         switch answer {
         case .message(let bytes):
             guard let response = decoded(bytes, RangeResponse.decode) else { return }
+            guard response.canAnswer(request(of: fetch)) else {
+                isMalformed("keys that were not asked for")
+                return
+            }
             seen(response.header)
             if let found = response.kvs.first, found.hasValue {
                 succeed(fetch, found)

@@ -40,12 +40,16 @@ struct HeldPage {
         return TxnRequest(compare: [], success: questions)
     }
 
-    mutating func answer(_ response: TxnResponse, _ most: Int) {
+    /// Whether the question is answered by this.
+    mutating func answer(_ response: TxnResponse, _ most: Int) -> Bool {
         let asked = min(unchecked.count, most)
-        for (agent, answer) in zip(unchecked, response.responses.prefix(asked)) {
-            if answer == .txn(succeeded: true) { absent.append(agent) }
+        guard response.responses.count == asked else { return false }
+        for (agent, answer) in zip(unchecked, response.responses) {
+            guard case .txn(let isEmpty) = answer else { return false }
+            if isEmpty { absent.append(agent) }
         }
         unchecked.removeFirst(asked)
+        return true
     }
 
     /// While its database is full, etcd 3.5.1 refuses every transaction, also one that only reads. What cannot be asked

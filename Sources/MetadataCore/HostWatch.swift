@@ -41,6 +41,7 @@ final class HostWatch {
     var isContactLostTold = false
     /// Counts the listings, so that what was asked for an earlier one is known as such.
     var epoch = 0
+    var restarts = Restarts()
 
     init(operation: OperationID, agent: Bytes?, presenceOnly: Bool, listing: Listing) {
         self.operation = operation
@@ -136,21 +137,25 @@ extension MetadataCore {
 
     func sendPage(_ watch: HostWatch, epoch: Int) {
         guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
-        guard notices.count < configuration.noticeLimit / 2, noticeBytes < configuration.noticeBytes / 2
+        guard notices.count < configuration.noticeLimit / 2,
+            noticeBytes < configuration.noticeBytes / 2
         else {
             stalledWatches.append(watch)
             return
         }
         if let held = listing.held {
-            send(.txn(held.question(keyspace, configuration.portions.batchOperations)), .page(watch, epoch: epoch))
+            send(
+                .txn(held.question(keyspace, configuration.portions.batchOperations)),
+                .page(watch, epoch: epoch))
             return
         }
-        var request = RangeRequest(
-            key: listing.cursor, rangeEnd: Keyspace.end(of: prefix(of: watch.agent)))
-        request.limit = listing.limit
-        request.revision = listing.revision
-        request.keysOnly = watch.presenceOnly
-        send(.range(request), .page(watch, epoch: epoch))
+        send(.range(request(of: watch, listing)), .page(watch, epoch: epoch))
+    }
+
+    private func request(of watch: HostWatch, _ listing: HostWatch.Listing) -> RangeRequest {
+        RangeRequest(
+            key: listing.cursor, rangeEnd: Keyspace.end(of: prefix(of: watch.agent)),
+            limit: listing.limit, revision: listing.revision, keysOnly: watch.presenceOnly)
     }
 
     func pageUnanswered(_ watch: HostWatch, epoch: Int) {
@@ -169,6 +174,7 @@ extension MetadataCore {
         case .refused(.compacted, _):
             // The pinned revision is gone; what was told stays told, the rest is found by the difference.
             listAgain(watch)
+            _ = givesUpRestarting(&watch.restarts, "what is listed is compacted")
         case .refused(.noSpace, _) where listing.held != nil:
             guard var held = listing.held else { return }
             held.assumePresent()
@@ -189,6 +195,10 @@ extension MetadataCore {
 
     private func listed(_ bytes: Bytes, for watch: HostWatch, _ listing: HostWatch.Listing) {
         guard let response = decoded(bytes, RangeResponse.decode) else { return }
+        guard response.canAnswer(request(of: watch, listing)) else {
+            isMalformed("not the page of keys that was asked for")
+            return
+        }
         seen(response.header)
         contactRegained(watch)
         if watch.presenceOnly,
@@ -213,7 +223,10 @@ extension MetadataCore {
         guard let response = decoded(bytes, TxnResponse.decode) else { return }
         seen(response.header)
         var held = held
-        held.answer(response, configuration.portions.batchOperations)
+        guard held.answer(response, configuration.portions.batchOperations) else {
+            isMalformed("not the answers to a transaction")
+            return
+        }
         take(held, for: watch, listing)
     }
 

@@ -31,6 +31,8 @@ enum Timing {
     static let resolvePause: Milliseconds = 2000
     /// Wrong credentials are asked for again at this pace: each attempt costs the server a bcrypt.
     static let credentialsBackoff: Milliseconds = 1000
+    /// An operation that the server makes begin anew does so only so often within this time.
+    static let restarts: Milliseconds = 1000
     /// Watches are told that contact is lost when no endpoint answered for this long; shorter
     /// interruptions are ordinary failovers.
     static let contactLost: Milliseconds = 1000
@@ -70,7 +72,7 @@ enum Limits {
     static let pageBytes = 1 << 20
     /// Keys in a list.
     static let listKeys = 1 << 20
-    /// Bytes of one watch message, all fragments together.
+    /// Bytes of one watch message, all fragments together, and of all watches whose fragments are not complete.
     static let watchBytes = 16 << 20
     /// Callbacks that wait for the host, and the blobs they hold, before watches are resynchronised.
     static let notices = 65_536
@@ -93,4 +95,9 @@ enum Limits {
     static let otherSpellingKeys: Int64 = 64
     /// Watch creations sent and not yet answered.
     static let creationsInFlight = 256
+    /// Times that one operation begins anew within a second because of what the server says (compaction, a message that is
+    /// too large): more often, and the connection is given up, which has its pauses. Nothing else would slow it down.
+    static let restarts = 3
+    /// Of the token that etcd gives. A JWT signed with 4,096 bits has less than 2 KiB, and it goes with every request.
+    static let tokenBytes = 16 << 10
 }

@@ -73,6 +73,8 @@ extension MetadataCore {
         let connection = newID()
         currentTarget = describe(target)
         token = []
+        connectionCluster = 0
+        connectionRevision = 0
         log(.debug, "connecting to \(currentTarget)")
         act(.connect(connection, endpoint: target.endpoint, address: target.address))
         let phase: Link.Opening.Phase = configuration.user.isEmpty ? .hello : .authenticating
@@ -117,6 +119,10 @@ extension MetadataCore {
         switch answer {
         case .message(let bytes):
             guard let response = decoded(bytes, AuthenticateResponse.decode) else { return }
+            guard response.token.count <= Limits.tokenBytes else {
+                isMalformed("a token of \(response.token.count) bytes")
+                return
+            }
             token = response.token
         case .refused(.authenticationNotEnabled, _):
             token = []
@@ -188,7 +194,8 @@ extension MetadataCore {
 
     /// What etcd says about itself with each answer.
     func seen(_ header: ResponseHeader) {
-        if header.revision > counters.revision { counters.revision = header.revision }
+        counters.revision = max(counters.revision, header.revision)
+        connectionRevision = max(connectionRevision, header.revision)
     }
 
     /// The connection is of no use any more: everything on it is dropped and asked again on the next.

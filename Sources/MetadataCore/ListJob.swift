@@ -13,6 +13,7 @@ final class ListJob {
     var agents: [PresentAgent] = []
     var isDone = false
     var held: HeldPage?
+    var restarts = Restarts()
 
     init(operation: OperationID, cursor: Bytes) {
         self.operation = operation
@@ -41,11 +42,14 @@ extension MetadataCore {
             send(.txn(held.question(keyspace, configuration.portions.batchOperations)), .list(job))
             return
         }
-        var request = RangeRequest(key: job.cursor, rangeEnd: Keyspace.end(of: keyspace.root))
-        request.limit = configuration.portions.pageKeys
-        request.revision = job.revision
-        request.keysOnly = true
-        send(.range(request), .list(job))
+        send(.range(request(of: job)), .list(job))
+    }
+
+    private func request(of job: ListJob) -> RangeRequest {
+        RangeRequest(
+            key: job.cursor, rangeEnd: Keyspace.end(of: keyspace.root),
+            limit: configuration.portions.pageKeys,
+            revision: job.revision, keysOnly: true)
     }
 
     func listUnanswered(_ job: ListJob) {
@@ -63,6 +67,8 @@ extension MetadataCore {
             }
         case .refused(.compacted, _):
             job.restart(keyspace.root)
+            // With the connection it is asked for again.
+            guard !givesUpRestarting(&job.restarts, "what is listed is compacted") else { return }
             work.append(.list(job))
         case .refused(.noSpace, _) where job.held != nil:
             job.held?.assumePresent()
@@ -78,6 +84,10 @@ extension MetadataCore {
 
     private func listed(_ bytes: Bytes, _ job: ListJob) {
         guard let response = decoded(bytes, RangeResponse.decode) else { return }
+        guard response.canAnswer(request(of: job)) else {
+            isMalformed("not the page of keys that was asked for")
+            return
+        }
         seen(response.header)
         if let held = HeldPage(response, after: job.agents.last?.name, keyspace) {
             job.held = held
@@ -92,7 +102,10 @@ extension MetadataCore {
         guard let response = decoded(bytes, TxnResponse.decode) else { return }
         seen(response.header)
         var held = held
-        held.answer(response, configuration.portions.batchOperations)
+        guard held.answer(response, configuration.portions.batchOperations) else {
+            isMalformed("not the answers to a transaction")
+            return
+        }
         job.held = held
         takeHeld(job)
     }

@@ -113,6 +113,11 @@ public final class MetadataCore {
     var lastTrouble: Text = ""
     var token = Bytes()
     var clusterID: UInt64 = 0
+    /// What the answers on this connection have told; 0: nothing yet.
+    var connectionCluster: UInt64 = 0
+    var connectionRevision: Int64 = 0
+    /// What an answer in hand must have seen of the store.
+    var leastRevision: Int64 = 0
 
     // Contact, as watches are told.
     var unreachableSince: Milliseconds?
@@ -156,6 +161,7 @@ public final class MetadataCore {
     var selfWatcher: Watcher?
     /// nil: it was not refused.
     var selfWatchRetryAt: Milliseconds?
+    var selfRestarts = Restarts()
     var presenceLog: [PresenceChange] = []
     var isWithdrawalWanted = false
     /// Others removed our keys after we had the name: who has it now came later than we did.
@@ -283,6 +289,7 @@ public final class MetadataCore {
         expireOperations()
         sweepOn()
         expireCalls()
+        expireCreations()
         noticeLostContact()
         pump()
         mayJudge = false
@@ -352,6 +359,7 @@ public final class MetadataCore {
         consider(deadlines.first?.at)
         consider(linkDeadline)
         consider(callDeadline)
+        consider(creationDeadline)
         consider(heartbeatDeadline)
         consider(drainDeadline)
         if isReady, ownershipRetryAt > now { consider(ownershipRetryAt) }

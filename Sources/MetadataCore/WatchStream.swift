@@ -26,8 +26,9 @@ final class Watcher {
     var state = State.wanted
     /// The revision from which it goes on: the last complete one plus one.
     var next: Int64
-    /// The revision from which it was created.
+    /// The revision from which it was created, and when that was asked for.
     var createdFrom: Int64 = 0
+    fileprivate var askedAt: Milliseconds = 0
     /// Pieces of a message that etcd has sent in several (rpc.proto, WatchCreateRequest.fragment).
     var pieces: [WatchResponse.Event] = []
     var pieceBytes = 0
@@ -55,6 +56,10 @@ struct WatchStream {
     var wanted = Queue<Watcher>()
     /// Creations on their way: etcd answers them in the order of the requests, refusals included.
     var creating = Queue<Watcher>()
+    /// When the next of those answers must have come.
+    fileprivate var creationDeadline: Milliseconds = 0
+    /// Bytes of all the pieces that watchers hold.
+    fileprivate var pieceBytes = 0
     var lastID: Int64 = 0
 }
 
@@ -96,8 +101,14 @@ extension MetadataCore {
 
     private func forget(_ watcher: Watcher) {
         watcher.state = .canceled
-        watcher.pieces = []
+        dropPieces(of: watcher)
         watchStream.watchers[UInt64(watcher.id)] = nil
+    }
+
+    private func dropPieces(of watcher: Watcher) {
+        watchStream.pieceBytes -= watcher.pieceBytes
+        watcher.pieces = []
+        watcher.pieceBytes = 0
     }
 
     func driveWatchStream() {
@@ -113,6 +124,8 @@ extension MetadataCore {
                 act(.openStream(stream, connection, .watch, token: token))
             }
             watcher.createdFrom = firstRevision(of: watcher)
+            watcher.askedAt = now
+            if watchStream.creating.isEmpty { expectCreations() }
             let request = WatchCreateRequest(
                 key: watcher.key, rangeEnd: watcher.rangeEnd,
                 startRevision: watcher.createdFrom, watchID: watcher.id)
@@ -137,20 +150,54 @@ extension MetadataCore {
         watchStream.creating.removeAll()
         for watcher in watchStream.watchers.values {
             watcher.state = .wanted
-            watcher.pieces = []
-            watcher.pieceBytes = 0
+            dropPieces(of: watcher)
             watchStream.wanted.append(watcher)
         }
     }
 
+    // MARK: - Creation
+
+    /// An answer must come in the time of a request. What is sent meanwhile shares the way with it.
+    private func expectCreations() {
+        let transfer = Milliseconds(callBytes / Timing.bytesPerMillisecond)
+        watchStream.creationDeadline = now &+ Timing.requestDeadline &+ transfer
+    }
+
+    /// Something comes: many creations on a slow connection take their time.
+    func creationsProgressed() {
+        watchStream.creationDeadline = max(
+            watchStream.creationDeadline, now &+ Timing.requestDeadline)
+    }
+
+    /// A watch that is never created would be silent for ever.
+    func expireCreations() {
+        guard mayJudge, let deadline = creationDeadline, now >= deadline else { return }
+        endpoints.wasSilent(now: now)
+        failConnection("\(currentTarget) left the creation of a watch unanswered for too long")
+    }
+
+    var creationDeadline: Milliseconds? {
+        guard let oldest = watchStream.creating.first else { return nil }
+        return min(watchStream.creationDeadline, oldest.askedAt &+ Timing.requestDeadlineMax)
+    }
+
+    // MARK: - Messages
+
     func watchMessage(_ bytes: Bytes) {
-        guard let id = decoded(bytes, WatchResponse.watchID) else { return }
-        let keepsValues = UInt64(exactly: id).flatMap { watchStream.watchers[$0] }?.keepsValues
+        creationsProgressed()
+        let outline = try? WatchResponse.outline(of: bytes)
+        let addressee = outline.flatMap { UInt64(exactly: $0.watchID) }
+            .flatMap { watchStream.watchers[$0] }
+        if let addressee, case .active = addressee.state, outline?.hasTooManyEvents == true {
+            interrupt(addressee, "one change is over \(WireLimits.entries) keys")
+            return
+        }
+        let keepsValues = addressee?.keepsValues ?? false
         guard
             let response = decoded(
                 bytes,
                 { (bytes) throws(WireError) in
-                    try WatchResponse.decode(bytes, keepValues: keepsValues ?? false)
+                    try WatchResponse.decode(bytes, keepValues: keepsValues)
                 })
         else { return }
         seen(response.header)
@@ -158,9 +205,7 @@ extension MetadataCore {
             created(response)
             return
         }
-        guard let key = UInt64(exactly: id), let watcher = watchStream.watchers[key],
-            case .active = watcher.state
-        else { return }
+        guard let watcher = addressee, case .active = watcher.state else { return }
         if response.canceled {
             watcherEnded(watcher, response)
         } else {
@@ -169,7 +214,12 @@ extension MetadataCore {
     }
 
     private func created(_ response: WatchResponse) {
-        guard let watcher = watchStream.creating.popFirst() else { return }
+        guard let watcher = watchStream.creating.popFirst(), response.events.isEmpty,
+            response.canceled || response.watchID == watcher.id
+        else {
+            isMalformed("watch \(response.watchID) was not to be created now")
+            return
+        }
         if watcher.isCanceled {
             // Canceled by us before etcd had told that it exists.
             guard !response.canceled, let stream = watchStream.id else { return }
@@ -244,27 +294,27 @@ extension MetadataCore {
         let text: Text =
             "etcd has compacted revision \(watcher.next) away; the oldest is \(revision)"
         log(.info, text)
-        switch watcher.sink {
-        case .host(let watch): resync(watch, text, forgetRevisions: false)
-        case .fetch(let fetch): fetchAgain(fetch)
-        case .ourselves: selfWatchWasInterrupted()
-        }
+        beginAnew(watcher, text)
     }
 
     /// Events, in one piece or several. Several revisions may come in one message; a revision never
     /// comes in two (etcd server/mvcc/watchable_store.go, eventBatch).
     private func take(_ response: WatchResponse, bytes: Int, for watcher: Watcher) {
-        if response.fragment || !watcher.pieces.isEmpty {
+        if response.fragment || watcher.pieceBytes > 0 {
             watcher.pieceBytes += bytes
-            guard watcher.pieceBytes <= Limits.watchBytes else {
+            watchStream.pieceBytes += bytes
+            guard watchStream.pieceBytes <= Limits.watchBytes else {
                 interrupt(watcher, "one change is over \(Limits.watchBytes) bytes")
+                return
+            }
+            guard watcher.pieces.count + response.events.count <= WireLimits.entries else {
+                interrupt(watcher, "one change is over \(WireLimits.entries) keys")
                 return
             }
             watcher.pieces.append(contentsOf: response.events)
             guard !response.fragment else { return }
             let events = watcher.pieces
-            watcher.pieces = []
-            watcher.pieceBytes = 0
+            dropPieces(of: watcher)
             deliver(events, to: watcher, header: response.header)
         } else {
             deliver(response.events, to: watcher, header: response.header)
@@ -277,6 +327,10 @@ extension MetadataCore {
         guard let last = events.last else {
             // A progress notification: all up to this revision has been told.
             watcher.next = max(watcher.next, header.revision &+ 1)
+            return
+        }
+        guard areInOrder(events, for: watcher) else {
+            isMalformed("events of watch \(watcher.id) are of other keys, or not in order")
             return
         }
         // Some servers send older events than were asked for.
@@ -292,14 +346,37 @@ extension MetadataCore {
         }
     }
 
+    /// Of what is watched, and of revisions that do not fall.
+    private func areInOrder(_ events: [WatchResponse.Event], for watcher: Watcher) -> Bool {
+        var last: Int64 = 1
+        for event in events {
+            guard event.kv.modRevision >= last, event.kv.modRevision < Int64.max,
+                event.kv.key.isIn(from: watcher.key, to: watcher.rangeEnd)
+            else { return false }
+            last = event.kv.modRevision
+        }
+        return true
+    }
+
     /// A watcher's messages cannot be held: what it misses must be found by listing.
     private func interrupt(_ watcher: Watcher, _ text: Text) {
         var ended: Watcher? = watcher
         cancel(&ended)
+        beginAnew(watcher, text)
+    }
+
+    /// For whom an ended watcher was: lists what it may have missed.
+    private func beginAnew(_ watcher: Watcher, _ text: Text) {
         switch watcher.sink {
-        case .host(let watch): resync(watch, text, forgetRevisions: false)
-        case .fetch(let fetch): fetchAgain(fetch)
-        case .ourselves: selfWatchWasInterrupted()
+        case .host(let watch):
+            resync(watch, text, forgetRevisions: false)
+            _ = givesUpRestarting(&watch.restarts, text)
+        case .fetch(let fetch):
+            fetchAgain(fetch)
+            _ = givesUpRestarting(&fetch.restarts, text)
+        case .ourselves:
+            selfWatchWasInterrupted()
+            _ = givesUpRestarting(&selfRestarts, text)
         }
     }
 

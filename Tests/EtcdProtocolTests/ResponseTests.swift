@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-import EtcdProtocol
+@testable import EtcdProtocol
 import Testing
 
 @Suite struct ResponseTests {
@@ -34,7 +34,8 @@ import Testing
         #expect(try LeaseRevokeResponse.decode(sample(.leaseRevoke)).header == header)
         let largest = hex(
             "08ffffffffffffffffff01 1001 18ffffffffffffffffff01 20ffffffffffffffffff01")
-        let decoded = try ResponseHeader.decode(largest.span)
+        var budget = FieldBudget()
+        let decoded = try ResponseHeader.decode(largest.span, &budget)
         #expect(decoded.clusterID == .max)
         #expect(decoded.memberID == 1)
         #expect(decoded.revision == -1)
@@ -139,12 +140,15 @@ import Testing
     }
 
     @Test func watchID() throws {
-        #expect(try WatchResponse.watchID(of: sample(.watch)) == 300)
-        #expect(try WatchResponse.watchID(of: hex("10ffffffffffffffffff01 2001")) == -1)
-        #expect(try WatchResponse.watchID(of: []) == 0)
-        #expect(try WatchResponse.watchID(of: hex("1001 1002")) == 2)
+        func watchID(of bytes: Bytes) throws -> Int64 {
+            try WatchResponse.outline(of: bytes).watchID
+        }
+        #expect(try watchID(of: sample(.watch)) == 300)
+        #expect(try watchID(of: hex("10ffffffffffffffffff01 2001")) == -1)
+        #expect(try watchID(of: []) == 0)
+        #expect(try watchID(of: hex("1001 1002")) == 2)
         // An event that cannot be decoded is not looked at here.
-        #expect(try WatchResponse.watchID(of: hex("1005 5a020aff")) == 5)
+        #expect(try watchID(of: hex("1005 5a020aff")) == 5)
     }
 
     @Test func emptyMessagesHaveDefaults() throws {

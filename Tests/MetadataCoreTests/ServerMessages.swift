@@ -5,6 +5,15 @@
 
 // The requests as a server reads them: what the model of etcd needs and the library does not.
 
+extension WireReader {
+    /// Requests are our own: they need no bound.
+    @_lifetime(self: copy self)
+    mutating func nextField() throws(WireError) -> Field? {
+        var budget = FieldBudget()
+        return try nextField(&budget)
+    }
+}
+
 struct DecodedRange {
     var key = Bytes()
     var rangeEnd = Bytes()

@@ -47,6 +47,10 @@ final class World {
     }
     var fates: [(method: EtcdMethod, fate: Fate)] = []
     private var lateRequests: [(EtcdMethod, Bytes)] = []
+    /// What comes instead of etcd's answer to a request.
+    var answerInstead: ((EtcdMethod, Reply) -> Reply)?
+    /// What comes instead of a message of the stream of watches; nil: nothing.
+    var messageInstead: ((Bytes) -> Bytes?)?
 
     func add(
         _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, refuseTakeover: Bool = false
@@ -181,7 +185,9 @@ final class World {
         }
         switch fate {
         case .ordinary:
-            node.core.receive(.reply(call, etcd.answer(method, frame, now)), now: now)
+            let reply = etcd.answer(method, frame, now)
+            let told = answerInstead.map { $0(method, reply) } ?? reply
+            node.core.receive(.reply(call, told), now: now)
         case .answerLost:
             _ = etcd.answer(method, frame, now)
             breaks(connection, node)
@@ -216,7 +222,8 @@ final class World {
                 continue
             }
             guard node.watchStreams.contains(stream), !isSilent else { continue }
-            node.core.receive(.message(stream & 0xffff_ffff, bytes), now: now)
+            guard let told = messageInstead.map({ $0(bytes) }) ?? bytes else { continue }
+            node.core.receive(.message(stream & 0xffff_ffff, told), now: now)
         }
         return etcd.outbox.count < messages.count
     }

@@ -1,0 +1,278 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+
+@testable import EtcdProtocol
+@testable import MetadataCore
+
+/// A server that says what etcd never says: nothing is concluded from it, its connection is given up, and it is asked
+/// again no faster than the back-off lets.
+@Suite struct HostileTests {
+    let world = World()
+    let peer: World.Node
+
+    init() {
+        peer = world.add(nil, seed: 2)
+        let alpha = world.add("alpha")
+        world.submit(alpha, .publish(label: Bytes("a"), blob: Bytes("1")))
+        alpha.isStalled = true
+    }
+
+    private func told() -> [String] {
+        defer { peer.events = [] }
+        return peer.events.map { $0.brief }
+    }
+
+    private func watch(_ agent: StaticString? = "alpha") {
+        world.submit(
+            peer, .watch(agent: agent.map { Bytes($0) }, presenceOnly: false), timeout: nil)
+    }
+
+    private func message(_ body: (inout WireWriter) -> Void) -> Bytes {
+        WireWriter.message {
+            $0.header(cluster: world.etcd.cluster, revision: world.etcd.revision)
+            body(&$0)
+        }
+    }
+
+    private func event(_ key: StaticString, _ revision: Int64) -> Bytes {
+        var kv = KeyValue()
+        kv.key = Bytes(key)
+        kv.value = Bytes("x")
+        kv.modRevision = revision
+        return WireWriter.message { $0.embedded(2, kv.encoded()) }
+    }
+
+    /// Says something on the stream of watches.
+    private func say(_ bytes: Bytes) {
+        guard let stream = peer.watchStreams.first else {
+            Issue.record("there is no stream")
+            return
+        }
+        peer.core.receive(.message(stream & 0xffff_ffff, bytes), now: world.now)
+        world.settle()
+    }
+
+    /// Half a minute of a server that answers everything like this: nothing is told, and it is asked some three times a
+    /// second. When it answers well again, so do we.
+    private func expectNothing(_ instead: @escaping (EtcdMethod, Reply) -> Reply) {
+        watch()
+        #expect(told() == ["appeared alpha", "put alpha a=1", "synced"])
+        world.answerInstead = instead
+        let (connects, requests) = (peer.connects, world.etcd.requests)
+        world.cut(peer)
+        world.advance(by: 30_000)
+        #expect(Set(told()).isSubset(of: ["contact lost"]))
+        #expect(peer.connects - connects < 120)
+        #expect(world.etcd.requests - requests < 400)
+        world.answerInstead = nil
+        world.advance(by: 2000)
+        #expect(Set(told()).isSubset(of: ["contact regained"]))
+        world.etcd.apply([.put(key: Bytes("/nixl/agents//alpha/a"), value: Bytes("2"), lease: 0)])
+        world.settle()
+        #expect(told() == ["put alpha a=2"])
+    }
+
+    @Test(arguments: [0, -1, .min, .max])
+    func headerThatCannotBe(revision: Int64) {
+        expectNothing { _, _ in
+            .ok(WireWriter.message { $0.header(cluster: 0xc1, revision: revision) })
+        }
+    }
+
+    @Test func noHeader() {
+        expectNothing { _, _ in .ok([]) }
+    }
+
+    @Test func keysThatWereNotAskedFor() {
+        watch(nil)
+        _ = told()
+        let others = message {
+            for key in ["/nixl/agents//b/x", "/nixl/agents//a/x"] as [StaticString] {
+                $0.embedded(
+                    2,
+                    WireWriter.message {
+                        $0.bytes(1, Bytes(key)); $0.int64(3, 1)
+                    })
+            }
+        }
+        world.answerInstead = { method, reply in method == .range ? .ok(others) : reply }
+        let fetch = world.submit(
+            peer, .fetch(agent: Bytes("alpha"), label: Bytes("a"), wait: false), timeout: 2000)
+        let list = world.submit(peer, .list, timeout: 2000)
+        world.advance(by: 3000)
+        #expect(peer.completions[fetch]?.status == .timedOut)
+        #expect(peer.completions[list]?.status == .timedOut)
+        #expect(peer.connects < 20)
+    }
+
+    @Test func aRevisionThatFallsOnOneConnection() {
+        watch()
+        _ = told()
+        let connects = peer.connects
+        let old = WireWriter.message { $0.header(cluster: 0xc1, revision: 1) }
+        world.answerInstead = { _, _ in .ok(old) }
+        world.submit(peer, .fetch(agent: Bytes("x"), label: Bytes("a"), wait: false))
+        #expect(peer.connection == nil)
+        #expect(told().isEmpty)
+        world.advance(by: 500)
+        // The next connection learns whether it is another store; that one is empty.
+        #expect(peer.connects > connects)
+        #expect(told().prefix(3) == ["resync", "gone alpha", "synced"])
+    }
+
+    @Test func anotherClusterOnOneConnection() {
+        watch()
+        _ = told()
+        let connects = peer.connects
+        say(
+            WireWriter.message {
+                $0.header(cluster: 0xbad, revision: 100)
+                $0.int64(2, 1)
+                $0.embedded(11, event("/nixl/agents//alpha/a", 100))
+            })
+        world.advance(by: 1000)
+        #expect(peer.connects == connects + 1)
+        #expect(told().isEmpty)
+    }
+
+    @Test(arguments: [0, 1, 2, 3, 4])
+    func watchMessagesThatCannotBe(kind: Int) {
+        watch()
+        _ = told()
+        let connects = peer.connects
+        let bad: [Bytes] = [
+            // Created again; created with an id that nobody chose; of another agent; falling; of no revision.
+            message {
+                $0.int64(2, 1); $0.bool(3, true)
+            },
+            message {
+                $0.int64(2, 99); $0.bool(3, true)
+            },
+            message {
+                $0.int64(2, 1); $0.embedded(11, event("/nixl/agents//beta/a", 100))
+            },
+            message {
+                $0.int64(2, 1)
+                $0.embedded(11, event("/nixl/agents//alpha/a", 101))
+                $0.embedded(11, event("/nixl/agents//alpha/a", 100))
+            },
+            message {
+                $0.int64(2, 1); $0.embedded(11, event("/nixl/agents//alpha/a", 0))
+            },
+        ]
+        say(bad[kind])
+        world.advance(by: 1000)
+        #expect(peer.connects == connects + 1)
+        #expect(told().isEmpty)
+    }
+
+    @Test func aCreationThatIsNotAnswered() {
+        world.messageInstead = { _ in nil }
+        watch()
+        let connects = peer.connects
+        world.advance(by: 2500)
+        #expect(peer.connects > connects)
+        world.messageInstead = nil
+        world.advance(by: 3000)
+        _ = told()
+        world.etcd.apply([.put(key: Bytes("/nixl/agents//alpha/a"), value: Bytes("2"), lease: 0)])
+        world.settle()
+        #expect(told() == ["put alpha a=2"])
+    }
+
+    /// Many creations on a slow connection: each answer, and each part of a large one, shows that it works.
+    @Test(arguments: [true, false])
+    func creationsThatAreAnsweredSlowly(isPartial: Bool) {
+        var held: [Bytes] = []
+        world.messageInstead = {
+            held.append($0); return nil
+        }
+        for _ in 0..<12 { watch() }
+        let connects = peer.connects
+        for _ in 0..<12 {
+            world.advance(by: 1900)
+            if isPartial, let connection = peer.connection {
+                peer.core.receive(.progress(connection), now: world.now)
+            } else if !held.isEmpty {
+                say(held.removeFirst())
+            }
+        }
+        #expect(peer.connects == connects)
+        // But not for ever.
+        if isPartial {
+            for _ in 0..<6 {
+                world.advance(by: 1900)
+                if let connection = peer.connection {
+                    peer.core.receive(.progress(connection), now: world.now)
+                }
+            }
+            #expect(peer.connects == connects + 1)
+        }
+    }
+
+    /// It is told at most three times a second, with a new connection in between.
+    @Test func compactedOverAndOver() {
+        watch()
+        _ = told()
+        let requests = world.etcd.requests
+        world.messageInstead = { bytes in
+            guard let id = try? WatchResponse.outline(of: bytes).watchID else { return nil }
+            // Compacted behind whatever is watched.
+            self.world.etcd.outbox.append(
+                (
+                    self.peer.watchStreams.first ?? 0,
+                    self.message {
+                        $0.int64(2, id); $0.bool(4, true); $0.int64(5, .max)
+                    }
+                ))
+            self.world.messageInstead = { [instead = self.world.messageInstead] in
+                self.world.messageInstead = instead
+                return $0
+            }
+            return bytes
+        }
+        world.cut(peer)
+        world.advance(by: 10_000)
+        #expect(world.etcd.requests - requests < 200)
+        #expect(told().filter { $0 == "resync" }.count < 60)
+    }
+
+    @Test func fragmentsThatNeverEnd() {
+        for _ in 0..<4 { watch() }
+        _ = told()
+        // 1 MiB each, to all watches in turn: 16 MiB in all, whoever holds them.
+        let value = Bytes(repeating: 1, count: 1 << 20)
+        var kv = KeyValue()
+        kv.key = Bytes("/nixl/agents//alpha/a")
+        kv.value = value
+        kv.modRevision = 100
+        let event = WireWriter.message { $0.embedded(2, kv.encoded()) }
+        for number in 0..<20 {
+            say(
+                message {
+                    $0.int64(2, Int64(number % 4 + 1))
+                    $0.bool(7, true)
+                    $0.embedded(11, event)
+                })
+        }
+        #expect(told().contains("resync"))
+    }
+
+    @Test func moreEventsThanOneMessageMayHave() {
+        watch()
+        _ = told()
+        let empty = Bytes(repeating: 0, count: 0)
+        say(
+            message {
+                $0.int64(2, 1)
+                for _ in 0...WireLimits.entries { $0.message(11, size: empty.count) }
+            })
+        #expect(told() == ["resync", "synced"])
+        // The watch goes on.
+        world.etcd.apply([.put(key: Bytes("/nixl/agents//alpha/a"), value: Bytes("2"), lease: 0)])
+        world.settle()
+        #expect(told() == ["put alpha a=2"])
+    }
+}
