@@ -88,6 +88,8 @@ package final class Cluster {
     package var isAbandoned: (Int) -> Bool = { _ in false }
     /// Writes of which one in so many is told to have timed out, and perhaps carried out later; 0: none.
     package var timesOutOneIn = 0
+    /// By client: leases that ended without its doing.
+    private var lost: [Int: Int] = [:]
     /// Told to have timed out; are carried out all the same.
     var late: [(at: Instant, connection: ServerConnection, request: Request)] = []
 
@@ -179,8 +181,21 @@ package final class Cluster {
         for id in store.leases.keys.sorted() {
             guard let expiry = expiries[id], now >= expiry + expiryDelay(id) else { continue }
             expiries[id] = nil
+            noteLost(id)
             if store.revoke(id) { revisionCommitted() }
         }
+    }
+
+    /// How many leases of a client have ended, or have run out, without its doing.
+    package func leasesLost(by author: Int) -> Int {
+        let ended = store.leases.keys.filter {
+            store.grantors[$0] == author && (expiries[$0] ?? .max) <= now
+        }
+        return (lost[author] ?? 0) + ended.count
+    }
+
+    func noteLost(_ lease: Int64) {
+        if let author = store.grantors[lease] { lost[author, default: 0] += 1 }
     }
 
     /// etcd looks for expired leases every 500 ms and revokes a bounded number at a time.

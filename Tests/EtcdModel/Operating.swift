@@ -20,6 +20,7 @@ extension Cluster {
     package func revokeLease(_ id: Int64, at time: Instant) {
         now = max(now, time)
         expiries[id] = nil
+        noteLost(id)
         if store.revoke(id) { revisionCommitted() }
     }
 

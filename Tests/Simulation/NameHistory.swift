@@ -10,6 +10,12 @@ final class NameHistory {
     private var followed: Int64 = 1
     private var owners: [Bytes: Int] = [:]
     private var takes: [Int: Int] = [:]
+    /// Who has had each name.
+    private var holders: [Bytes: Set<Int>] = [:]
+    /// Processes after which another has had the name.
+    private(set) var replaced: Set<Int> = []
+    /// How often others removed the presence key of a process.
+    private(set) var removed: [Int: Int] = [:]
     /// Those that were told not to take what another has.
     var refusing: Set<Int> = []
 
@@ -27,12 +33,18 @@ final class NameHistory {
             guard let author = commit.author else { continue }
             for change in commit.changes {
                 guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
-                if let previous = change.previous, refusing.contains(author),
-                    store.commit(previous.modRevision).author != author
-                {
+                let before = change.previous.flatMap { store.commit($0.modRevision).author }
+                if change.previous != nil, refusing.contains(author), before != author {
                     world.fail("process \(author) took a name although it was told not to")
                 }
-                guard change.record != nil else { continue }
+                guard change.record != nil else {
+                    if let before, before != author { removed[before, default: 0] += 1 }
+                    continue
+                }
+                for holder in holders[agent] ?? [] where holder != author {
+                    replaced.insert(holder)
+                }
+                holders[agent, default: []].insert(author)
                 if owners[agent] != author { takes[author, default: 0] += 1 }
                 owners[agent] = author
             }

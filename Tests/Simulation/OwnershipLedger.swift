@@ -28,6 +28,8 @@ final class OwnershipLedger {
     private(set) var licences = 1
     /// Told LOST and not RESTORED; nil: a withdrawal meanwhile may have ended that.
     private(set) var isLost: Bool? = false
+    private var losses = 0
+    private var removals = 0
     private var calls = 0
     private var serial = 0
     /// When the withdrawals that are open were asked for.
@@ -174,15 +176,21 @@ final class OwnershipLedger {
         case .lost(let text):
             if isLost == true { host.fail("LOST twice") }
             isLost = true
+            losses += 1
+            let stores = host.world.stores.count - 1 - host.bornIn.store
+            if losses > host.world.cluster.leasesLost(by: author) + stores {
+                host.fail("LOST \(losses) times, and no lease of it has ended so often")
+            }
             if host.world.now > host.world.excuses[host.index] {
                 host.fail("LOST for no reason: \(String(decoding: text.bytes, as: UTF8.self))")
             }
-        case .restored:
+        case .restored(let revision):
             if isLost == false { host.fail("RESTORED without LOST") }
             isLost = false
+            checkRestored(revision, host)
         case .superseded:
             if isSuperseded { host.fail("SUPERSEDED twice") }
-            if !othersTouchedName(host, { $0.record != nil }), !mayTakeItsKeyForAnothers(host) {
+            if !host.world.history.replaced.contains(author), !mayTakeItsKeyForAnothers(host) {
                 host.fail("SUPERSEDED by nobody")
             }
             isSuperseded = true
@@ -190,13 +198,11 @@ final class OwnershipLedger {
             wantsLease = false
             nothingIsLeft()
         case .withdrawn:
-            // A lease that somebody revoked is there again where a late request has granted it once more.
-            if !othersTouchedName(host, { $0.record == nil }),
-                !host.world.stores.contains(where: { store in
-                    store.lateLeases.contains { store.grantors[$0] == author }
-                })
-            {
-                host.fail("WITHDRAWN by nobody")
+            removals += 1
+            let known = host.world.history.removed[author] ?? 0
+            if removals > known, !mayLeaseHaveComeBack(host) {
+                host.fail(
+                    "WITHDRAWN \(removals) times; others removed its presence key \(known) times")
             }
             licences += 1
             isLost = false
@@ -204,21 +210,32 @@ final class OwnershipLedger {
         }
     }
 
-    /// Whether anybody else has put, or removed, the presence key in the life of this process. The end of a lease is
-    /// nobody's doing.
-    private func othersTouchedName(_ host: SimulatedHost, _ isMeant: (Change) -> Bool) -> Bool {
-        guard let name = host.name else { return false }
-        let key = host.world.key(name, [])
-        for (index, store) in host.world.stores.enumerated() where index >= host.bornIn.store {
-            let first = index == host.bornIn.store ? host.bornIn.revision : 1
-            guard store.revision > first else { continue }
-            for revision in (first + 1)...store.revision {
-                let commit = store.commit(revision)
-                guard let other = commit.author, other != author else { continue }
-                if commit.changes.contains(where: { $0.key == key && isMeant($0) }) { return true }
+    /// Everything that was published is back, unless others, or a late request, have had the name since.
+    private func checkRestored(_ revision: Int64, _ host: SimulatedHost) {
+        guard let name = host.name, withdrawals.isEmpty else { return }
+        let store = host.storeOfNotice
+        guard revision <= store.revision,
+            let presence = store.record(host.world.key(name, []), at: revision)
+        else { return }
+        let commit = store.commit(presence.modRevision)
+        guard commit.author == author, !commit.isLate else { return }
+        for (label, entry) in labels where entry.openCalls == 0 && entry.allowed.count == 1 {
+            let found = store.record(host.world.key(name, label), at: revision)
+            let value = found.flatMap { $0.value.isEmpty ? nil : $0.value }
+            if value != entry.allowed[0] {
+                host.fail("RESTORED, and label \(String(decoding: label, as: UTF8.self)) is not")
+            }
+            if let found, found.lease != presence.lease {
+                host.fail("RESTORED, and a label hangs on lease \(found.lease)")
             }
         }
-        return false
+    }
+
+    /// A lease that somebody revoked is there again, without its keys, where a late request has granted it once more.
+    private func mayLeaseHaveComeBack(_ host: SimulatedHost) -> Bool {
+        host.world.stores.contains { store in
+            store.lateLeases.contains { store.grantors[$0] == author }
+        }
     }
 
     /// Told to take no name over, a process leaves a permanent key alone that it cannot tell from another's.

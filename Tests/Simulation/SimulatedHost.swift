@@ -29,6 +29,13 @@ final class SimulatedHost {
     /// By its own clock: what was due by then may be late, for it was held up or its clock jumped.
     var excusedUntil: Milliseconds = 0
     private var isHeldUp = false
+    /// By its own clock: when it last heard anything, and when anything that was not a refusal.
+    private var lastHeard: Milliseconds = 0
+    private(set) var lastAnswer: Milliseconds = 0
+    /// The last one of an earlier tick.
+    private(set) var earlierAnswer: Milliseconds = 0
+    /// By the world's: when more waited for it than it may leave waiting, or almost.
+    private(set) var wasFullAt: Instant = 0
     var isShuttingDown = false
     /// By its own clock: when the drain of its shutdown has taken its time.
     var drainEnd: Milliseconds = 0
@@ -143,6 +150,7 @@ final class SimulatedHost {
         let now = clock
         if isHeldUp { excusedUntil = max(excusedUntil, now) }
         isHeldUp = false
+        earlierAnswer = lastAnswer
         let isIdle =
             inboxTaken == inbox.count && core.pendingNotices == 0
             && core.nextDeadline.map { $0 > now } ?? true
@@ -166,9 +174,11 @@ final class SimulatedHost {
         if isIdle, count > 0 || core.pendingNotices > 0 {
             fail("it had something to do that its deadline had not announced")
         }
+        if core.pendingNotices + 32 > world.noticeLimit { wasFullAt = world.now }
         takeNotices()
         core.advance(now: now, hasHeardAll: false)
         perform()
+        noticeSilence(now)
         if core.pendingNotices == 0 { operations.check(self, now: now) }
         if core.pendingNotices > world.noticeLimit + 512 {
             fail("\(core.pendingNotices) notices wait")
@@ -220,9 +230,28 @@ final class SimulatedHost {
 
     // MARK: - The transport
 
-    /// What came must be something that was asked for on this connection.
     private func hear(_ event: NetworkEvent) {
-        if case .reply = event { isFirstCallAnswered = true }
+        switch event {
+        case .reply(_, let reply):
+            isFirstCallAnswered = true
+            lastHeard = clock
+            if case .ok = reply { lastAnswer = clock }
+        case .message:
+            lastHeard = clock
+            lastAnswer = clock
+        case .progress, .streamEnded: lastHeard = clock
+        case .connectionLost, .resolved: break
+        }
+    }
+
+    /// 5 s of silence, a question and its deadline, and a second of trying: then watches have been told.
+    private func noticeSilence(_ now: Milliseconds) {
+        guard appetite > 2, !watches.isEmpty, now > max(lastHeard, excusedUntil) + 9_000 else {
+            return
+        }
+        for (_, checker) in watches where checker.begunAt + 9_000_000 < world.now {
+            checker.checkContact(self)
+        }
     }
 
     func hear(_ packet: ServerPacket, on connection: Connection) {
@@ -230,10 +259,15 @@ final class SimulatedHost {
         switch packet {
         case .reply(let call, let outcome):
             if world.random.oneIn(50) { add(.progress(connection.coreID), connection.store) }
-            add(.reply(call, reply(outcome)), connection.store)
+            // A refusal says nothing about what there is.
+            if case .ok = outcome {
+                add(.reply(call, reply(outcome)), connection.store)
+            } else {
+                add(.reply(call, reply(outcome)), nil)
+            }
         case .message(let stream, let bytes): add(.message(stream, bytes), connection.store)
         case .streamEnded(let stream, let outcome):
-            add(.streamEnded(stream, reply(outcome)), connection.store)
+            add(.streamEnded(stream, reply(outcome)), nil)
         case .reset:
             connectionLost(connection, "connection reset by peer")
         }

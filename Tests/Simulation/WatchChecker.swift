@@ -19,6 +19,8 @@ final class WatchChecker {
         var lastIncarnation: UInt64?
         /// nil: what was known is void, by RESTARTED, until it is told again.
         var labels: [Bytes: Bytes?] = [:]
+        /// At which each was told, in the store that is there.
+        var revisions: [Bytes: Int64] = [:]
     }
     struct Expected: Equatable {
         enum Kind { case put, appeared, delete, gone, restarted, returned }
@@ -29,12 +31,12 @@ final class WatchChecker {
         var blob: Bytes = []
         var incarnation: UInt64 = 0
     }
-    private unowned let world: World
-    private let agent: Bytes?
+    unowned let world: World
+    let agent: Bytes?
     private let presenceOnly: Bool
     private var known: [Bytes: Known] = [:]
     /// Following: the store, how far its history has been turned into expectations, and those not yet told.
-    private var store: Store?
+    private(set) var store: Store?
     private var followed: Int64 = 0
     private var expected: [Expected] = []
     private var expectedTold = 0
@@ -42,6 +44,14 @@ final class WatchChecker {
     private var seesOnlyPresence = false
     private var hasTold = false
     private var isContactLost = false
+    private var contactLostAt: Milliseconds = 0
+    /// Between RESYNC and SYNCED: what is told is what has changed.
+    private var tellsDifferences = false
+    /// The last event that tells what there is was about it.
+    private(set) var heardFrom: Store?
+    let begunAt: Instant
+    private(set) var syncedAt: Instant
+    private(set) var lastRevision: Int64 = 0
     /// Present by their labels when the events stopped, gone in the list that followed: whether a presence key was seen in
     /// between, which is not told, only the core knows.
     private var ambiguous: Set<Bytes> = []
@@ -50,6 +60,8 @@ final class WatchChecker {
         self.world = world
         self.agent = agent
         self.presenceOnly = presenceOnly
+        begunAt = world.now
+        syncedAt = world.now
     }
 
     // MARK: - What is told
@@ -76,27 +88,77 @@ final class WatchChecker {
         case .synced:
             synced(event.revision, host)
             return
-        case .resync:
-            if store == nil, !hasTold { host.fail("RESYNC before anything was told") }
-            store = nil
+        case .resync(let text):
+            resynced(text, host)
             return
         case .contactLost:
-            if isContactLost { host.fail("CONTACT_LOST twice") }
-            isContactLost = true
+            contactLost(host)
             return
         case .contactRegained:
-            if !isContactLost { host.fail("CONTACT_REGAINED without CONTACT_LOST") }
-            isContactLost = false
+            contactRegained(host)
             return
         case .ended: return
         }
         hasTold = true
+        heardFrom = host.storeOfNotice
+        lastRevision = max(lastRevision, told.revision)
         if store != nil, let mismatch = compare(told) { host.fail(mismatch) }
         note(told, host)
     }
 
+    private func resynced(_ text: Text, _ host: SimulatedHost) {
+        if store == nil, !hasTold { host.fail("RESYNC before anything was told") }
+        checkReason(String(decoding: text.bytes, as: UTF8.self), host)
+        if heardFrom !== host.storeOfNotice {
+            for name in known.keys { known[name]?.revisions = [:] }
+            lastRevision = 0
+        }
+        heardFrom = host.storeOfNotice
+        store = nil
+        tellsDifferences = true
+    }
+
+    private func contactLost(_ host: SimulatedHost) {
+        if isContactLost { host.fail("CONTACT_LOST twice") }
+        isContactLost = true
+        contactLostAt = host.clock
+        // A slow host hears of it when it may be over; and the first answer on a connection may be about a password.
+        guard host.appetite > 2, !world.scenario.authenticates else { return }
+        // What was answered in the same tick may have come after it.
+        if host.clock < host.earlierAnswer + 1000 {
+            host.fail("CONTACT_LOST \(host.clock - host.earlierAnswer) ms after an answer")
+        }
+    }
+
+    private func contactRegained(_ host: SimulatedHost) {
+        if !isContactLost { host.fail("CONTACT_REGAINED without CONTACT_LOST") }
+        isContactLost = false
+        if host.appetite > 2, host.lastAnswer < contactLostAt {
+            host.fail("CONTACT_REGAINED and nothing was answered")
+        }
+    }
+
+    /// Nothing was heard for so long that the host must have been told.
+    func checkContact(_ host: SimulatedHost) {
+        if !isContactLost { host.fail("nothing is heard any more and CONTACT_LOST was not told") }
+    }
+
+    /// What is the same as before is not told again.
+    private func checkDifference(_ told: Expected, _ state: Known, _ host: SimulatedHost) {
+        let isKnown: Bool
+        switch told.kind {
+        case .put: isKnown = state.revisions[told.label] == told.revision
+        case .restarted:
+            isKnown = state.isPresent && state.hadPresence && state.incarnation == told.incarnation
+        case .delete: isKnown = state.labels[told.label] == nil
+        case .appeared, .returned, .gone: isKnown = false
+        }
+        if isKnown { host.fail("\(text(told)) was told after RESYNC and is no difference") }
+    }
+
     private func note(_ told: Expected, _ host: SimulatedHost) {
         var state = known[told.agent] ?? Known()
+        if tellsDifferences { checkDifference(told, state, host) }
         switch told.kind {
         case .appeared, .restarted, .returned:
             if told.kind == .appeared, state.isPresent || state.lastIncarnation != nil {
@@ -111,13 +173,19 @@ final class WatchChecker {
             state.lastIncarnation = told.incarnation
             if told.incarnation != 0 { state.hadPresence = true }
             for label in state.labels.keys { state.labels[label] = .some(nil) }
+            state.revisions = [:]
         case .gone:
             if !state.isPresent { host.fail("\(text(told)): it was not present") }
             if store == nil, !state.hadPresence { ambiguous.insert(told.agent) }
             state.isPresent = false
             state.labels = [:]
-        case .put: state.labels[told.label] = told.blob
-        case .delete: state.labels[told.label] = nil
+            state.revisions = [:]
+        case .put:
+            state.labels[told.label] = told.blob
+            state.revisions[told.label] = told.revision
+        case .delete:
+            state.labels[told.label] = nil
+            state.revisions[told.label] = nil
         }
         if !state.isPresent, !state.labels.isEmpty {
             host.fail("\(text(told)): of an agent that is not present")
@@ -269,6 +337,10 @@ final class WatchChecker {
 
     private func begin(_ store: Store, at revision: Int64) {
         self.store = store
+        heardFrom = store
+        tellsDifferences = false
+        syncedAt = world.now
+        lastRevision = revision
         followed = revision
         expected = []
         expectedTold = 0
