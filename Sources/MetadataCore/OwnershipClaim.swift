@@ -179,8 +179,9 @@ extension MetadataCore {
             // With as many labels as fit: where all do, no lease that ends and no process that dies leaves some behind.
             let batch = nextBatch(after: nil, beside: 1)
             var transaction = batchTransaction(batch, hold, onto: move.target)
-            transaction.success.append(
-                .put(PutRequest(key: ownPresenceKey ?? [], value: [], lease: move.target)))
+            // First: in this order etcd tells of it, and a peer to which the agent was gone knows it before its labels.
+            transaction.success.insert(
+                .put(PutRequest(key: ownPresenceKey ?? [], value: [], lease: move.target)), at: 0)
             sendOwnership(
                 .txn(transaction), .movePresence(lease: move.target, with: batch))
         case .labels(let hold, let last):
