@@ -107,6 +107,10 @@ extension Cluster {
     /// All members start again without data: with the same flags even the cluster's id stays.
     package func wipe(keepsID: Bool, at time: Instant) {
         for member in members { stop(member.index, resets: true, at: time) }
+        // Those that had run out may have been told so.
+        for (lease, end) in expiries where end <= time && store.leases[lease] != nil {
+            noteLost(lease)
+        }
         store = Store()
         expiries = [:]
         late = []

@@ -35,15 +35,24 @@ extension WatchChecker {
                 guard change.record != nil, let (agent, label) = world.parse(change.key),
                     label.isEmpty, self.agent == nil || self.agent == agent
                 else { continue }
-                let states = AgentState.all(world, store, at: revision, agent: agent)
-                if states.contains(where: { _, state in
-                    state.labels.values.contains { $0.modRevision < revision }
-                }) {
-                    return true
-                }
+                if wasLabelPut(of: agent, before: revision, in: store) { return true }
             }
             revision -= 1
         }
         return false
+    }
+
+    /// Since the presence key was removed; it may be gone again, which a view that keeps no labels does not know.
+    private func wasLabelPut(of name: Bytes, before last: Int64, in store: Store) -> Bool {
+        var revision = last - 1
+        while revision > max(1, store.compacted) {
+            for change in store.commit(revision).changes {
+                guard let (agent, label) = world.parse(change.key), agent == name else { continue }
+                if label.isEmpty { return false }
+                if change.record != nil { return true }
+            }
+            revision -= 1
+        }
+        return true
     }
 }
