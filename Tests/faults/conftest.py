@@ -49,6 +49,12 @@ def figure(request: pytest.FixtureRequest, machine: Machine) -> Figure:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    ticks = [
+        (value, report.nodeid.rpartition("::")[2])
+        for report in terminalreporter.getreports("")
+        for name, value in report.user_properties
+        if name == "tick" and report.when == "teardown"
+    ]
     rows = []
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         if report.when == "call":
@@ -60,6 +66,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(
                 f"{test:52} {what:44} {seconds:6.2f} of {bound:5.2f} s, held up {withheld:5.2f} s"
             )
+    if ticks:
+        longest, test = max(ticks)
+        terminalreporter.write_line(f"the longest tick took {longest:.1f} ms of CPU, in {test}")
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +110,4 @@ def world(
     finally:
         made.close()
         made.print_logs()
+        request.node.user_properties.append(("tick", made.longest_tick()))

@@ -174,17 +174,18 @@ def test_all_members_out_of_reach_longer_than_the_ttl(world: World, figure: Figu
     agent = world.agent(b"alpha", ttl=5, interval=1)
     peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
     lease = agent.stats()["lease_id"]
-    for member in world.cluster.members:
-        world.network.part(world.place(agent), member.place)
-    parted = time.monotonic()
-    gone = peer.event("GONE", watch=watch, agent=b"alpha", within=PATIENCE)
-    figure("peer is told GONE", parted, gone["t"] / 1e9, 5 + 2)
-    world.network.heal()
-    healed = time.monotonic()
-    restored = agent.event("RESTORED", within=PATIENCE)
-    # An attempt to connect ends at its deadline of at most 4 s.
-    figure("RESTORED told, since healed", healed, restored["t"] / 1e9, 5)
-    assert agent.names() == ["LOST", "RESTORED"]
+    with observed(agent, peer):
+        for member in world.cluster.members:
+            world.network.part(world.place(agent), member.place)
+        parted = time.monotonic()
+        gone = peer.event("GONE", watch=watch, agent=b"alpha", within=PATIENCE)
+        figure("peer is told GONE", parted, gone["t"] / 1e9, 5 + 2)
+        world.network.heal()
+        healed = time.monotonic()
+        restored = agent.event("RESTORED", within=PATIENCE)
+        # An attempt to connect ends at its deadline of at most 4 s.
+        figure("RESTORED told, since healed", healed, restored["t"] / 1e9, 5)
+        assert agent.names() == ["LOST", "RESTORED"]
     returned = peer.event("RETURNED", watch=watch, within=PATIENCE)
     assert returned["incarnation"] == lease >> 16
     peer.event("PUT", watch=watch, label=b"metadata", blob=b"alpha", count=2, within=PATIENCE)

@@ -36,6 +36,7 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
     with observed(agent, peer):
         for member in world.cluster.members:
             world.network.part(world.place(peer), member.place)
+        parted = time.monotonic()
         mark = peer.mark()
         gateway.put(NS + b"/changes/l", b"2")
         gateway.put(NS + b"/changes/new", b"2")
@@ -43,7 +44,9 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
         gateway.put(NS + b"/comes/l", b"1")
         agent.succeed("publish", label=b"metadata", blob=b"2")
         gateway.compact(gateway.revision())
-        peer.event("CONTACT_LOST", watch=watch, within=PATIENCE)
+        lost = peer.event("CONTACT_LOST", watch=watch, within=PATIENCE)
+        # It only watches: silence, its question's deadline, and a second without any member.
+        figure("CONTACT_LOST told", parted, lost["t"] / 1e9, 5 + 2 + 1 + 0.5)
         world.network.heal()
         healed = time.monotonic()
         resync = peer.event("RESYNC", watch=watch, since=mark, within=PATIENCE)

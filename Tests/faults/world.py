@@ -67,6 +67,11 @@ class World:
             for line in host.lines("log"):
                 print(f"{line['t'] / 1e9:.3f} host {host.pid}: {line['line']}")
 
+    def longest_tick(self) -> float:
+        """Milliseconds of CPU; 0 where none took one."""
+        told = [line for host in self._started for line in host.lines("long_tick")]
+        return max((line["tick_cpu_max_ns"] / 1e6 for line in told), default=0.0)
+
     def place(self, host: Host) -> Place:
         return self._places[host.pid]
 

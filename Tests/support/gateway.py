@@ -10,7 +10,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,15 @@ def prefix_end(prefix: bytes) -> bytes:
     """The least key greater than every key with this prefix (etcd's range_end of a prefix)."""
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes([kept[-1] + 1]) if kept else b"\0"
+
+
+def put_all_body(puts: Iterable[tuple[bytes, bytes, int]]) -> dict[str, Any]:
+    """A transaction of several puts: key, value, lease."""
+    operations = [
+        {"request_put": {"key": _b64(key), "value": _b64(value), "lease": str(lease)}}
+        for key, value, lease in puts
+    ]
+    return {"success": operations}
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,22 @@ class Gateway:
         finally:
             connection.close()
 
+    def calls(self, path: str, bodies: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Many unary calls, one after the other, on one connection."""
+        connection = self._connect(60.0)
+        answers: list[dict[str, Any]] = []
+        try:
+            for body in bodies:
+                connection.request("POST", path, json.dumps(body), self._headers())
+                response = connection.getresponse()
+                text = response.read()
+                if response.status != 200:
+                    raise GatewayError(f"{path}: {response.status} {text.decode()}")
+                answers.append(json.loads(text))
+        finally:
+            connection.close()
+        return answers
+
     def transactions(self) -> int:
         """How many transactions this member has answered so far, failed guards included."""
         connection = self._connect(5.0)
@@ -179,11 +204,8 @@ class Gateway:
 
     def put_all(self, pairs: list[tuple[bytes, bytes]], lease: int = 0) -> int:
         """Several keys in one transaction, so in one revision."""
-        operations = [
-            {"request_put": {"key": _b64(key), "value": _b64(value), "lease": str(lease)}}
-            for key, value in pairs
-        ]
-        return int(self.call("/v3/kv/txn", {"success": operations})["header"]["revision"])
+        body = put_all_body([(key, value, lease) for key, value in pairs])
+        return int(self.call("/v3/kv/txn", body)["header"]["revision"])
 
     def compact(self, revision: int) -> None:
         self.call("/v3/kv/compaction", {"revision": str(revision), "physical": True})
