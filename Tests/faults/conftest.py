@@ -21,10 +21,11 @@ __all__ = ["HostFactory", "host_binary", "hosts", "library", "soname_directory",
 
 
 class Figure(Protocol):
-    """Checks the time from `begin` to `end` (monotonic) against its bound and keeps it for the table.
+    """Checks the time from `begin` to `end` (monotonic) against its bound and keeps it for the
+    table.
 
-    The bound is what is promised where hosts and etcd get a processor when they want one. What the
-    machine withheld from them meanwhile is measured (see machine.py) and comes on top."""
+    The bound is what is promised where hosts and etcd get a processor when they want one. What
+    the machine withheld from them meanwhile is measured (see machine.py) and comes on top."""
 
     def __call__(self, what: str, begin: float, end: float, bound: float) -> None: ...
 
@@ -42,7 +43,7 @@ def figure(request: pytest.FixtureRequest, machine: Machine) -> Figure:
         withheld = machine.withheld(begin, end)
         request.node.user_properties.append(("figure", (what, seconds, bound, withheld)))
         assert seconds <= bound + withheld, (
-            f"{what}: {seconds:.2f} s, promised are {bound:.2f} s, the machine held up {withheld:.2f} s"
+            f"{what}: {seconds:.2f} s, promised are {bound:.2f} s, held up {withheld:.2f} s"
         )
 
     return keep

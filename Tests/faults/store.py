@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from etcd_server import Etcd
 from gateway import GatewayError
 
-# How long anything is waited for that must come: promises in seconds are figures, measured when it has.
+# How long anything is waited for that must come: promises in seconds are figures, measured when
+# it has.
 PATIENCE = 60.0
 
 

@@ -1,15 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does to a cluster that is in use: restarts and upgrades it member by member, moves
-the leadership, replaces members.
+"""What an operator does to a cluster that is in use: restarts and upgrades it member by member,
+moves the leadership, replaces members.
 
-In each case (see Scene) the agent keeps its lease and is told nothing, its keys are there whenever
-one looks, the peer is told each change once and in order."""
+In each case (see Scene) the agent keeps its lease and is told nothing, its keys are there
+whenever one looks, the peer is told each change once and in order."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,8 @@ Spans = list[tuple[float, float]]
 
 
 def publish_until(scene: Scene, is_reached: Callable[[], bool], spans: Spans) -> None:
-    """Publishes one value after the other; each succeeds. When each was called for and completed."""
+    """Publishes one value after the other; each succeeds. When each was called for and
+    completed."""
     deadline = time.monotonic() + PATIENCE
     while True:
         begin = time.monotonic()
@@ -43,8 +45,8 @@ def publish_until(scene: Scene, is_reached: Callable[[], bool], spans: Spans) ->
 
 
 def check_spans(scene: Scene, figure: Figure, spans: Spans, what: str, least: float) -> None:
-    """No publish takes longer than `least` (or than somebody waits who only writes, all the time, to whichever
-    member takes it) and a second more."""
+    """No publish takes longer than `least` (or than somebody waits who only writes, all the time,
+    to whichever member takes it) and a second more."""
 
     def excess(span: tuple[float, float]) -> float:
         return span[1] - span[0] - bound(span)
@@ -56,6 +58,18 @@ def check_spans(scene: Scene, figure: Figure, spans: Spans, what: str, least: fl
     assert len(spans) > 10
     worst = max(spans, key=excess)
     figure(what, *worst, max(least, scene.writer.longest_pause(*worst)) + 1)
+
+
+def after(moment: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() > moment
+
+
+def is_healthy(member: Etcd) -> bool:
+    return member.is_healthy
+
+
+def leads(world: World, member: Etcd) -> bool:
+    return world.cluster.leader() is member
 
 
 def member_id(member: Etcd) -> str:
@@ -73,9 +87,9 @@ def test_rolling_restart(world: World, figure: Figure, how: str) -> None:
             else:
                 member.kill()
             stopped = time.monotonic()
-            publish_until(scene, lambda at=stopped: time.monotonic() > at + 1, spans)
+            publish_until(scene, after(stopped + 1), spans)
             member.start()
-            publish_until(scene, lambda one=member: one.is_healthy, spans)
+            publish_until(scene, partial(is_healthy, member), spans)
         check_spans(scene, figure, spans, f"slowest publish, {how}", REQUEST_DEADLINE)
     assert scene.agent.stats()["renewals"] > 5
 
@@ -89,11 +103,11 @@ def test_rolling_upgrade(world: World, figure: Figure) -> None:
             member.terminate()
             member.version = "3.5"
             member.start()
-            publish_until(scene, lambda one=member: one.is_healthy, spans)
+            publish_until(scene, partial(is_healthy, member), spans)
         versions = {m.status()["version"] for m in world.cluster.members}
         assert {each.rpartition(".")[0] for each in versions} == {"3.5"}
         end = time.monotonic() + 3
-        publish_until(scene, lambda: time.monotonic() > end, spans)
+        publish_until(scene, after(end), spans)
         check_spans(scene, figure, spans, "slowest publish", REQUEST_DEADLINE)
     # What was written by 3.4 is there, and what 3.5 has written.
     gateway = world.cluster.leader().gateway
@@ -111,17 +125,17 @@ def test_leader_moved(world: World, figure: Figure) -> None:
             leader = world.cluster.leader()
             if leader is not member:
                 leader.ctl("move-leader", member_id(member))
-            publish_until(scene, lambda one=member: world.cluster.leader() is one, spans)
+            publish_until(scene, partial(leads, world, member), spans)
             moved = time.monotonic()
-            publish_until(scene, lambda at=moved: time.monotonic() > at + 1, spans)
+            publish_until(scene, after(moved + 1), spans)
         check_spans(scene, figure, spans, "slowest publish", 0)
     assert "CONTACT_LOST" not in scene.peer.names()
 
 
 @pytest.mark.parametrize("role", ["follower", "leader"])
 def test_member_replaced(world: World, figure: Figure, role: str) -> None:
-    """The member in use is removed from the cluster: another is used. Then it comes back empty, as a new
-    member: first as a learner, which serves nobody, then as a voter."""
+    """The member in use is removed from the cluster: another is used. Then it comes back empty,
+    as a new member: first as a learner, which serves nobody, then as a voter."""
     with Scene(world, ttl=5, interval=1) as scene:
         spans: Spans = []
         member = world.in_use(scene.agent)
@@ -131,7 +145,7 @@ def test_member_replaced(world: World, figure: Figure, role: str) -> None:
         publish_until(scene, lambda: world.in_use(scene.agent) is not member, spans)
         member.wait_exit()
         removed = time.monotonic()
-        publish_until(scene, lambda: time.monotonic() > removed + 3, spans)
+        publish_until(scene, after(removed + 3), spans)
         check_spans(scene, figure, spans, "slowest publish, removed", RENEWAL)
         spans.clear()
         join(scene, member, spans)
@@ -139,7 +153,7 @@ def test_member_replaced(world: World, figure: Figure, role: str) -> None:
         late.open(world.network.endpoints(world.place(late), [member]), NS, agent=b"late")
         op = late.start("publish", label=b"l", blob=b"b", timeout=60_000)
         joined = time.monotonic()
-        publish_until(scene, lambda: time.monotonic() > joined + 3, spans)
+        publish_until(scene, after(joined + 3), spans)
         assert late.lines("done") == []
         # etcd refuses until it has caught up.
         promoted = operate(scene, member, spans, "member", "promote", member_id(member))
@@ -151,8 +165,8 @@ def test_member_replaced(world: World, figure: Figure, role: str) -> None:
 
 
 def operate(scene: Scene, subject: Etcd, spans: Spans, *command: str) -> float:
-    """What an operator asks of another member, until etcd does it: it refuses changes of the membership until
-    all members have known each other for 5 s. When it was done."""
+    """What an operator asks of another member, until etcd does it: it refuses changes of the
+    membership until all members have known each other for 5 s. When it was done."""
     operator = scene.world.others(subject)[0]
     done: list[float] = []
 

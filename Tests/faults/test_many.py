@@ -55,7 +55,8 @@ def in_parts(world: World, agents: Names, work: Callable[[int, Names], None]) ->
 
 
 class Script:
-    """Writes agents as a script would: leases, and on them the agents' presence keys and metadata."""
+    """Writes agents as a script would: leases, and on them the agents' presence keys and
+    metadata."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -108,9 +109,10 @@ def restart(world: World, is_noticed: Callable[[], object] = lambda: None) -> fl
 
 @pytest.mark.parametrize("history", ["kept", "compacted"])
 def test_10000_agents(world: World, figure: Figure, history: str) -> None:
-    """Told of each once, with its blob. Over a restart of all members nothing is told; another one that the host
-    sleeps through, with 1,000 agents gone, 1,000 restarted and 1,000 new, is told exactly, also by a list where
-    the history is compacted away; at last 10,000 GONE. The longest tick is checked as for every host."""
+    """Told of each once, with its blob. Over a restart of all members nothing is told; another
+    one that the host sleeps through, with 1,000 agents gone, 1,000 restarted and 1,000 new, is
+    told exactly, also by a list where the history is compacted away; at last 10,000 GONE. The
+    longest tick is checked as for every host."""
     script = Script(world)
     everyone = names(0, AGENTS)
     script.write(everyone)

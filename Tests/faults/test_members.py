@@ -26,7 +26,9 @@ RENEWAL = 1 + 5 / 6  # at the latest, at TTL 5 s: when one is due, and its own d
 def publish_time(scene: Scene, blob: bytes) -> tuple[float, float]:
     """When a publish is called for and when it completes."""
     begin = time.monotonic()
-    done = scene.agent.succeed("publish", label=b"metadata", blob=blob, timeout=60_000, within=PATIENCE)
+    done = scene.agent.succeed(
+        "publish", label=b"metadata", blob=blob, timeout=60_000, within=PATIENCE
+    )
     return begin, done["t"] / 1e9
 
 

@@ -100,7 +100,8 @@ def test_fork(world: World, figure: Figure, language: str, how: str) -> None:
     assert after["lease_id"] == before["lease_id"]
     assert after["renewals"] >= before["renewals"] + 5
     assert set(agent.names()) == {"SYNCED", "PUT"}
-    # Only a machine that holds etcd up for as long as a request may take excuses another connection.
+    # Only a machine that holds etcd up for as long as a request may take excuses another
+    # connection.
     if world.machine.was_held_up(begun, time.monotonic(), REQUEST_DEADLINE, REQUEST_DEADLINE):
         return
     for name in ("connects", "connects_failed", "requests_failed", "renewals_unanswered"):

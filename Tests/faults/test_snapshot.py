@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""An operator restores a snapshot: the cluster is replaced by an older state of itself, with another id."""
+"""An operator restores a snapshot: the cluster is replaced by an older state of itself, with
+another id."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,8 @@ def save(world: World, directory: Path) -> Path:
 
 
 def restore(world: World, snapshot: Path) -> float:
-    """As etcd's documentation says ('Disaster recovery'), on all members. When the new cluster was healthy."""
+    """As etcd's documentation says ('Disaster recovery'), on all members. When the new cluster
+    was healthy."""
     for member in world.cluster.members:
         member.kill()
     for member in world.cluster.members:
@@ -82,7 +85,8 @@ def after(world: World) -> None:
     gateway.put_all([(NS + b"/comes/", b""), (NS + b"/comes/l", b"1")])
 
 
-# What becomes of it all, by a list of the older state: every label is told anew, since revisions say nothing.
+# What becomes of it all, by a list of the older state: every label is told anew, since revisions
+# say nothing.
 DIFFERENCE: Told = [
     ("DELETE", b"changes", b"new", b""),
     ("GONE", b"comes", b"", b""),
@@ -95,9 +99,10 @@ DIFFERENCE: Told = [
 
 @pytest.mark.parametrize("revision", ["behind", "ahead"])
 def test_snapshot_restored(world: World, figure: Figure, tmp_path: Path, revision: str) -> None:
-    """Watches: RESYNC, what differs, SYNCED; then live. Also where only the cluster's id tells, the revision
-    being ahead of what was seen. Agents: LOST, what they published put back, also of one that the snapshot
-    does not know, RESTORED; what one has unpublished since the snapshot goes with its old lease."""
+    """Watches: RESYNC, what differs, SYNCED; then live. Also where only the cluster's id tells,
+    the revision being ahead of what was seen. Agents: LOST, what they published put back, also of
+    one that the snapshot does not know, RESTORED; what one has unpublished since the snapshot
+    goes with its old lease."""
     agent = world.agent(b"alpha", ttl=TTL, interval=1)
     agent.succeed("publish", label=b"old", blob=b"old")
     before(world)
@@ -136,30 +141,29 @@ def test_snapshot_restored(world: World, figure: Figure, tmp_path: Path, revisio
             figure("RESTORED, since it goes on", thawed, restored["t"] / 1e9, 2)
             assert host.names() == ["LOST", "RESTORED"]
         for name in (b"alpha", b"late"):
-            wait_until(
-                lambda name=name: is_told(peer, watch, mark, name), PATIENCE, f"{name!r} is told"
-            )
-    expected = {
-        NS + b"/alpha/": agent.stats()["lease_id"],
-        NS + b"/alpha/metadata": agent.stats()["lease_id"],
-        NS + b"/alpha/new": agent.stats()["lease_id"],
-        NS + b"/late/": late.stats()["lease_id"],
-        NS + b"/late/metadata": late.stats()["lease_id"],
-    }
-
-    def is_settled() -> bool:
-        found = world.cluster.leader().gateway.range(NS)
-        return {kv.key: kv.lease for kv in found if kv.lease} == expected
-
-    wait_until(is_settled, PATIENCE, "the agents' keys on their new leases, and no others")
+            wait_until(partial(is_told, peer, watch, mark, name), PATIENCE, f"{name!r} is told")
+    wait_until(partial(is_settled, world, agent, late), PATIENCE, "all keys on their new leases")
     world.cluster.leader().gateway.put(NS + b"/stays/l", b"3")
     peer.event("PUT", watch=watch, agent=b"stays", blob=b"3", since=mark, within=PATIENCE)
     assert "ENDED" not in peer.names()
 
 
+def is_settled(world: World, agent: Host, late: Host) -> bool:
+    """Whether what is on a lease is what the two have published, on their new ones."""
+    lease, late_lease = agent.stats()["lease_id"], late.stats()["lease_id"]
+    found = world.cluster.leader().gateway.range(NS)
+    return {kv.key: kv.lease for kv in found if kv.lease} == {
+        NS + b"/alpha/": lease,
+        NS + b"/alpha/metadata": lease,
+        NS + b"/alpha/new": lease,
+        NS + b"/late/": late_lease,
+        NS + b"/late/metadata": late_lease,
+    }
+
+
 def check_agents(told: Told) -> None:
-    """While they are silent: of the one its older labels, if its lease in the snapshot still lives, else GONE; of
-    the other GONE."""
+    """While they are silent: of the one its older labels, if its lease in the snapshot still
+    lives, else GONE; of the other GONE."""
     assert [t[0] for t in told if t[1] == b"late"] == ["GONE"]
     alpha = [t for t in told if t[1] == b"alpha"]
     expected = [
@@ -177,7 +181,10 @@ def is_told(peer: Host, watch: int, since: int, name: bytes) -> bool:
     for event, agent, label, blob in told_of(peer, watch, since):
         if agent == name and event == "PUT" and label:
             labels[label] = blob
-    return labels == {
-        b"alpha": {b"metadata": b"2", b"new": b"2"},
-        b"late": {b"metadata": b"late"},
-    }[name]
+    return (
+        labels
+        == {
+            b"alpha": {b"metadata": b"2", b"new": b"2"},
+            b"late": {b"metadata": b"late"},
+        }[name]
+    )

@@ -77,9 +77,10 @@ def is_refused(host: Host, figure: Figure, status: int) -> None:
 
 
 def test_authentication_switched_on(world: World, figure: Figure) -> None:
-    """The agent with credentials goes on and is told nothing. The one without is told with each call; what it has
-    is renewed and what it watches is told on (etcd asks for no token there) until its connection is lost: then its
-    watch ends as UNAUTHENTICATED and its lease runs out. Switched off again: LOST, RESTORED."""
+    """The agent with credentials goes on and is told nothing. The one without is told with each
+    call; what it has is renewed and what it watches is told on (etcd asks for no token there)
+    until its connection is lost: then its watch ends as UNAUTHENTICATED and its lease runs out.
+    Switched off again: LOST, RESTORED."""
     agents = Agents(world)
     named, nameless = agents.named, agents.nameless
     with observed(named, nameless):
@@ -92,7 +93,9 @@ def test_authentication_switched_on(world: World, figure: Figure) -> None:
             put = host.event("PUT", agent=b"named", blob=b"1", within=PATIENCE)
             figure("a change is told", begin, put["t"] / 1e9, 3)
         late = nameless.start("watch", agent=b"named")
-        assert nameless.event("ENDED", watch=late, within=PATIENCE)["status"] == capi.UNAUTHENTICATED
+        assert (
+            nameless.event("ENDED", watch=late, within=PATIENCE)["status"] == capi.UNAUTHENTICATED
+        )
         time.sleep(TTL + 2)
         for host in (named, nameless):
             assert host.stats()["lease_id"] == agents.leases[host]
@@ -120,8 +123,8 @@ def test_authentication_switched_on(world: World, figure: Figure) -> None:
 
 @pytest.mark.parametrize("what", ["password changed", "user deleted"])
 def test_credentials_become_wrong(world: World, figure: Figure, what: str) -> None:
-    """UNAUTHENTICATED: each call, and the watch ends. Put right again before the lease has run out, the agent has
-    its keys still; after that it is told LOST and RESTORED."""
+    """UNAUTHENTICATED: each call, and the watch ends. Put right again before the lease has run
+    out, the agent has its keys still; after that it is told LOST and RESTORED."""
     gateway = enable(world)
     agent = world.host()
     world.open(agent, agent=b"named", **ALICE)
@@ -164,8 +167,8 @@ def test_credentials_become_wrong(world: World, figure: Figure, what: str) -> No
 
 
 def test_role_revoked_and_granted(world: World, figure: Figure) -> None:
-    """PERMISSION: each call; the watch (which etcd serves on) when its connection is lost. The lease is renewed all
-    the same, nothing is LOST; with the role again everything works."""
+    """PERMISSION: each call; the watch (which etcd serves on) when its connection is lost. The
+    lease is renewed all the same, nothing is LOST; with the role again everything works."""
     gateway = enable(world)
     agent = world.host("python")
     world.open(agent, agent=b"named", **ALICE)

@@ -118,7 +118,9 @@ class World:
         if leader is not member:
             target = member.status()["header"]["member_id"]
             leader.gateway.call("/v3/maintenance/transfer-leadership", {"targetID": target})
-            wait_until(lambda: self.cluster.leader() is member, PATIENCE, "the leadership handed over")
+            wait_until(
+                lambda: self.cluster.leader() is member, PATIENCE, "the leadership handed over"
+            )
 
     def isolate(self, member: Etcd) -> None:
         """Parts a member from the other members, and from nobody else."""
@@ -256,11 +258,10 @@ class Scene:
         assert missing == [], missing[:5]
 
     def could_not_renew(self) -> bool:
-        """Whether the machine held hosts and etcd up for as long as contact may be lost at this TTL."""
+        """Whether the machine held hosts and etcd up for as long as contact may be lost at this
+        TTL."""
         patience = self.ttl - self.interval - 1
-        return self.world.machine.was_held_up(
-            self.begun, time.monotonic(), self.ttl, patience
-        )
+        return self.world.machine.was_held_up(self.begun, time.monotonic(), self.ttl, patience)
 
     def check_changes(self) -> None:
         """What the peer was told is etcd's own history: nothing lost, nothing twice, in order."""

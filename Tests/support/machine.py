@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machine delivers while a test runs: for how long processes that wanted to run did not.
 
-A promise in seconds supposes that hosts and etcd are given a processor when they want one. On a machine
-that is busy with other things they are not, and the kernel says for how long: the second number of
-/proc/PID/task/TID/schedstat (linux/Documentation/scheduler/sched-stats.rst), and the time that a
-hypervisor took (`steal` in proc_stat(5)). What a test measures can be late by as much, and by no more."""
+A promise in seconds supposes that hosts and etcd are given a processor when they want one. On a
+machine that is busy with other things they are not, and the kernel says for how long: the second
+number of /proc/PID/task/TID/schedstat (linux/Documentation/scheduler/sched-stats.rst), and the
+time that a hypervisor took (`steal` in proc_stat(5)). What a test measures can be late by as
+much, and by no more."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ class Writer:
         self._thread.join()
 
     def longest_pause(self, begin: float, end: float) -> float:
-        """For how long nothing could be written; pauses that only begin or end in between included."""
+        """For how long nothing could be written; pauses that only begin or end in between
+        included."""
         times = [begin, *self.times, end]
         pauses = [b - a for a, b in itertools.pairwise(sorted(times)) if b >= begin and a <= end]
         return max(pauses)
