@@ -8,9 +8,11 @@
  *
  * Header-only, in namespace nixlmd (`nixl_md` is the name of a struct). The rules of nixl_md.h hold; in addition:
  * - a starting call that is refused throws nixlmd::error;
- * - an exception thrown by a callback is thrown again by the tick() that ran it (of several, the first);
+ * - an exception thrown by a callback is thrown again by the tick() that ran it (of several, the first); one thrown
+ *   inside the destructor, which completes what is open, is dropped;
  * - callbacks may be empty, and live until their operation has completed, their watch has ENDED, or the handle is
- *   destroyed.
+ *   destroyed;
+ * - a handle that was moved from refuses every call as one that is NULL, and may be assigned to or destroyed.
  */
 #ifndef NIXL_MD_HPP
 #define NIXL_MD_HPP
@@ -76,7 +78,10 @@ inline nixl_md_config_t make_config() noexcept {
     return config;
 }
 
-/** An open handle: movable, not copyable. Its destructor closes, and so must not run inside a callback. */
+/**
+ * An open handle: movable, not copyable. Its destructor closes, and so must not run inside a callback, nor while another
+ * thread ticks: the handle is then left open, with its callbacks.
+ */
 class handle {
   public:
     /** @param on_event LOST, RESTORED, SUPERSEDED, WITHDRAWN; replaces that of the config */
@@ -107,8 +112,9 @@ class handle {
 
     /** @return the number of callbacks run, or NIXL_MD_ERR_SHUT_DOWN; any other failure is thrown */
     std::int32_t tick() {
+        state &open = open_state();
         const std::int32_t count = nixl_md_tick(md_);
-        if (std::exception_ptr thrown = std::exchange(state_->thrown, nullptr)) {
+        if (std::exception_ptr thrown = std::exchange(open.thrown, nullptr)) {
             std::rethrow_exception(thrown);
         }
         return count == NIXL_MD_ERR_SHUT_DOWN ? count : check(count);
@@ -149,7 +155,7 @@ class handle {
         });
     }
 
-    /** @param flags 0 or NIXL_MD_FETCH_NO_WAIT */
+    /** @param label std::string_view(): "metadata" @param flags 0 or NIXL_MD_FETCH_NO_WAIT */
     std::uint64_t fetch(std::string_view agent,
                         std::string_view label,
                         done_callback done,
@@ -175,12 +181,14 @@ class handle {
 
     /** Watches one agent. @param flags 0, NIXL_MD_WATCH_PRESENCE_ONLY or NIXL_MD_WATCH_BLOBS */
     std::uint64_t watch(std::string_view agent, event_callback on_event, std::uint32_t flags = 0) {
-        return watch(agent.data(), agent.size(), std::move(on_event), flags);
+        // An empty view may hold NULL, which means the namespace.
+        const char *name = agent.empty() ? "" : agent.data();
+        return start_watch(name, agent.size(), std::move(on_event), flags);
     }
 
     /** Watches the namespace. */
     std::uint64_t watch_all(event_callback on_event, std::uint32_t flags = 0) {
-        return watch(nullptr, 0, std::move(on_event), flags);
+        return start_watch(nullptr, 0, std::move(on_event), flags);
     }
 
     void unwatch(std::uint64_t id) { check(nixl_md_unwatch(md_, id)); }
@@ -240,9 +248,17 @@ class handle {
         return status;
     }
 
+    state &open_state() const {
+        if (state_ == nullptr) {
+            throw error(NIXL_MD_ERR_INVALID_PARAM,
+                        "the handle was moved from: use the one that took it over");
+        }
+        return *state_;
+    }
+
     template <typename Call>
     std::uint64_t start(done_callback done, timeout t, std::uint32_t flags, Call &&call) {
-        slot *made = state_->add(std::move(done), {});
+        slot *made = open_state().add(std::move(done), {});
         nixl_md_opts_t opts = {};
         opts.size = sizeof opts;
         opts.flags = flags;
@@ -256,9 +272,11 @@ class handle {
         return op;
     }
 
-    std::uint64_t
-    watch(const char *agent, std::size_t length, event_callback on_event, std::uint32_t flags) {
-        slot *made = state_->add({}, std::move(on_event));
+    std::uint64_t start_watch(const char *agent,
+                              std::size_t length,
+                              event_callback on_event,
+                              std::uint32_t flags) {
+        slot *made = open_state().add({}, std::move(on_event));
         nixl_md_opts_t opts = {};
         opts.size = sizeof opts;
         opts.flags = flags;
@@ -291,7 +309,10 @@ class handle {
     }
 
     void close() noexcept {
-        if (md_ != nullptr) nixl_md_close(std::exchange(md_, nullptr));
+        if (md_ == nullptr) return;
+        const std::int32_t status = nixl_md_close(std::exchange(md_, nullptr));
+        // What it has open still points to the callbacks.
+        if (status != NIXL_MD_SUCCESS) static_cast<void>(state_.release());
     }
 
     std::unique_ptr<state> state_;
