@@ -205,6 +205,10 @@ void perform(Host &host, const Arguments &arguments) {
         reapChild(arguments);
     } else if (command == "storm") {
         storm(host, arguments);
+    } else if (command == "slow_id") {
+        slowID(host, arguments);
+    } else if (command == "fork_storm") {
+        forkStorm(host, arguments);
     } else {
         performSimple(host, arguments);
     }

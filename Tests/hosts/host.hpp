@@ -126,4 +126,8 @@ void reapChild(const Arguments &arguments);
 void storm(Host &host, const Arguments &arguments);
 void insideCallback(Handle &handle, const std::string &what, uint64_t watch);
 
+// concurrent.cpp
+void slowID(Host &host, const Arguments &arguments);
+void forkStorm(Host &host, const Arguments &arguments);
+
 }  // namespace host

@@ -109,7 +109,11 @@ extension Engine {
     /// Performs what the core wants done, and hears what becomes of it at once.
     func settle(_ now: Milliseconds) {
         for _ in 0..<TickBudget.rounds {
-            while let action = core.nextAction() { perform(action) }
+            while let action = core.nextAction() {
+                perform(action)
+                // The log's callback may have forked, and in the child nothing of the parent's may be touched.
+                guard !gate.isForked else { return }
+            }
             // libcurl begins a transfer when its time-out, which is then now, is handled, and reads what it can. Without
             // time for that it stays due, and the next tick begins the transfer.
             if let timeout = transport.timeout, timeout <= now {

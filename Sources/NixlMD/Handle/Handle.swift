@@ -91,8 +91,7 @@ final class Handle {
         _ kind: Operation.Kind, _ call: HostCall, _ options: Options, bytes: Int = 0,
         _ id: UnsafeMutablePointer<UInt64>?
     ) throws(Refusal) -> Int32 {
-        let operation = try shared.start(kind, call, options, bytes: bytes)
-        id?.pointee = operation
+        try shared.start(kind, call, options, bytes: bytes, id)
         return StatusCode.success
     }
 

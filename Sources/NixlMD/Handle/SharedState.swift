@@ -44,9 +44,11 @@ final class SharedState {
 
     // MARK: Calls of the host
 
+    /// `id` is written before a tick of another thread can run the operation's callback.
     func start(
-        _ kind: Operation.Kind, _ call: HostCall, _ options: Options, bytes: Int
-    ) throws(Refusal) -> OperationID {
+        _ kind: Operation.Kind, _ call: HostCall, _ options: Options, bytes: Int,
+        _ id: UnsafeMutablePointer<UInt64>?
+    ) throws(Refusal) {
         try gate.locked { () throws(Refusal) in
             try checkIsOpen()
             guard bytes <= cnixlmd_max_queued_bytes - operations.bytes else {
@@ -55,15 +57,15 @@ final class SharedState {
                     "\(operations.bytes) bytes of blobs wait to be sent; with \(bytes) more the limit NIXL_MD_MAX_QUEUED_BYTES of \(cnixlmd_max_queued_bytes) is exceeded: wait for completions"
                 )
             }
-            guard let id = operations.add(kind, options, bytes: bytes) else {
+            guard let operation = operations.add(kind, options, bytes: bytes) else {
                 throw Refusal(
                     StatusCode.limit,
                     "\(operations.count) operations are open, the limit NIXL_MD_MAX_OPERATIONS: wait for completions or end watches"
                 )
             }
-            calls.append(.start(call, id, timeout: kind == .watch ? nil : options.timeout))
+            id?.pointee = operation
+            calls.append(.start(call, operation, timeout: kind == .watch ? nil : options.timeout))
             raiseSignal()
-            return id
         }
     }
 
