@@ -73,7 +73,6 @@ extension MetadataCore {
     }
 
     func tell(_ event: WatchEvent) {
-        counters.events &+= 1
         if case .put(_, _, let blob) = event.kind {
             tell(.event(event), bytes: blob.count)
         } else {
@@ -120,7 +119,6 @@ extension MetadataCore {
             return
         }
         stopWatching(watch)
-        counters.resyncs &+= 1
         tell(WatchEvent(watch: watch.operation, kind: .resync(text)))
         if forgetRevisions {
             for view in watch.views.values { view.forgetRevisions() }

@@ -71,8 +71,6 @@ public struct CoreCounters: Sendable {
     public var renewalsUnanswered: UInt64 = 0
     public var leasesLost: UInt64 = 0
     public var restores: UInt64 = 0
-    public var events: UInt64 = 0
-    public var resyncs: UInt64 = 0
     public var isConnected = false
     public var leaseID: Int64 = 0
     public var leaseTTL: Milliseconds = 0

@@ -67,7 +67,9 @@ def test_callback_may_end_its_own_watch(hosts: HostFactory, etcd34: Etcd, namesp
     host.event("ENDED", watch=watch, status=capi.CANCELED)
     names = host.names(watch=watch)
     assert len(names) == 2, f"events between unwatch and ENDED: {names}"
-    assert host.stats()["watches_open"] == 0
+    stats = host.stats()
+    assert stats["watches_open"] == 0
+    assert stats["events"] == len(names), "what was not told counts as told"
 
 
 def test_shutdown_inside_a_callback(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:

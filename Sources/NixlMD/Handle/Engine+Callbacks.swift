@@ -74,6 +74,8 @@ extension Engine {
             guard let operation = shared.listener(of: event.watch, isEnded: isEnded) else {
                 return false
             }
+            stats.events &+= 1
+            if case .resync = event.kind { stats.resyncs &+= 1 }
             Delivery.deliver(event, to: operation)
             return operation.onEvent != nil
         case .ownership(let event):

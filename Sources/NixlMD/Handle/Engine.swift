@@ -174,8 +174,6 @@ final class Engine {
         stats.renewals_unanswered = counters.renewalsUnanswered
         stats.leases_lost = counters.leasesLost
         stats.restores = counters.restores
-        stats.events = counters.events
-        stats.resyncs = counters.resyncs
         stats.connected = counters.isConnected ? 1 : 0
         stats.lease_id = UInt64(bitPattern: counters.leaseID)
         stats.lease_ttl_ms = counters.leaseTTL
