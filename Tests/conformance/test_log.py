@@ -46,6 +46,14 @@ def test_quiet_by_default(hosts: HostFactory, own_etcd: EtcdFactory, language: s
     assert hosts.stderr(host) == ""
 
 
+def test_level_alone_does_not_ask_for_it(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """Without a callback only the environment does, and this one asks for nothing."""
+    host = hosts(environment={"NIXL_LOG_LEVEL": "OFF"})
+    live_and_suffer(host, own_etcd, log_level=1)
+    host.quit()
+    assert hosts.stderr(host) == ""
+
+
 def test_environment_asks_for_it(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     host = hosts(environment={"NIXL_LOG_LEVEL": "TRACE"}, is_quiet=False)
     live_and_suffer(host, own_etcd)

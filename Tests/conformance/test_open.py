@@ -108,10 +108,16 @@ ENVIRONMENT: list[tuple[str, str, str]] = [
     ("NIXL_ETCD_ENDPOINTS", "", "NIXL_ETCD_ENDPOINTS"),
     ("NIXL_ETCD_NAMESPACE", "n" * 1025, "1025"),
     ("NIXL_LOG_LEVEL", "LOUD", "LOUD"),
+    # Longer than any text may be, here as in the config.
+    ("NIXL_ETCD_ENDPOINTS", " " * 65_525 + "127.0.0.1:1234", "65536"),
+    ("NIXL_ETCD_NAMESPACE", "n" * 100_000, "65536"),
+    ("NIXL_LOG_LEVEL", "TRACE" * 20_000, "65536"),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "named"), ENVIRONMENT)
+@pytest.mark.parametrize(
+    ("name", "value", "named"), ENVIRONMENT, ids=[f"{e[0]}-{i}" for i, e in enumerate(ENVIRONMENT)]
+)
 def test_wrong_environment_is_refused_by_name(
     library: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
 ) -> None:

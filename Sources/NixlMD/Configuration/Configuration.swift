@@ -62,7 +62,7 @@ struct Configuration {
         if let text = try text("config.endpoints", config.endpoints) {
             return try EndpointList(source: "config.endpoints").parse(text)
         }
-        if let text = environment["NIXL_ETCD_ENDPOINTS"] {
+        if let text = try environment.value("NIXL_ETCD_ENDPOINTS") {
             return try EndpointList(source: "NIXL_ETCD_ENDPOINTS").parse(text)
         }
         throw .invalid(
@@ -81,7 +81,7 @@ struct Configuration {
         if let given = config.name_space {
             source = "config.name_space"
             namespace = try text("config.name_space", given) ?? []
-        } else if let found = environment["NIXL_ETCD_NAMESPACE"] {
+        } else if let found = try environment.value("NIXL_ETCD_NAMESPACE") {
             source = "NIXL_ETCD_NAMESPACE"
             namespace = found
         } else {
@@ -151,7 +151,7 @@ struct Configuration {
         }
         // Only read where it decides something.
         var asked: LogLevel?
-        if isDefault || config.on_log == nil, let name = environment["NIXL_LOG_LEVEL"] {
+        if isDefault || config.on_log == nil, let name = try environment.value("NIXL_LOG_LEVEL") {
             asked = Logger.level(named: name)
             guard asked != nil else {
                 throw .invalid(
@@ -164,7 +164,7 @@ struct Configuration {
                 sink: .callback(onLog, user: config.on_log_user), level: given ?? asked ?? .warn)
         }
         // Without a callback only the environment makes the library speak.
-        guard let asked else { return .silent }
+        guard let asked, asked != .off else { return .silent }
         return Logger(sink: .standardError, level: given ?? asked)
     }
 
@@ -173,13 +173,13 @@ struct Configuration {
     private static let textLimit = 65_536
 
     /// A C string; nil: NULL.
-    private static func text(
+    fileprivate static func text(
         _ name: StaticString, _ pointer: UnsafePointer<CChar>?
     ) throws(Refusal) -> Bytes? {
         guard let pointer else { return nil }
         let text = Bytes(cString: pointer, limit: textLimit + 1)
         guard text.count <= textLimit else {
-            throw .invalid("\(name) has more than \(textLimit) bytes")
+            throw .invalid("\(name) has more than \(textLimit) bytes: give a shorter one")
         }
         return text
     }
@@ -245,8 +245,8 @@ struct Environment {
     let isIgnored: Bool
 
     /// The value of a variable, copied; nil: not set.
-    subscript(name: StaticString) -> Bytes? {
+    func value(_ name: StaticString) throws(Refusal) -> Bytes? {
         guard !isIgnored else { return nil }
-        return csystem_environment(name.cString).map { Bytes(cString: $0) }
+        return try Configuration.text(name, csystem_environment(name.cString))
     }
 }
