@@ -9,13 +9,14 @@ import re
 import select
 import shutil
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 import capi
-from conftest import HostFactory
+from conftest import TREE, HostFactory
 from etcd_server import Etcd
 from hosts import Host
 from inprocess import Local
@@ -166,6 +167,25 @@ def test_idle_tick_costs_less_than_a_microsecond(
     print(f"an idle tick: {mean:.0f} ns on average, {median:.0f} ns in the median of its parts")
     assert mean < 1000 * CPU_FACTOR, averages
     assert median < 1000 * CPU_FACTOR, averages
+
+
+@pytest.mark.native("memcheck replaces the allocator")
+def test_idle_tick_allocates_nothing(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes, tmp_path: Path
+) -> None:
+    counter = tmp_path / "allocations.so"
+    source = TREE / "Tests" / "support" / "allocations.c"
+    build = ["cc", "-shared", "-fPIC", "-O1", "-fno-builtin", str(source), "-o", str(counter)]
+    subprocess.run(build, check=True)
+    host = hosts(environment={"LD_PRELOAD": str(counter)})
+    settle(host, namespace, etcd34)
+    host.succeed("start_heartbeat", interval=20_000, ttl=60_000)
+    time.sleep(1)
+    host.do("drive", mode="hand")
+    spun = host.do("spin", count=2000)
+    assert (spun["not_idle"], spun["allocated"]) == (0, 0)
+    host.do("publish", label=b"l", blob=b"c")
+    assert host.do("spin", count=1)["allocated"] > 0, "nothing is counted"
 
 
 def wakes_between(host: Host, begin: float, end: float) -> list[float]:

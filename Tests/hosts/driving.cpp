@@ -3,6 +3,7 @@
 
 #include "host.hpp"
 
+#include <dlfcn.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -52,6 +53,16 @@ void tellLongTick(Handle &handle) {
         .add("tick_tls_setup_cpu_max_ns", stats.tick_tls_setup_cpu_max_ns);
 }
 
+namespace {
+
+// Counted by Tests/support/allocations.c, where a test has loaded that before all else.
+uint64_t allocations() {
+    void *count = dlsym(RTLD_DEFAULT, "allocations");
+    return count == nullptr ? 0 : *static_cast<uint64_t *>(count);
+}
+
+} // namespace
+
 // Ticks an idle handle as fast as it goes. The two lines on stdout mark the place in a trace.
 void spin(Host &host, const Arguments &arguments) {
     nixl_md_t *md = host.at(arguments).md;
@@ -62,16 +73,22 @@ void spin(Host &host, const Arguments &arguments) {
     {
         const Line mark("spin_begins");
     }
+    const uint64_t allocationsBefore = allocations();
     const uint64_t before = monotonicNanoseconds();
     for (uint64_t i = 0; i < count; ++i) {
         if (nixl_md_tick(md) != 0) callbacks += 1;
     }
     const uint64_t took = monotonicNanoseconds() - before;
+    const uint64_t allocated = allocations() - allocationsBefore;
     {
         const Line mark("spin_ended");
     }
     const uint64_t cpu = cpuNanoseconds() - cpuBefore;
-    Line(arguments.request, 0).add("took_ns", took).add("cpu_ns", cpu).add("not_idle", callbacks);
+    Line(arguments.request, 0)
+        .add("took_ns", took)
+        .add("cpu_ns", cpu)
+        .add("not_idle", callbacks)
+        .add("allocated", allocated);
 }
 
 namespace {
