@@ -24,9 +24,10 @@
  * Operations. A starting call (publish, unpublish, start/stop heartbeat, fetch, watch, invalidate,
  * list) checks its arguments, copies what it needs, queues the work and returns at once. It may
  * be made from any thread, and from inside a callback. On success it writes an operation id, which
- * is never 0 and never used twice by one handle. The operation then completes exactly once: its
- * `on_done` runs with that id, a status, and the `user` pointer of its options. A watch completes
- * with its ENDED event instead. When a starting call fails there is no operation and no callback.
+ * is never 0 and never used twice by one handle; it is written before a callback can have it, also
+ * where another thread ticks. The operation then completes exactly once: its `on_done` runs with
+ * that id, a status, and the `user` pointer of its options. A watch completes with its ENDED event
+ * instead. When a starting call fails there is no operation and no callback.
  *
  * Callbacks run only inside nixl_md_tick() and nixl_md_close(), on the calling thread, one at a
  * time, with no lock held. A callback may make starting calls, and may call nixl_md_cancel(),
@@ -36,6 +37,8 @@
  * User data. The library never touches what `user` points to. It may be freed after the completion
  * of its operation has run (for a watch: after ENDED has run, not when nixl_md_unwatch() returns),
  * and in any case after nixl_md_close() has returned.
+ *
+ * The handle, `md`: what nixl_md_open() gave and nixl_md_close() has not freed yet. NULL is refused.
  *
  * Pointers in. Everything passed in is copied before the function returns. Names are pointer +
  * length; the length NIXL_MD_NUL_TERMINATED says that the text ends in NUL. Names are bytes: they
@@ -417,7 +420,7 @@ int32_t nixl_md_status_fold(int32_t status);
  * @param md ignored, may be NULL: the text is kept per thread, so that no other thread can replace
  *           it and so that it works without a handle and in a forked child.
  * @return NUL-terminated, never NULL, "" if none failed yet. Valid on this thread until its next
- *         call of a function of this library that fails. A call that succeeds leaves it as it is.
+ *         call of a function of this library that fails. A call that succeeds leaves it as it is. Any thread, any time.
  */
 const char *nixl_md_last_error(const nixl_md_t *md);
 
@@ -426,11 +429,11 @@ const char *nixl_md_last_error(const nixl_md_t *md);
  * NIXL_MD_CONFIG_RESOLVE_IN_OPEN).
  *
  * Reads the environment now and not again: NIXL_ETCD_ENDPOINTS, NIXL_ETCD_NAMESPACE (each only where the
- * config has NULL) and NIXL_LOG_LEVEL. Reads no file; certificates are read when a tick connects.
+ * config has NULL) and NIXL_LOG_LEVEL. Reads no file; certificates are read when a tick connects. Any thread.
  *
  * @param config not NULL; copied
  * @param md     not NULL; on success the handle, to be freed with nixl_md_close()
- * @retval NIXL_MD_SUCCESS
+ * @retval NIXL_MD_SUCCESS open; nothing has been sent yet
  * @retval NIXL_MD_ERR_INVALID_PARAM a pointer is NULL, a size, flag or name is wrong, an endpoint or an
  *         environment value cannot be understood, no endpoint was given
  * @retval NIXL_MD_ERR_NOT_SUPPORTED libcurl here has no HTTP/2, or no (or too old) TLS for https
@@ -453,7 +456,7 @@ int32_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
  * @retval NIXL_MD_SUCCESS shutting down
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL, or `drain_ms` is over NIXL_MD_MAX_TIMEOUT_MS
  * @retval NIXL_MD_ERR_SHUT_DOWN was called before
- * @retval NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_shutdown(nixl_md_t *md, uint64_t drain_ms);
 
@@ -463,13 +466,13 @@ int32_t nixl_md_shutdown(nixl_md_t *md, uint64_t drain_ms);
  * callbacks are refused with SHUT_DOWN. Keys on a lease then go when their TTL has passed; to
  * withdraw them at once, shut down first.
  *
- * The efd is closed too: remove it from the host's poll set before.
+ * The efd is closed too: remove it from the host's poll set before. Any thread, while no other uses the handle.
  *
  * @param md NULL is refused; on success it must not be used again
- * @retval NIXL_MD_SUCCESS
+ * @retval NIXL_MD_SUCCESS closed; in a forked child the child's copy
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL
  * @retval NIXL_MD_ERR_IN_CALLBACK called from a callback of this handle; it stays open
- * @retval NIXL_MD_ERR_BUSY another thread is inside tick; it stays open
+ * @retval NIXL_MD_ERR_BUSY another thread is inside tick or close; it stays open
  */
 int32_t nixl_md_close(nixl_md_t *md);
 
@@ -484,6 +487,7 @@ int32_t nixl_md_close(nixl_md_t *md);
  * A publish that is still queued when a newer publish or unpublish of its label is made completes
  * as REPLACED. After TIMED_OUT of a publish that had been sent, its outcome is unknown; the library goes on
  * until the label holds that blob (or a later one). After any other failure what the label held before stays.
+ * Any thread, and from callbacks.
  *
  * @param label, label_len 1 to NIXL_MD_MAX_LABEL bytes without NUL; may hold '/'
  * @param blob, blob_len   1 to NIXL_MD_MAX_BLOB bytes
@@ -498,8 +502,8 @@ int32_t nixl_md_close(nixl_md_t *md);
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
  * @retval NIXL_MD_ERR_LIMIT too many open operations or queued bytes
  * @retval NIXL_MD_ERR_BACKEND the system has no memory for a copy of the blob
- * @retval NIXL_MD_ERR_SHUT_DOWN
- * @retval NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_publish(nixl_md_t *md,
                         const char *label,
@@ -510,10 +514,20 @@ int32_t nixl_md_publish(nixl_md_t *md,
                         uint64_t *op);
 
 /**
- * @brief Removes one label of this agent. The agent stays present.
+ * @brief Removes one label of this agent. The agent stays present. Any thread, and from callbacks.
  *
- * Arguments, returns and threads as nixl_md_publish(). Completes with NOT_FOUND if this handle has not
- * published the label.
+ * @param label, label_len as in nixl_md_publish()
+ * @param opts  NULL or options; no flags
+ * @param op    NULL or where to write the operation id
+ * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (this handle has not published the label), or
+ *         as nixl_md_publish() does: REPLACED, TIMED_OUT, NOT_ALLOWED, MISMATCH, SUPERSEDED, UNAUTHENTICATED,
+ *         PERMISSION, NO_SPACE, BACKEND or CANCELED
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (NULL, empty, NUL in the label, size, flag, time-out)
+ * @retval NIXL_MD_ERR_TOO_LARGE the label is over its limit
+ * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_unpublish(nixl_md_t *md,
                           const char *label,
@@ -535,7 +549,7 @@ int32_t nixl_md_unpublish(nixl_md_t *md,
  * does not survive a change of etcd's leader; etcd itself grants no less than about 2 s.
  *
  * If the lease runs out while the process lives (no ticks, no contact), the handle's `on_event` is told LOST,
- * everything is put back under a new lease, and RESTORED is told.
+ * everything is put back under a new lease, and RESTORED is told. Any thread, and from callbacks.
  *
  * @param interval_ms at least NIXL_MD_MIN_INTERVAL_MS; 0: a third of the TTL, or the default 5,000
  * @param ttl_ms      0: 3 x the interval. Rounded up to whole seconds; greater than the interval
@@ -544,10 +558,12 @@ int32_t nixl_md_unpublish(nixl_md_t *md,
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`ttl_ms` of the result: as granted), NOT_ALLOWED (a
  *         heartbeat runs already, or the name is in use), SUPERSEDED, TIMED_OUT, UNAUTHENTICATED, PERMISSION,
  *         NO_SPACE, TOO_LARGE (etcd takes less than when the labels were published), BACKEND or CANCELED. On any
- *         but SUCCESS no heartbeat runs.
+ *         but SUCCESS it has begun no heartbeat.
  * @retval NIXL_MD_ERR_INVALID_PARAM TTL <= interval, over or under a limit, or another argument is wrong
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
- * @retval NIXL_MD_ERR_LIMIT, NIXL_MD_ERR_SHUT_DOWN, NIXL_MD_ERR_FORKED as nixl_md_publish()
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_start_heartbeat(nixl_md_t *md,
                                 uint64_t interval_ms,
@@ -562,19 +578,26 @@ enum {
 };
 
 /**
- * @brief Stops the heartbeat and gives its lease back.
+ * @brief Stops the heartbeat and gives its lease back. Any thread, and from callbacks.
  *
  * @param mode NIXL_MD_HEARTBEAT_KEEP or NIXL_MD_HEARTBEAT_WITHDRAW
+ * @param opts NULL or options; no flags
+ * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (none runs), SUPERSEDED, TIMED_OUT (the
- *         heartbeat is stopped all the same and the keys go at TTL), UNAUTHENTICATED or CANCELED
- * @retval others as nixl_md_start_heartbeat()
+ *         heartbeat is stopped all the same and the keys go at TTL), UNAUTHENTICATED or CANCELED; or, with WITHDRAW,
+ *         PERMISSION, NO_SPACE or BACKEND: etcd refused to remove the keys, and the heartbeat goes on
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (mode, size, flag, time-out)
+ * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_stop_heartbeat(nixl_md_t *md, int32_t mode, const nixl_md_opts_t *opts, uint64_t *op);
 
 /**
  * @brief Gets one label of an agent; if it is not there, waits for it to appear.
  *
- * Holds up nothing: any number may wait. An empty value counts as absent.
+ * Holds up nothing: any number may wait. An empty value counts as absent. Any thread, and from callbacks.
  *
  * @param agent, agent_len 1 to NIXL_MD_MAX_AGENT bytes without '/' or NUL
  * @param label, label_len as in nixl_md_publish(); NULL: "metadata"
@@ -582,8 +605,11 @@ int32_t nixl_md_stop_heartbeat(nixl_md_t *md, int32_t mode, const nixl_md_opts_t
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`blob`, `revision`), TIMED_OUT, NOT_FOUND (NO_WAIT),
  *         TOO_LARGE (over 16 MiB), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
- * @retval NIXL_MD_ERR_INVALID_PARAM, NIXL_MD_ERR_TOO_LARGE, NIXL_MD_ERR_LIMIT, NIXL_MD_ERR_SHUT_DOWN,
- *         NIXL_MD_ERR_FORKED as nixl_md_publish()
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (NULL, empty, '/' or NUL in the name, size, flag, time-out)
+ * @retval NIXL_MD_ERR_TOO_LARGE a name is over its limit
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_fetch(nixl_md_t *md,
                       const char *agent,
@@ -602,6 +628,7 @@ int32_t nixl_md_fetch(nixl_md_t *md,
  * of all its labels. After GONE, the next appearance of the agent is told as RETURNED (same process) or
  * RESTARTED (another one); an agent never seen before as PUT without a label. A watch of the namespace
  * remembers the 4,096 agents that departed last: one that departed before them appears as one never seen.
+ * Any thread, and from callbacks.
  *
  * @param agent, agent_len as in nixl_md_fetch(); NULL: the namespace. Watching oneself is allowed.
  * @param on_event not NULL
@@ -610,7 +637,11 @@ int32_t nixl_md_fetch(nixl_md_t *md,
  * @param watch NULL or where to write the id of the watch
  * @retval NIXL_MD_SUCCESS queued; ENDED tells its end: CANCELED, PERMISSION, UNAUTHENTICATED, TOO_LARGE (a value
  *         over 16 MiB) or BACKEND
- * @retval others as nixl_md_fetch()
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (empty, '/' or NUL in the name, on_event, on_done, size, flag)
+ * @retval NIXL_MD_ERR_TOO_LARGE the name is over its limit
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_watch(nixl_md_t *md,
                       const char *agent,
@@ -621,12 +652,14 @@ int32_t nixl_md_watch(nixl_md_t *md,
 
 /**
  * @brief Ends a watch. ENDED with CANCELED follows in a tick (or in close); no other event comes after
- * this returns when it is called on the ticking thread. Any thread, and from callbacks.
+ * this returns when it is called on the ticking thread. One whose end is to be told already ends as that says.
+ * Any thread, and from callbacks.
  *
- * @retval NIXL_MD_SUCCESS
+ * @param watch the id that nixl_md_watch() gave
+ * @retval NIXL_MD_SUCCESS ENDED follows
  * @retval NIXL_MD_ERR_NOT_FOUND no open watch has this id
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL or `watch` is 0
- * @retval NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_unwatch(nixl_md_t *md, uint64_t watch);
 
@@ -635,36 +668,45 @@ int32_t nixl_md_unwatch(nixl_md_t *md, uint64_t watch);
  *
  * Guarded: if another process has taken over the name, its keys stay and this completes as
  * SUPERSEDED. A publish still queued completes as REPLACED. The heartbeat, if any, goes on with an
- * empty lease; a later publish claims the name again. Succeeds if nothing is published.
+ * empty lease; a later publish claims the name again. Succeeds if nothing is published. Any thread, and from
+ * callbacks.
  *
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, SUPERSEDED, TIMED_OUT, UNAUTHENTICATED, PERMISSION,
  *         NO_SPACE, BACKEND or CANCELED
- * @retval others as nixl_md_start_heartbeat()
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (size, flag, time-out)
+ * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_invalidate(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
 
 /**
- * @brief Lists the agents that are present in the namespace, at one revision.
+ * @brief Lists the agents that are present in the namespace, at one revision. Any thread, and from callbacks.
  *
  * @param opts NULL or options; no flags. Without `on_done` it is refused.
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`agents`, `agent_count`, `revision`), TIMED_OUT, LIMIT
  *         (over 1,048,576 keys), TOO_LARGE (foreign keys of many KiB), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
- * @retval others as nixl_md_fetch()
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (no on_done, size, flag, time-out)
+ * @retval NIXL_MD_ERR_LIMIT too many open operations
+ * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_list(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
 
 /**
  * @brief Cancels an open operation: it completes as CANCELED in a later tick. A write that was
- * already sent may take effect all the same. For a watch the same as nixl_md_unwatch().
- * Any thread, and from callbacks.
+ * already sent may take effect all the same. One whose completion is to be told already completes as that says.
+ * For a watch the same as nixl_md_unwatch(). Any thread, and from callbacks.
  *
- * @retval NIXL_MD_SUCCESS
+ * @param op the id that the starting call gave
+ * @retval NIXL_MD_SUCCESS its completion follows
  * @retval NIXL_MD_ERR_NOT_FOUND no open operation has this id (it may just have completed)
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL or `op` is 0
- * @retval NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
 
@@ -679,7 +721,7 @@ int32_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL
  * @retval NIXL_MD_ERR_IN_CALLBACK called from a callback of this handle
  * @retval NIXL_MD_ERR_BUSY another thread is inside tick or close
- * @retval NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's, also where a callback of this tick has forked
  * @retval NIXL_MD_ERR_BACKEND the system refused an elementary call; the text says which. Tick again later.
  */
 int32_t nixl_md_tick(nixl_md_t *md);
@@ -690,7 +732,9 @@ int32_t nixl_md_tick(nixl_md_t *md);
  * no arming step. Owned by the library: never read, write or close it. Stays the same until
  * nixl_md_close(). Any thread.
  *
- * @return the descriptor, or NIXL_MD_ERR_INVALID_PARAM, NIXL_MD_ERR_FORKED
+ * @return the descriptor, or
+ * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_efd(const nixl_md_t *md);
 
@@ -699,7 +743,9 @@ int32_t nixl_md_efd(const nixl_md_t *md);
  * Any thread.
  *
  * @param ms not NULL; 0: now; NIXL_MD_NEVER: nothing is due
- * @retval NIXL_MD_SUCCESS, NIXL_MD_ERR_INVALID_PARAM, NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_SUCCESS written
+ * @retval NIXL_MD_ERR_INVALID_PARAM `md` or `ms` is NULL
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_deadline_ms(const nixl_md_t *md, uint64_t *ms);
 
@@ -708,7 +754,9 @@ int32_t nixl_md_deadline_ms(const nixl_md_t *md, uint64_t *ms);
  *
  * @param stats not NULL; `size` set by the caller: that many bytes at most are written, and `size` is set to
  *              how many were
- * @retval NIXL_MD_SUCCESS, NIXL_MD_ERR_INVALID_PARAM, NIXL_MD_ERR_FORKED
+ * @retval NIXL_MD_SUCCESS written
+ * @retval NIXL_MD_ERR_INVALID_PARAM `md` or `stats` is NULL, or `size` is less than any version of it had
+ * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
 int32_t nixl_md_get_stats(const nixl_md_t *md, nixl_md_stats_t *stats);
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import capi
+import contract
 from hosts import check_ticks
 
 
@@ -20,15 +21,20 @@ class Local:
         self.library = capi.load()
         self.done: list[tuple[int, int, str]] = []
         self.events: list[tuple[int, int, bytes]] = []
+        # Kinds and statuses of completions that the header does not name.
+        self.unnamed: list[tuple[int, int]] = []
         self.on_done = capi.DoneCallback(self._done)
         self.on_event = capi.EventCallback(self._event)
         self.pointer = ctypes.c_void_p()
-        config = capi.config(on_event=self.on_event, **fields)
-        rc = self.library.nixl_md_open(ctypes.byref(config), ctypes.byref(self.pointer))
+        self.config = capi.config(on_event=self.on_event, **fields)
+        rc = self.library.nixl_md_open(ctypes.byref(self.config), ctypes.byref(self.pointer))
         assert rc == capi.SUCCESS, self.error()
 
     def _done(self, pointer: Any, _: Any) -> None:
         result = pointer.contents
+        # Nothing can be raised from here.
+        if result.status not in contract.completions(result.kind):
+            self.unnamed.append((result.kind, result.status))
         self.done.append((result.op, result.status, (result.text or b"").decode("latin-1")))
 
     def _event(self, pointer: Any, _: Any) -> None:
@@ -41,7 +47,9 @@ class Local:
         return text.decode("latin-1")
 
     def call(self, name: str, *arguments: Any) -> int:
-        return int(getattr(self.library, "nixl_md_" + name)(self.pointer, *arguments))
+        rc = int(getattr(self.library, "nixl_md_" + name)(self.pointer, *arguments))
+        contract.check_returned(name, rc)
+        return rc
 
     def opts(self, **fields: Any) -> Any:
         """Options that tell their completion here."""
@@ -69,6 +77,7 @@ class Local:
         return {name: getattr(stats, name) for name in [*capi.STATS_FIELDS, "revision"]}
 
     def close(self) -> None:
+        assert self.unnamed == []
         if self.pointer:
             check_ticks(self.stats())
             assert self.call("close") == capi.SUCCESS

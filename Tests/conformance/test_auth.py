@@ -90,6 +90,36 @@ def test_token_that_ran_out(hosts: HostFactory, own_etcd: EtcdFactory, version: 
     assert "ENDED" not in host.names()
 
 
+def test_withdrawal_that_etcd_refuses(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    """The heartbeat is not stopped then: the keys are there, and stay."""
+    etcd = guarded(own_etcd, version)
+    host = hosts()
+    host.open(etcd.endpoint, NS, agent=b"alpha", **WHO)
+    host.succeed("start_heartbeat", interval=1000, ttl=5000)
+    host.succeed("publish", label=b"l", blob=b"b")
+    etcd.gateway.authenticate("root", "root-password")
+    etcd.gateway.grant_permission("alice", NS, "READ")
+    stop = {"mode": capi.HEARTBEAT_WITHDRAW, "timeout": 20_000}
+    for command, values in (("stop_heartbeat", stop), ("invalidate", {"timeout": 20_000})):
+        done = host.finish(command, within=25, **values)
+        assert done["status"] == capi.PERMISSION, done
+        assert "permission denied" in done["text"], done
+    etcd.gateway.authenticate("root", "root-password")
+    assert len(etcd.gateway.keys(NS)) == 2
+    renewed = host.stats()["renewals"]
+    deadline = time.monotonic() + 10
+    while host.stats()["renewals"] < renewed + 2:
+        assert time.monotonic() < deadline, "it is not renewed any more"
+        time.sleep(0.05)
+    etcd.gateway.authenticate("root", "root-password")
+    etcd.gateway.grant_permission("alice", NS, "READWRITE")
+    assert host.finish("stop_heartbeat", **stop)["status"] == capi.SUCCESS
+    etcd.gateway.authenticate("root", "root-password")
+    assert etcd.gateway.keys(NS) == []
+
+
 @pytest.mark.parametrize(
     "values",
     [{"user": b"alice", "password": b"wrong"}, {"user": b"mallory", "password": b"secret"}, {}],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import capi
+import contract
 from memcheck import CPU_FACTOR, TIMEOUT_MS, scaled
 from procfs import freeze
 
@@ -153,6 +154,8 @@ class Host:
         )
         if answer is None:
             raise HostError(f"{command}: no answer in {seconds} s; exit {self.process.poll()}")
+        if command in contract.FUNCTIONS:
+            contract.check_returned(command, answer["rc"])
         return answer
 
     def do(self, command: str, **values: Any) -> Line:
@@ -340,6 +343,7 @@ def check_host(host: Host, is_quiet: bool, stderr: Path) -> None:
         check_ticks(stats)
     for line in host.log.lines:
         assert line["kind"] not in ("foreign", "fatal", "tick_failed"), line
+        contract.check_told(line)
     if is_quiet:
         assert stderr.read_bytes() == b"", "the library printed something"
 
