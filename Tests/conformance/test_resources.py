@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
 import re
 import select
 import shutil
@@ -24,6 +26,7 @@ from memcheck import CPU_FACTOR, scaled
 from procfs import Sampler, descriptors, tcp_connections, thread_count
 
 LANGUAGES = ("cpp", "python")
+NUL = capi.NUL_TERMINATED
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -268,3 +271,49 @@ def test_efd_is_readable_exactly_when_there_is_something_to_do(
         local.call("tick")
     assert time.monotonic() - before < 0.8
     local.close()
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_memory_does_not_grow(
+    library: Path, etcd34: Etcd, namespace: bytes, reachable: bool
+) -> None:
+    """Whatever is started and ended, ended at once or canceled, gives back what it took."""
+    endpoint = etcd34.endpoint.encode() if reachable else b"127.0.0.1:1"
+    local = Local(endpoints=endpoint, name_space=namespace, agent=b"alpha", agent_len=5)
+    op = ctypes.c_uint64()
+
+    # Where nothing is answered only its time-out ends it.
+    timeout = 0 if reachable else 1
+
+    def live(number: int) -> None:
+        name = b"peer-%d" % number
+        given = (b"l%d" % (number % 50), NUL, bytes(1000), 1000)
+        opts = capi.opts(timeout_ms=timeout)
+        assert local.call("publish", *given, ctypes.byref(opts), ctypes.byref(op)) == 0
+        if number % 2:
+            local.call("cancel", op.value)
+        no_wait = capi.opts(flags=capi.FETCH_NO_WAIT, timeout_ms=timeout)
+        for opts in (capi.opts(timeout_ms=1), no_wait, capi.opts()):
+            arguments = (name, NUL, None, 0, ctypes.byref(opts), ctypes.byref(op))
+            assert local.call("fetch", *arguments) == 0
+        local.call("cancel", op.value)
+        assert local.call("watch", name, NUL, local.on_event, None, ctypes.byref(op)) == 0
+        if number % 3 == 0:
+            local.call("tick")
+        local.call("unwatch", op.value)
+
+    sizes = []
+    for part in range(7):
+        for number in range(1000):
+            live(1000 * part + number)
+        local.tick_until(lambda: local.stats()["operations_open"] == 0, 60)
+        local.events.clear()
+        sizes.append(resident_bytes())
+    local.close()
+    print(f"resident bytes: {sizes}")
+    assert max(sizes[3:]) - sizes[2] < 1 << 20, sizes
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
