@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
 import threading
 from pathlib import Path
 
@@ -215,6 +217,51 @@ def test_last_error_is_per_thread(library: Path, etcd34: Etcd) -> None:
     assert local.call("tick") >= 0
     assert "111" in local.error(), "a call that succeeded has changed the text"
     local.close()
+
+
+def test_efd_that_the_host_has_closed(library: Path) -> None:
+    """Against the rules; the tick says what is wrong, and the next one works when it is put right."""
+    local = Local(endpoints=b"127.0.0.1:1")
+    efd = local.call("efd")
+    kept = os.dup(efd)
+    os.close(efd)
+    refused = local.call("tick")
+    text = local.error()
+    os.dup2(kept, efd, inheritable=False)
+    os.close(kept)
+    assert refused == capi.BACKEND
+    assert "closed by somebody else" in text
+    assert local.call("tick") >= 0
+    local.close()
+
+
+def test_open_without_descriptors(library: Path) -> None:
+    """The status says so, and nothing is left behind; however many of those that it needs there are."""
+    api = capi.load()
+    config = capi.config(endpoints=b"127.0.0.1:1")
+    handle = ctypes.c_void_p()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = os.listdir("/proc/self/fd")
+    refused = 0
+    while not handle:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free() + refused, before[1]))
+        rc = int(api.nixl_md_open(ctypes.byref(config), ctypes.byref(handle)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        if rc != capi.SUCCESS:
+            refused += 1
+            assert rc == capi.BACKEND
+            assert b"too many open descriptors" in api.nixl_md_last_error(None)
+            assert len(os.listdir("/proc/self/fd")) == len(opened)
+    # A set, a timer and a signal.
+    assert 1 <= refused <= 3
+    assert api.nixl_md_close(handle) == capi.SUCCESS
+    assert len(os.listdir("/proc/self/fd")) == len(opened)
+
+
+def first_free() -> int:
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor
 
 
 def test_efd_and_deadline(library: Path) -> None:
