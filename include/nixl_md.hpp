@@ -114,6 +114,8 @@ class handle {
     std::int32_t tick() {
         state &open = open_state();
         const std::int32_t count = nixl_md_tick(md_);
+        // What callbacks have thrown is for the call that runs them.
+        if (count == NIXL_MD_ERR_BUSY || count == NIXL_MD_ERR_IN_CALLBACK) return check(count);
         if (std::exception_ptr thrown = std::exchange(open.thrown, nullptr)) {
             std::rethrow_exception(thrown);
         }

@@ -220,7 +220,7 @@ def test_last_error_is_per_thread(library: Path, etcd34: Etcd) -> None:
 
 
 def test_efd_that_the_host_has_closed(library: Path) -> None:
-    """Against the rules; the tick says what is wrong, and the next one works when it is put right."""
+    """Against the rules; the tick says what is wrong, and the next one works when it is mended."""
     local = Local(endpoints=b"127.0.0.1:1")
     efd = local.call("efd")
     kept = os.dup(efd)
@@ -236,7 +236,7 @@ def test_efd_that_the_host_has_closed(library: Path) -> None:
 
 
 def test_open_without_descriptors(library: Path) -> None:
-    """The status says so, and nothing is left behind; however many of those that it needs there are."""
+    """The status says so and nothing is left behind, however many of those it needs there are."""
     api = capi.load()
     config = capi.config(endpoints=b"127.0.0.1:1")
     handle = ctypes.c_void_p()

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from procfs import tcp_connections
 FORKS = 100
 
 
+@pytest.mark.native("memcheck would tell of the page that takes no write")
 def test_operation_id_is_written_before_its_completion_is_told(hosts: HostFactory) -> None:
     """However slow the thread is that made the call: the one that ticks may be on another."""
     host = hosts()
@@ -112,4 +114,32 @@ def test_calls_inside_a_callback_of_the_log(library: Path) -> None:
         assert time.monotonic() < deadline
     assert told == [capi.IN_CALLBACK, capi.IN_CALLBACK] + 5 * [capi.SUCCESS]
     assert [status for _, status, _ in local.done] == [capi.CANCELED] * 2
+    local.close()
+
+
+def test_cancel_inside_a_callback(library: Path) -> None:
+    """What runs has ended; what is to be told already is told as it is, and once."""
+    local = Local(endpoints=b"127.0.0.1:1", agent=b"alpha", agent_len=5)
+    ops = [ctypes.c_uint64() for _ in range(3)]
+    told: list[int] = []
+    done: list[tuple[int, int]] = []
+
+    def cancel(pointer: Any, _user: object) -> None:
+        done.append((pointer.contents.op, pointer.contents.status))
+        told.extend(local.call("cancel", op.value) for op in ops)
+
+    on_done = capi.DoneCallback(cancel)
+    options = ctypes.byref(capi.opts(on_done=on_done))
+    for op in ops[:2]:
+        assert local.call("unpublish", b"nothing", 7, options, ctypes.byref(op)) == capi.SUCCESS
+    told_later = (b"nobody", 6, None, 0, options, ctypes.byref(ops[2]))
+    assert local.call("fetch", *told_later) == capi.SUCCESS
+    deadline = time.monotonic() + scaled(5)
+    while len(done) < 3:
+        assert local.call("tick") >= 0
+        assert time.monotonic() < deadline
+    first, second, third = (op.value for op in ops)
+    assert done == [(first, capi.NOT_FOUND), (second, capi.NOT_FOUND), (third, capi.CANCELED)]
+    ended, canceled = capi.NOT_FOUND, capi.SUCCESS
+    assert told == [ended, canceled, canceled, ended, ended, canceled, ended, ended, ended]
     local.close()

@@ -62,6 +62,22 @@ void exception_in_a_callback() {
     handle.fetch("nobody", "l", [](const nixlmd::result &) { throw 1; });
 }
 
+void tick_in_a_callback() {
+    nixlmd::handle handle = opened();
+    handle.unpublish("nothing", [](const nixlmd::result &) { throw std::logic_error("first"); });
+    std::int32_t status = 0;
+    handle.unpublish(
+        "nothing", [&](const nixlmd::result &) { status = refused([&handle] { handle.tick(); }); });
+    std::string told;
+    try {
+        handle.tick();
+    } catch (const std::logic_error &error) {
+        told = error.what();
+    }
+    expect(status == NIXL_MD_ERR_IN_CALLBACK, "a tick in a callback is refused, and that is all");
+    expect(told == "first", "what was thrown before is for the tick that ran it");
+}
+
 void handles_that_moved() {
     nixlmd::handle first = opened();
     int completed = 0;
@@ -103,6 +119,7 @@ void destroyed_in_a_callback() {
 
 int main() {
     exception_in_a_callback();
+    tick_in_a_callback();
     handles_that_moved();
     watch_of_no_name();
     destroyed_in_a_callback();
