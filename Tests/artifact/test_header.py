@@ -51,3 +51,36 @@ def test_compiles_without_a_warning(
     ]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
+
+
+# What the host loop at the top of the header takes for given.
+GIVEN = """
+#include <nixl_md.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static void drop_peer(const char *name, size_t len) { fwrite(name, 1, len, stderr); }
+static void die(const char *text) { fputs(text, stderr); exit(1); }
+static volatile int stopping;
+static const char blob[] = "blob";
+static const size_t blob_len = sizeof blob;
+"""
+
+
+@pytest.mark.parametrize("family", ["gcc", "clang"])
+def test_host_loop_of_the_header_compiles(tmp_path: Path, family: str) -> None:
+    """As it stands there."""
+    text = (INCLUDE / "nixl_md.h").read_text()
+    code = text[text.index("@code") + len("@code") : text.index("@endcode")]
+    lines = [line.removeprefix(" *").removeprefix("     ") for line in code.splitlines()]
+    begin = lines.index("nixl_md_config_t config;")
+    functions, body = "\n".join(lines[:begin]), "\n".join(lines[begin:])
+    source = tmp_path / "loop.c"
+    source.write_text(f"{GIVEN}{functions}\nint main(void) {{\n{body}\nreturn 0;\n}}\n")
+    command = [
+        *(compiler(family, "c"), "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-fsyntax-only"),
+        *("-Wall", "-Wextra", "-Werror", "-I", str(INCLUDE), str(source)),
+    ]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

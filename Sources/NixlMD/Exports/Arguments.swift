@@ -113,7 +113,8 @@ struct Options {
         let unknown = flags & ~UInt32(allowed)
         guard unknown == 0 else {
             throw .invalid(
-                "opts.flags has 0x\(hex: UInt64(unknown)), which this function does not know")
+                "opts.flags has 0x\(hex: UInt64(unknown)), which this function does not know: leave it out"
+            )
         }
         guard !isWatch || options.on_done == nil else {
             throw .invalid("opts.on_done is not NULL: a watch ends with its ENDED event instead")

@@ -156,7 +156,8 @@ public func nixl_md_unwatch(_ md: OpaquePointer!, _ watch: UInt64) -> Int32 {
             throw .invalid("watch is 0: pass the id that nixl_md_watch() gave")
         }
         guard handle.shared.cancel(watch, onlyWatch: true) else {
-            throw Refusal(StatusCode.notFound, "no open watch has the id \(watch)")
+            throw Refusal(
+                StatusCode.notFound, "no open watch has the id \(watch); it may have ended")
         }
         return StatusCode.success
     }
