@@ -90,6 +90,7 @@ package final class Cluster {
     package var timesOutOneIn = 0
     /// By client: leases that ended without its doing.
     private var lost: [Int: Int] = [:]
+    private var countedLost: Set<Int64> = []
     /// Told to have timed out; are carried out all the same.
     var late: [(at: Instant, connection: ServerConnection, request: Request)] = []
 
@@ -190,12 +191,14 @@ package final class Cluster {
     package func leasesLost(by author: Int) -> Int {
         let ended = store.leases.keys.filter {
             store.grantors[$0] == author && (expiries[$0] ?? .max) <= now
+                && !countedLost.contains($0)
         }
         return (lost[author] ?? 0) + ended.count
     }
 
     func noteLost(_ lease: Int64) {
-        if let author = store.grantors[lease] { lost[author, default: 0] += 1 }
+        guard countedLost.insert(lease).inserted, let author = store.grantors[lease] else { return }
+        lost[author, default: 0] += 1
     }
 
     /// etcd looks for expired leases every 500 ms and revokes a bounded number at a time.

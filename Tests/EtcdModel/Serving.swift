@@ -164,6 +164,9 @@ extension Cluster {
         if let ttl = store.leases[id], let expiry = expiries[id], expiry > now {
             expiries[id] = now + Instant(ttl) * 1_000_000
             output.int(3, ttl)
+        } else {
+            // An election may give it its time again; its client has been told.
+            noteLost(id)
         }
         return output.bytes
     }

@@ -52,8 +52,10 @@ extension World {
         }
     }
 
-    /// A Put of a permanent key whose answer was lost may be carried out whenever; one on a lease goes with it.
+    /// A Put of a permanent key whose answer was lost may be carried out whenever; one on a lease goes with it. Told to take
+    /// no name over, a process leaves such a key alone: it may be another's.
     func mayHaveComeLate(_ record: Record) -> Bool {
+        if record.lease == 0, history.refusing.contains(author(of: record) ?? -1) { return true }
         let commit = cluster.store.commit(record.modRevision)
         return commit.isLate && (record.lease == 0 || cluster.store.lateLeases.contains(record.lease))
     }
