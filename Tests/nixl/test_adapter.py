@@ -111,7 +111,7 @@ def test_restarted_within_the_ttl(
 def test_registrations_change(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     """They are published again; a peer that fetches again has them, without losing what it had."""
     reader = peers("tick", "beta", etcd34, namespace)
-    alpha, address = serve(peers, "tick", etcd34, namespace, seed=7)
+    alpha, address = serve(peers, "tick", etcd34, namespace, seed=7, ttl=LONG_TTL)
     reader.do("want", agent="alpha")
     told(reader, True)
     version = etcd34.gateway.range(namespace + b"/alpha/m")[0].version
@@ -299,13 +299,13 @@ def test_etcd_restarts(peers: PeerFactory, own_etcd: EtcdFactory, namespace: byt
     etcd = own_etcd()
     reader = peers("tick", "beta", etcd, namespace)
     reader.do("want", agent="alpha")
-    alpha, address = serve(peers, "tick", etcd, namespace, seed=16)
+    alpha, address = serve(peers, "tick", etcd, namespace, seed=16, ttl=2 * TTL)
     told(reader, True)
     etcd.kill()
     time.sleep(2)
     etcd.start().wait_healthy()
-    time.sleep(TTL + 2)
+    time.sleep(2 * TTL + 2)
     assert not reader.lines("peer", is_loaded=False)
     check_read(reader, address, seed=16)
     alpha.kill()
-    told(reader, False, within=TTL + 2 + SLACK)
+    told(reader, False, within=2 * TTL + 2 + SLACK)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import EtcdFactory, PeerFactory, eventually, has_loaded
+from conftest import EtcdFactory, PeerFactory, wait_loaded
 from etcd_server import Etcd
 from hosts import Host
 from procfs import tcp_connections, thread_count
@@ -90,7 +90,7 @@ class Fleet:
             host.do("load", blob=kv.value)
         else:
             host.do("fetch" if kind == "stock" else "want", agent=name)
-        eventually(lambda: has_loaded(host, name), 15, f"{name} is loaded")
+        wait_loaded(host, name)
 
 
 def test_threads_and_memory(
