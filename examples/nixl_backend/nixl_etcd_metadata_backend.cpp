@@ -93,7 +93,10 @@ nixlmd::handle nixlEtcdMetadataBackend::open() const {
 }
 
 void nixlEtcdMetadataBackend::start() {
-    startHeartbeat();
+    if (heartbeatInterval_.count() > 0) {
+        const std::lock_guard lock(leaseMutex_);
+        (void)askForLease();
+    }
     // The waiting is done in the poll, on the descriptor, so the worker itself need not wait.
     worker_.start([this] { serviceEvents(); }, std::chrono::microseconds(0));
 }
@@ -102,22 +105,38 @@ void nixlEtcdMetadataBackend::stop() {
     std::call_once(finished_, [this] { finish(); });
 }
 
-// A lease that could not be had is asked for again with the next send: without it keys would be permanent.
-void nixlEtcdMetadataBackend::startHeartbeat() {
-    if (heartbeatInterval_.count() == 0 || hasHeartbeat_.exchange(true)) return;
+// To nixl_md a heartbeat that etcd refuses is over, and what is published then is permanent. So nothing
+// is given to it before the lease is granted; the next send asks again.
+nixl_status_t nixlEtcdMetadataBackend::askForLease() {
+    lease_ = lease::asked;
     const auto interval = static_cast<std::uint64_t>(heartbeatInterval_.count());
     const nixl_status_t status = start("start the heartbeat", [&] {
         handle_.start_heartbeat(interval, 0,
-                                [this](const nixlmd::result &result) {
-                                    if (result.status == NIXL_MD_SUCCESS) return;
-                                    hasHeartbeat_ = false;
-                                    if (stopping_) return;
-                                    NIXL_ERROR << "[" << ctx_.agentName()
-                                               << "] No lease from etcd: " << result.text;
-                                },
+                                [this](const nixlmd::result &result) { leaseAnswered(result); },
                                 {NIXL_MD_NEVER});
     });
-    if (status != NIXL_SUCCESS) hasHeartbeat_ = false;
+    if (status != NIXL_SUCCESS) lease_ = lease::none;
+    return status;
+}
+
+void nixlEtcdMetadataBackend::leaseAnswered(const nixlmd::result &result) {
+    std::map<std::string, nixl_blob_t> unleased;
+    {
+        const std::lock_guard lock(leaseMutex_);
+        unleased.swap(unleased_);
+        if (result.status == NIXL_MD_SUCCESS) {
+            lease_ = lease::granted;
+            for (const auto &[label, blob] : unleased) (void)write(label, blob);
+            return;
+        }
+        lease_ = lease::none;
+    }
+    if (stopping_) return;
+    NIXL_ERROR << "[" << ctx_.agentName() << "] No lease from etcd: " << result.text;
+    for (const auto &[label, blob] : unleased) {
+        NIXL_ERROR << "[" << ctx_.agentName() << "] Failed to store " << label
+                   << " in etcd: without a lease it would stay for ever";
+    }
 }
 
 template <typename Call>
@@ -149,7 +168,25 @@ nixlmd::done_callback nixlEtcdMetadataBackend::written(std::string what) {
 }
 
 nixl_status_t nixlEtcdMetadataBackend::publish(const std::string &label, const nixl_blob_t &blob) {
-    startHeartbeat();
+    // What nixl_md would refuse, which may not be asked before the caller has its answer.
+    if (label.size() > NIXL_MD_MAX_LABEL || label.find('\0') != std::string::npos || blob.empty() ||
+        blob.size() > NIXL_MD_MAX_BLOB) {
+        NIXL_ERROR << "[" << ctx_.agentName() << "] Cannot store " << blob.size()
+                   << " bytes under a label of " << label.size() << " in etcd";
+        return NIXL_ERR_INVALID_PARAM;
+    }
+    // Held while writing: what waited for the lease is not written after what was sent later.
+    const std::lock_guard lock(leaseMutex_);
+    if (heartbeatInterval_.count() == 0 || lease_ == lease::granted) return write(label, blob);
+    if (lease_ == lease::none) {
+        const nixl_status_t status = askForLease();
+        if (status != NIXL_SUCCESS) return status;
+    }
+    unleased_.insert_or_assign(label, blob);
+    return NIXL_SUCCESS;
+}
+
+nixl_status_t nixlEtcdMetadataBackend::write(const std::string &label, const nixl_blob_t &blob) {
     const std::string what = "store " + label;
     ++writes_;
     // Without a time-out: an etcd that is down for a while gets it when it is back.
@@ -177,6 +214,8 @@ nixl_status_t nixlEtcdMetadataBackend::sendLocalPartial(const nixl_reg_dlist_t &
 }
 
 nixl_status_t nixlEtcdMetadataBackend::invalidateLocal(const nixl_opt_args_t * /*extra_params*/) {
+    const std::lock_guard lock(leaseMutex_);
+    unleased_.clear();
     ++writes_;
     const nixl_status_t status = start("withdraw metadata", [&] {
         handle_.invalidate(written("withdraw metadata"), {NIXL_MD_NEVER});
@@ -262,29 +301,25 @@ void nixlEtcdMetadataBackend::watch(const std::string &remote_name, std::int64_t
     if (status != NIXL_SUCCESS) peers_.erase(found);
 }
 
-// What happened between the fetch and the watch is found by comparing revisions: metadata is older
-// than the presence of the process that wrote it only if that process is not the one present.
+// What the watch finds at its start is compared with what was fetched: metadata is older than the
+// presence of the process that wrote it only if that process is not the one present, and what the
+// watch has seen is older than the metadata only if the store is another. What comes later is news.
 void nixlEtcdMetadataBackend::noticed(const std::string &remote_name, const nixlmd::event &event) {
     const auto found = peers_.find(remote_name);
     if (found == peers_.end() || found->second.watch != event.watch) return;
     peer &known = found->second;
-    const bool is_stale = event.revision > known.revision;
     switch (event.type) {
     case NIXL_MD_EVENT_PUT:
         known.present = true;
-        if (is_stale && event.incarnation != 0) drop(found);
+        if (event.revision > known.revision && event.incarnation != 0) drop(found);
         break;
     case NIXL_MD_EVENT_RESTARTED:
-        known.present = true;
-        if (is_stale) drop(found);
-        break;
-    case NIXL_MD_EVENT_GONE:
-        known.present = false;
-        if (is_stale) drop(found);
-        break;
+    case NIXL_MD_EVENT_GONE: drop(found); break;
     case NIXL_MD_EVENT_RETURNED: known.present = true; break;
+    // The store may have been replaced: then it counts anew, and only what has changed is told.
+    case NIXL_MD_EVENT_RESYNC: known.revision = 0; break;
     case NIXL_MD_EVENT_SYNCED:
-        if (is_stale && !known.present) drop(found);
+        if (!known.present || event.revision < known.revision) drop(found);
         break;
     case NIXL_MD_EVENT_ENDED:
         if (!stopping_) {

@@ -22,6 +22,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -77,14 +78,19 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     /** One whose metadata is loaded. */
     struct peer {
         std::uint64_t watch = 0;
-        std::int64_t revision = 0; /**< the lowest of what is loaded */
-        bool present = false;      /**< the watch has told so */
+        std::int64_t revision = 0; /**< the lowest of what is loaded; 0: not comparable any more */
+        bool present = false; /**< the watch has told so */
     };
     using peers = std::unordered_map<std::string, peer>;
 
     [[nodiscard]] nixlmd::handle open() const;
-    void startHeartbeat();
+    /** With `leaseMutex_` held. */
+    [[nodiscard]] nixl_status_t askForLease();
+    void leaseAnswered(const nixlmd::result &result);
+
+    /** At once, or with a heartbeat when there is a lease. */
     [[nodiscard]] nixl_status_t publish(const std::string &label, const nixl_blob_t &blob);
+    [[nodiscard]] nixl_status_t write(const std::string &label, const nixl_blob_t &blob);
 
     /** Runs a starting call, and turns its refusal into a status and a line of log. */
     template <typename Call> [[nodiscard]] nixl_status_t start(const char *what, Call &&call) const;
@@ -111,8 +117,13 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
 
     std::once_flag finished_;
     std::atomic<bool> stopping_{false};
-    std::atomic<bool> hasHeartbeat_{false}; /**< asked for, and not refused since */
-    std::atomic<int> writes_{0};            /**< those not completed */
+    std::atomic<int> writes_{0}; /**< those not completed */
+
+    enum class lease { none, asked, granted };
+    std::mutex leaseMutex_;
+    lease lease_ = lease::none; /**< none again when it was refused */
+    std::map<std::string, nixl_blob_t> unleased_; /**< what waits for it, by label */
+
     peers peers_;
 
     // After the state that its callbacks use, which run once more as it closes.
