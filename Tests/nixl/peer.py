@@ -203,6 +203,7 @@ class AdapterPeer(Peer):
             "interval": float(os.environ.get("TEST_INTERVAL", "1")),
             "ttl": float(os.environ.get("TEST_TTL", "5")),
             "check_interval": 0.2,
+            "refuse_takeover": "TEST_REFUSE_TAKEOVER" in os.environ,
             "on_peer": self.on_peer,
         }
         self.metadata: Any = None

@@ -444,6 +444,25 @@ def test_never_without_a_lease(
     eventually(lambda: not etcd.gateway.keys(namespace), TTL + 2 + SLACK, "the lease ends")
 
 
+def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """Where taking over is refused, the name is had as soon as the other process has lost it, by
+    the loop alone."""
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    old = start(peers, "tick", "alpha", etcd34, namespace, seed=55)
+    told(reader, True)
+    new = peers("tick", "alpha", etcd34, namespace, TEST_SIZE=str(SIZE), TEST_REFUSE_TAKEOVER="1")
+    eventually(lambda: is_refused(new, "NotAllowed"), SOON, "the refusal is told")
+    time.sleep(1)
+    check_read(reader, old, 55)
+    mark = reader.mark()
+    old.kill()
+    told(reader, False, since=mark, within=TTL + 2 + SLACK)
+    told(reader, True, since=mark)
+    check_read(reader, new, 1)
+    assert peers.log(new).count("publish metadata: NOT_ALLOWED") == 1
+
+
 def test_withdrawn_while_there_is_no_lease(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
 ) -> None:
