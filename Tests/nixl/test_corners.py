@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the adapter and stock NIXL meet the unusual: names, sizes, labels, refusals, an etcd that
-forgets, applications that raise."""
+"""Where the adapter and stock NIXL meet the unusual: names, sizes, labels, restarts during a
+transfer, applications that raise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 import capi
+from agents import KINDS, LONG_TTL, SIZE, TTL, check_read, is_refused, start, told, wait_published
 from conftest import (
     SLACK,
     SOON,
@@ -25,55 +26,9 @@ from conftest import (
     wait_loaded,
 )
 from etcd_server import Etcd
-from gateway import Gateway
-from hosts import Host, Line, Refused, made_blob
+from hosts import Host, Line, made_blob
 
-TTL = 5
-LONG_TTL = 300
-SIZE = 5000
-KINDS = ("tick", "asyncio")
 NAMES = ("agent-ü-λ-漢", "two words & 100 %")
-
-
-def start(
-    peers: PeerFactory,
-    kind: str,
-    name: str,
-    etcd: Etcd,
-    namespace: bytes,
-    seed: int = 1,
-    ttl: int = TTL,
-) -> Host:
-    """With a buffer to be read."""
-    environment = {"TEST_SIZE": str(SIZE), "TEST_SEED": str(seed), "TEST_TTL": str(ttl)}
-    return peers(kind, name, etcd, namespace, **environment)
-
-
-def wait_published(host: Host, **values: str) -> None:
-    eventually(lambda: host.do("is_published", **values)["is_published"], SOON, "it is published")
-
-
-def is_refused(host: Host, kind: str) -> bool:
-    """Whether `is_published` raises this exception."""
-    try:
-        host.do("is_published")
-    except Refused as refused:
-        return refused.text.startswith(kind)
-    return False
-
-
-def told(reader: Host, is_loaded: bool, since: int = 0, within: float = SOON, **more: str) -> Line:
-    values = {"name": "alpha", **more}
-    return reader.line("peer", is_loaded=is_loaded, since=since, within=within, **values)
-
-
-def check_read(
-    reader: Host, owner: Host, seed: int, agent: str = "alpha", who: str | None = None
-) -> None:
-    address = owner.do("where")["address"]
-    answer = reader.do("read", agent=quote(agent), address=address, size=SIZE, who=who)
-    assert answer["state"] == "DONE"
-    assert bytes.fromhex(answer["bytes"]) == made_blob(SIZE, seed)
 
 
 # Names, labels, sizes
@@ -403,127 +358,6 @@ def test_removed_by_the_application(
     alpha.onto()
     told(reader, True, since=mark)
     check_read(reader, alpha.nixl, 54)
-
-
-# An etcd that refuses, or forgets
-
-
-def alarm(gateway: Gateway, action: str) -> None:
-    """NOSPACE: etcd refuses leases and keys alike."""
-    member = gateway.call("/v3/maintenance/status", {})["header"]["member_id"]
-    gateway.call(
-        "/v3/maintenance/alarm", {"action": action, "memberID": member, "alarm": "NOSPACE"}
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", [None, "publish"], ids=["the loop", "the application"])
-def test_never_without_a_lease(
-    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, command: str | None
-) -> None:
-    """etcd grants no lease at first. What is published later, by the loop or by the application, is
-    on a lease all the same; nothing has to be called for it."""
-    etcd = own_etcd()
-    alarm(etcd.gateway, "ACTIVATE")
-    alpha = start(peers, kind, "alpha", etcd, namespace)
-    eventually(lambda: is_refused(alpha, "NoSpace"), SOON, "the refusal is told")
-    alarm(etcd.gateway, "DEACTIVATE")
-    if command is not None:
-        alpha.do(command)
-    eventually(lambda: etcd.gateway.keys(namespace) != [], SOON, "it is published")
-    eventually(lambda: not is_refused(alpha, "NoSpace"), SOON, "it is told")
-    wait_published(alpha)
-    alpha.do("publish_partial", registration=0, label="part")
-    eventually(lambda: len(etcd.gateway.keys(namespace)) == 3, SOON, "all is published")
-    leases = {kv.lease for kv in etcd.gateway.range(namespace)}
-    assert len(leases) == 1
-    assert 0 not in leases
-    # Once while it lasts, not at each attempt.
-    assert peers.log(alpha).count("publish metadata: NO_SPACE") == 1
-    alpha.kill()
-    eventually(lambda: not etcd.gateway.keys(namespace), TTL + 2 + SLACK, "the lease ends")
-
-
-def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
-    """Where taking over is refused, the name is had as soon as the other process has lost it, by
-    the loop alone."""
-    reader = peers("tick", "beta", etcd34, namespace)
-    reader.do("want", agent="alpha")
-    old = start(peers, "tick", "alpha", etcd34, namespace, seed=55)
-    told(reader, True)
-    new = peers("tick", "alpha", etcd34, namespace, TEST_SIZE=str(SIZE), TEST_REFUSE_TAKEOVER="1")
-    eventually(lambda: is_refused(new, "NotAllowed"), SOON, "the refusal is told")
-    time.sleep(1)
-    check_read(reader, old, 55)
-    mark = reader.mark()
-    old.kill()
-    told(reader, False, since=mark, within=TTL + 2 + SLACK)
-    told(reader, True, since=mark)
-    check_read(reader, new, 1)
-    assert peers.log(new).count("publish metadata: NOT_ALLOWED") == 1
-
-
-def test_withdrawn_while_there_is_no_lease(
-    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
-) -> None:
-    """What waits for a lease is not published after an invalidate."""
-    etcd = own_etcd.unstarted()
-    alpha = start(peers, "tick", "alpha", etcd, namespace)
-    alpha.do("publish_partial", registration=0, label="part")
-    alpha.do("withdraw")
-    etcd.start().wait_healthy()
-    alpha.do("publish_partial", registration=0, label="other")
-    key = namespace + b"/alpha/"
-    eventually(lambda: etcd.gateway.keys(namespace) == [key, key + b"other"], SOON, "only the last")
-
-
-@pytest.mark.parametrize(("kind", "is_late"), [("tick", True), ("asyncio", False)])
-def test_etcd_forgets_everything(
-    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, is_late: bool
-) -> None:
-    """Those that live put their keys back and go on, though etcd's revisions begin anew; one that
-    died meanwhile is dropped. A reader that is late finds the keys back already."""
-    etcd = own_etcd()
-    # So that revisions are higher than those to come.
-    for number in range(100):
-        etcd.gateway.put(b"/other", str(number).encode())
-    reader = peers(kind, "beta", etcd, namespace)
-    alpha = start(peers, kind, "alpha", etcd, namespace, seed=60)
-    dead = start(peers, kind, "gamma", etcd, namespace, ttl=LONG_TTL)
-    for name in ("alpha", "gamma"):
-        reader.do("want", agent=name)
-        told(reader, True, name=name)
-    if is_late:
-        reader.freeze()
-    etcd.kill()
-    dead.kill()
-    etcd.wipe()
-    etcd.start().wait_healthy()
-    key = namespace + b"/alpha/metadata"
-    eventually(lambda: etcd.gateway.get(key) is not None, SOON, "it is put back")
-    if is_late:
-        reader.thaw()
-    told(reader, False, name="gamma")
-    wait_dropped(reader, "gamma")
-    wait_loaded(reader, "alpha")
-    check_read(reader, alpha, 60)
-    # What is new is still fetched and loaded, and a restart is noticed.
-    more = alpha.do("register", size=SIZE, seed=61)
-    eventually(lambda: etcd.gateway.range(key)[0].value == blob_of(alpha), SOON, "published again")
-    where = {"agent": "alpha", "address": more["address"], "size": SIZE}
-
-    def is_known() -> bool:
-        reader.do("refetch", agent="alpha")
-        return bool(reader.do("check", **where)["is_there"])
-
-    eventually(is_known, SOON, "the new buffer is known")
-    mark = reader.mark()
-    alpha.kill()
-    new = start(peers, kind, "alpha", etcd, namespace, seed=62)
-    # What was fetched last may be told as well.
-    dropped = reader.log.lines.index(told(reader, False, since=mark))
-    told(reader, True, since=dropped)
-    check_read(reader, new, 62)
 
 
 def test_blob_that_names_no_text(
