@@ -203,10 +203,21 @@ extension MetadataCore {
             heartbeat.startOperation = nil
             heartbeatIsOff()
             complete(operation, status, "etcd granted no lease: \(text)")
+            failWhatWaitsForTheLease(status, text)
         } else {
             heartbeat.state = .granting(lease: id, sentAt: nil, isRepeated: true)
             heartbeat.retryAt = now &+ Timing.backoffMax
             lastTrouble = text
+        }
+    }
+
+    /// What was published behind the start of the heartbeat was meant to end with this process, not to be permanent.
+    private func failWhatWaitsForTheLease(_ status: Status, _ text: Text) {
+        switch ownership {
+        case .none, .withdrawn, .claiming:
+            failChanges(status, "it was to hang on a lease, and etcd granted none: \(text)")
+        case .owned, .moving, .checking, .restoring, .withdrawing, .superseded:
+            break  // The name is held without one; so is what is published under it.
         }
     }
 

@@ -81,7 +81,7 @@ enum Ownership {
             case read
             /// Over what was seen: its revision and that of its creation, or 0.
             case put(seen: Int64, created: Int64)
-            /// Remove what may be ours, or another's: see `mayBeOurLateClaim`.
+            /// Remove what may be ours, or another's: see `mayBeOurLateClaim` and `mayBeFromBefore`.
             case clear(seen: Int64)
             /// The self-watch must have told all up to our Put: somebody may have come and gone.
             case confirm(Hold)
@@ -97,9 +97,16 @@ enum Ownership {
         /// When the key was last seen not to be there.
         var absentAt: Int64 = 0
 
-        init(lost: Hold) {
+        /// The same in the store that was replaced; 0: it is the same store.
+        let createdBefore: Int64
+        /// LOST was told.
+        let isTold: Bool
+
+        init(lost: Hold, createdBefore: Int64 = 0, isTold: Bool = true) {
             self.lost = lost
             created = lost.createRevision
+            self.createdBefore = createdBefore
+            self.isTold = isTold
         }
     }
 
@@ -471,7 +478,7 @@ extension MetadataCore {
     /// Somebody removed our key when it was on no lease that could have taken it away: a move that was never answered had
     /// made it permanent.
     func wasRemoved(since hold: Hold) -> Bool {
-        var isPermanent = hold.lease == 0
+        var isPermanent = hold.lease == 0 && hold != .absent
         for change in presenceLog where change.modRevision > hold.modRevision {
             if change.isDeleted, isPermanent { return true }
             isPermanent = !change.isDeleted && change.lease == 0

@@ -26,9 +26,6 @@ extension MetadataCore {
 
     /// Everything is gone, and so is the meaning of every revision that we knew.
     func storeIsLost(_ text: Text) {
-        func nowhere(_ hold: Hold) -> Hold {
-            Hold(lease: hold.lease, createRevision: 0, modRevision: 0)
-        }
         switch ownership {
         case .none, .withdrawn, .superseded:
             break
@@ -37,17 +34,23 @@ extension MetadataCore {
             claim.absentAt = 0
             ownership = .claiming(claim)
         case .owned(let hold), .withdrawing(let hold):
-            lose(nowhere(hold), text)
+            loseStore(hold, text)
         case .checking(let check):
-            lose(nowhere(check.hold), text)
+            loseStore(check.hold, text)
         case .moving(let move):
-            lose(nowhere(move.hold), text)
-        case .restoring(var restore):
-            restore.step = .read
-            restore.lost = nowhere(restore.lost)
-            restore.created = 0
-            ownership = .restoring(restore)
+            loseStore(move.hold, text)
+        case .restoring(let restore):
+            ownership = .restoring(
+                Ownership.Restore(
+                    lost: .absent, createdBefore: restore.created, isTold: restore.isTold))
         }
+    }
+
+    private func loseStore(_ hold: Hold, _ text: Text) {
+        if !isWithdrawalWanted { tell(.ownership(.lost(text)), bytes: 0) }
+        ownership = .restoring(
+            Ownership.Restore(
+                lost: .absent, createdBefore: hold.createRevision, isTold: !isWithdrawalWanted))
     }
 
     private func lose(_ hold: Hold, _ text: Text) {
@@ -97,7 +100,8 @@ extension MetadataCore {
             ownership = .restoring(restore)
             return
         }
-        if mayBeOurLateClaim(presence, response), presence.createRevision != restore.created {
+        let mayBeOurs = mayBeOurLateClaim(presence, response) || mayBeFromBefore(presence, restore)
+        if mayBeOurs, presence.createRevision != restore.created {
             restore.step = .clear(seen: presence.modRevision)
             ownership = .restoring(restore)
             return
@@ -139,6 +143,13 @@ extension MetadataCore {
             restore.step = .read
         }
         ownership = .restoring(restore)
+    }
+
+    /// The store may be an older state of the one that we know, with our permanent key in it and labels that have been
+    /// unpublished since; or a new one, where another process has made its key at the same revision.
+    private func mayBeFromBefore(_ presence: KeyValue, _ restore: Ownership.Restore) -> Bool {
+        presence.lease == 0 && restore.createdBefore != 0
+            && presence.createRevision == restore.createdBefore
     }
 
     func restoreCleared(_ restore: Ownership.Restore, _ succeeded: Bool, _ revision: Int64) {
@@ -184,7 +195,9 @@ extension MetadataCore {
             counters.restores &+= 1
             log(.info, "agent '\(ownName)' is restored")
             own(hold)
-            tell(.ownership(.restored(revision: counters.revision)), bytes: 0)
+            if restore.isTold {
+                tell(.ownership(.restored(revision: counters.revision)), bytes: 0)
+            }
             driveOwnership()
             return
         }

@@ -271,7 +271,8 @@ package final class Cluster {
         switch method {
         case .txn, .leaseGrant, .leaseRevoke:
             guard random.oneIn(2) else { return }
-            let delay = random.oneIn(4) ? random.within(0...30_000_000) : random.within(0...3_000_000)
+            let delay =
+                random.oneIn(4) ? random.within(0...30_000_000) : random.within(0...3_000_000)
             late.append((now + delay, connection, request))
         case .range, .watch, .leaseKeepAlive, .leaseTimeToLive, .authenticate: break
         }

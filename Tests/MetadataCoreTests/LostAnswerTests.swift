@@ -249,11 +249,44 @@ import Testing
         _ = heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
-        world.etcd.apply([.deleteRange(
-                key: Bytes(presence), rangeEnd: Keyspace.end(of: Bytes(presence)))])
+        world.etcd.apply([
+            .deleteRange(
+                key: Bytes(presence), rangeEnd: Keyspace.end(of: Bytes(presence)))
+        ])
         world.etcd.compact(to: world.etcd.revision)
         world.isDown = false
         world.advance(by: 3000)
         #expect(alpha.ownership == ["WITHDRAWN"])
+    }
+
+    @Test func whatWaitsForARefusedHeartbeatIsNotMadePermanent() {
+        world.isDown = true
+        let alpha = world.add("alpha")
+        let start = heartbeat(alpha)
+        let operation = publish(alpha, "a", "1")
+        world.fates.append((.leaseGrant, .refused(permission)))
+        world.isDown = false
+        world.advance(by: 2000)
+        #expect(alpha.completions[start]?.status == .permission)
+        #expect(alpha.completions[operation]?.status == .permission)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    /// A snapshot that was restored, or a copy of the data that was put back.
+    @Test func whatAnOlderStateOfTheStoreBringsBackIsRemoved() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        publish(alpha, "old", "1")
+        let (store, revision) = (world.etcd.store, world.etcd.revision)
+        world.submit(alpha, .unpublish(label: Bytes("old")))
+        publish(alpha, "a", "2")
+        world.etcd.store = store
+        world.etcd.revision = revision
+        world.etcd.cluster += 1
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("2"))
+        #expect(stored("/nixl/agents//alpha/old") == nil)
     }
 }

@@ -57,6 +57,7 @@ extension World {
     func mayHaveComeLate(_ record: Record) -> Bool {
         if record.lease == 0, history.refusing.contains(author(of: record) ?? -1) { return true }
         let commit = cluster.store.commit(record.modRevision)
-        return commit.isLate && (record.lease == 0 || cluster.store.lateLeases.contains(record.lease))
+        return commit.isLate
+            && (record.lease == 0 || cluster.store.lateLeases.contains(record.lease))
     }
 }
