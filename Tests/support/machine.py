@@ -76,6 +76,13 @@ class Machine:
         before = [sample for sample in self._samples if sample.end <= begin]
         return last.withheld - (before[-1] if before else self._samples[0]).withheld
 
+    def sleep(self, seconds: float) -> None:
+        """For so long, and as long again as was withheld meanwhile, at most four times as long."""
+        begin = time.monotonic()
+        time.sleep(seconds)
+        late = self.withheld(begin, time.monotonic())
+        time.sleep(min(late, 3 * seconds))
+
     def was_held_up(self, begin: float, end: float, span: float, seconds: float) -> bool:
         """Whether so many seconds were withheld within any so long a span."""
         step = PERIOD
