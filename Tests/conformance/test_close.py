@@ -30,10 +30,12 @@ LANGUAGES = ("cpp", "python")
 SITUATIONS = ("connecting", "handshake", "unanswered", "resolving", "stalled")
 NS = b"/ns/"
 TTL = 5
-# A few milliseconds, and what a busy test machine takes away.
+# A few milliseconds; what a busy test machine takes away does not count.
 CLOSE_SECONDS = scaled(0.05)
 RESOLVER_SECONDS = 2
-DRAIN_MS = 400
+DRAIN_MS = 1000
+# Ends of what waits for something else would be later.
+LATE_MS = scaled(2000)
 
 
 def wait_for(is_reached: Callable[[], bool], what: str, seconds: float = 3.0) -> None:
@@ -184,11 +186,11 @@ def test_shutdown(
         before = descriptors(host.pid)
         ops, watches = where.begin(host)
         begun = host.do("shutdown", drain=DRAIN_MS)["t"]
-        done = host.line("shut_down", within=3)
-        assert DRAIN_MS - 10 <= (done["t"] - begun) / 1e6 < DRAIN_MS + scaled(200)
+        done = host.line("shut_down", within=5)
+        assert DRAIN_MS - 10 <= (done["t"] - begun) / 1e6 < DRAIN_MS + LATE_MS
         for line in check_canceled(host, ops, watches):
             is_write = line.get("op_kind") in (capi.OP_PUBLISH, capi.OP_START_HEARTBEAT)
-            assert is_write or line["t"] <= begun + scaled(200e6), line
+            assert is_write or line["t"] <= begun + 0.8e6 * DRAIN_MS, line
         assert host.close()["took_ns"] / 1e9 < CLOSE_SECONDS
         where.check_given_back(host, before)
 
@@ -260,7 +262,7 @@ def test_drain_ends_amid_its_work(
         ops = host.do("publish", label=b"l", blob=b"b", repeat=1000)["ops"]
         begun = host.do("shutdown", drain=1200)["t"]
         done = host.line("shut_down", within=4)
-        assert 1190 <= (done["t"] - begun) / 1e6 < 1200 + scaled(200)
+        assert 1190 <= (done["t"] - begun) / 1e6 < 1200 + LATE_MS
         ends = host.completions(ops, 0.5)
         assert len(host.lines("done")) == 1001
         assert {line["status"] for line in ends.values()} == {capi.SUCCESS, capi.CANCELED}

@@ -45,14 +45,14 @@ def test_time_outs(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     """Each at its own time."""
     host = hosts()
     host.open(etcd34.endpoint, namespace)
-    waits = (200, 400, 800)
+    waits = (500, 1500, 2500)
     before = time.monotonic()
     ops = [host.start("fetch", agent=b"nobody", timeout=ms) for ms in waits]
     for op, ms in zip(ops, waits, strict=True):
         done = host.done(op)
         assert done["status"] == capi.TIMED_OUT
         took = done["t"] / 1e9 - before
-        assert ms / 1000 - 0.005 <= took < ms / 1000 + scaled(0.25), took
+        assert ms / 1000 - 0.005 <= took < ms / 1000 + scaled(0.9), took
     assert host.stats()["operations_open"] == 0
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import capi
 from conftest import EtcdFactory, HostFactory
-from hosts import Host
-from memcheck import CPU_FACTOR, scaled
+from hosts import TICK_WALL_LIMIT_NS, Host
+from memcheck import scaled
 from proxy import Proxy
 from writer import Writer
 
@@ -191,7 +191,7 @@ def test_silent_server_is_noticed(hosts: HostFactory, own_etcd: EtcdFactory) -> 
         peer.event("CONTACT_LOST", watch=watch, within=12)
         proxy.heal()
         peer.event("PUT", watch=watch, label=b"l", within=6)
-        assert peer.stats()["tick_wall_max_ns"] < 100_000_000 * CPU_FACTOR
+        assert peer.stats()["tick_wall_max_ns"] < TICK_WALL_LIMIT_NS
     finally:
         proxy.close()
 
@@ -226,8 +226,8 @@ def test_frozen_etcd_blocks_no_tick(
     while etcd.gateway.keys(NS) != keys:
         assert time.monotonic() < deadline, etcd.gateway.keys(NS)
         time.sleep(0.05)
-    assert slowest < scaled(0.2)
-    assert host.stats()["tick_wall_max_ns"] < 100_000_000 * CPU_FACTOR
+    assert slowest < scaled(0.9)
+    assert host.stats()["tick_wall_max_ns"] < TICK_WALL_LIMIT_NS
 
 
 def test_compaction(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
@@ -311,8 +311,8 @@ def test_drain_with_a_dead_etcd(hosts: HostFactory, own_etcd: EtcdFactory) -> No
     op = host.start("publish", label=b"l", blob=b"b")
     before = time.monotonic()
     host.do("shutdown", drain=1000)
-    host.line("shut_down", within=3)
-    assert 0.9 < time.monotonic() - before < 1 + scaled(0.6)
+    host.line("shut_down", within=5)
+    assert 0.9 < time.monotonic() - before < 1 + scaled(2)
     assert host.done(op)["status"] == capi.CANCELED
 
 
@@ -324,9 +324,7 @@ def test_close_with_a_frozen_etcd_is_quick(hosts: HostFactory, own_etcd: EtcdFac
     etcd.freeze()
     op = host.start("publish", label=b"l", size=1 << 20)
     time.sleep(0.2)
-    before = time.monotonic()
-    host.close()
-    assert time.monotonic() - before < scaled(0.5)
+    assert host.close()["took_ns"] / 1e9 < scaled(0.05)
     assert host.done(op)["status"] == capi.CANCELED
     host.event("ENDED", watch=watch, status=capi.CANCELED)
 

@@ -99,9 +99,9 @@ void tellWakes(const Host &host, const Arguments &arguments) {
 
 void closeHandle(Host &host, const Arguments &arguments) {
     Handle &handle = host.at(arguments);
-    const uint64_t before = monotonicNanoseconds();
+    const uint64_t before = ownNanoseconds();
     const int32_t rc = nixl_md_close(handle.md);
-    const uint64_t took = monotonicNanoseconds() - before;
+    const uint64_t took = ownNanoseconds() - before;
     if (rc == NIXL_MD_SUCCESS) handle.md = nullptr;
     Line(arguments.request, rc).add("took_ns", took);
 }

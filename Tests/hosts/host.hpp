@@ -47,6 +47,9 @@ uint32_t checksum(const void *data, size_t size);
 uint64_t monotonicNanoseconds();
 // Of the calling thread.
 uint64_t cpuNanoseconds();
+// The time without that in which the calling thread waited for a processor: a machine that is busy makes
+// nothing longer.
+uint64_t ownNanoseconds();
 
 // The arguments of a request.
 class Arguments {
@@ -69,7 +72,7 @@ struct Handle;
 // What a callback gets as its user data; freed when the library has promised not to use it again.
 struct Context {
     Handle *handle;
-    std::string inside;  // what to do inside the callback, once
+    std::string inside; // what to do inside the callback, once
 };
 
 struct Handle {
@@ -95,7 +98,7 @@ struct Driving {
 struct Host {
     std::map<uint64_t, Handle> handles;
     Driving driving;
-    std::vector<uint64_t> wakes;  // when an efd woke us, in nanoseconds
+    std::vector<uint64_t> wakes; // when an efd woke us, in nanoseconds
     bool isQuitting = false;
 
     Handle &at(const Arguments &arguments);
@@ -130,4 +133,4 @@ void insideCallback(Handle &handle, const std::string &what, uint64_t watch);
 void slowID(Host &host, const Arguments &arguments);
 void forkStorm(Host &host, const Arguments &arguments);
 
-}  // namespace host
+} // namespace host

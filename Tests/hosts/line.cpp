@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
+#include <fstream>
 #include <sstream>
 
 #include <unistd.h>
@@ -47,6 +48,13 @@ uint64_t nanoseconds(clockid_t clock) {
 
 uint64_t monotonicNanoseconds() {
     return nanoseconds(CLOCK_MONOTONIC);
+}
+
+uint64_t ownNanoseconds() {
+    uint64_t ran = 0;
+    uint64_t waited = 0;
+    std::ifstream("/proc/thread-self/schedstat") >> ran >> waited;
+    return monotonicNanoseconds() - waited;
 }
 
 uint64_t cpuNanoseconds() {

@@ -132,9 +132,9 @@ void forkChild(Host &host, const Arguments &arguments) {
     const pid_t child = fork();
     if (child == 0) {
         callEverything(md);
-        const uint64_t before = monotonicNanoseconds();
+        const uint64_t before = ownNanoseconds();
         const int32_t rc = nixl_md_close(md);
-        const uint64_t took = monotonicNanoseconds() - before;
+        const uint64_t took = ownNanoseconds() - before;
         Line("child")
             .text("call", "close")
             .add("rc", static_cast<int64_t>(rc))
