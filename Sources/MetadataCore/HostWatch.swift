@@ -127,6 +127,8 @@ extension MetadataCore {
     }
 
     private func listAgain(_ watch: HostWatch) {
+        // The list finds them, if they are still there.
+        for view in watch.views.values { view.hasUntoldLabels = false }
         watch.state = .listing(listing(of: watch.agent, presenceOnly: watch.presenceOnly))
         watch.epoch += 1
         stalledWatches.removeAll { $0 === watch }

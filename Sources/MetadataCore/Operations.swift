@@ -17,7 +17,28 @@ enum Operation {
     case list(ListJob)
 }
 
+/// How much waits in a core: for tests, which hold it to its bounds.
+package struct Waiting {
+    package let notices: Int
+    package let noticeBytes: Int
+    package let deadlines: Int
+    package let work: Int
+    package let labels: Int
+    package let watchers: Int
+    package let calls: Int
+    package let others: Int
+}
+
 extension MetadataCore {
+    package var waiting: Waiting {
+        Waiting(
+            notices: notices.count, noticeBytes: noticeBytes, deadlines: deadlines.count,
+            work: work.count, labels: labelQueue.count, watchers: watchStream.watchers.count,
+            calls: calls.count,
+            others: sweeps.count + stalledWatches.count + withdrawals.count + leasesToRevoke.count
+                + watchStream.wanted.count + watchStream.creating.count)
+    }
+
     /// Tells the completion of an operation, once: later calls for the same one do nothing.
     func complete(
         _ operation: OperationID?, _ status: Status, _ text: Text = "", revision: Int64 = 0

@@ -7,6 +7,8 @@ import EtcdProtocol
 package final class Member {
     let index: Int
     package internal(set) var isUp = true
+    /// It does not belong to the cluster any more.
+    package internal(set) var isRemoved = false
     /// SIGSTOP: what is sent to it waits in its sockets.
     package internal(set) var isFrozen = false
     /// Cut off from the other members, not from clients.
@@ -88,6 +90,14 @@ package final class Cluster {
     package var isAbandoned: (Int) -> Bool = { _ in false }
     /// Writes of which one in so many is told to have timed out, and perhaps carried out later; 0: none.
     package var timesOutOneIn = 0
+    /// Its NOSPACE alarm is on.
+    package var isFull = false
+    /// The user's role allows nothing.
+    package var isForbidden = false
+    /// The password in the clients' configuration is not right any more.
+    package var isPasswordChanged = false
+    /// Members that no client knows; they live.
+    package var unknownMembers = 0
     /// By client: leases that ended without its doing.
     private var lost: [Int: Int] = [:]
     private var countedLost: Set<Int64> = []
@@ -103,7 +113,8 @@ package final class Cluster {
     // MARK: - Leadership
 
     private var canElect: Bool {
-        members.filter { isInQuorum($0) }.count > members.count / 2
+        let count = members.filter { !$0.isRemoved }.count + unknownMembers
+        return members.filter { isInQuorum($0) }.count + unknownMembers > count / 2
     }
 
     private func isInQuorum(_ member: Member) -> Bool {

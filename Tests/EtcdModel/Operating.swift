@@ -9,6 +9,11 @@ extension Cluster {
         (expiries[lease] ?? now) + settings.slack + 200_000
     }
 
+    /// It has not run out, whether it was removed already or not.
+    package func isAlive(_ lease: Int64) -> Bool {
+        store.leases[lease] != nil && (expiries[lease] ?? 0) > now
+    }
+
     package var leaderIndex: Int? { leader }
 
     /// Somebody who is no client of ours changes keys.
@@ -53,6 +58,7 @@ extension Cluster {
     /// Starts again with its data. What happened meanwhile it learns soon.
     package func start(_ index: Int, at time: Instant) {
         now = max(now, time)
+        guard !members[index].isRemoved else { return }
         members[index].isUp = true
         leadershipMayChange()
     }
@@ -63,6 +69,28 @@ extension Cluster {
         members[index].applied = 1
         members[index].applying = [(store.revision, now + random.within(10_000...3_000_000))]
         start(index, at: time)
+    }
+
+    /// Out of the cluster for good, if the others can do without.
+    package func remove(_ index: Int, at time: Instant) {
+        guard members.count > 1, !members.contains(where: { $0.isRemoved }) else { return }
+        stop(index, resets: true, at: time)
+        members[index].isRemoved = true
+        leadershipMayChange()
+    }
+
+    /// A new member where one was removed.
+    package func add(_ index: Int, at time: Instant) {
+        guard members[index].isRemoved else { return }
+        members[index].isRemoved = false
+        replace(index, at: time)
+    }
+
+    /// A member that no client knows of joins or leaves.
+    package func changeUnknownMembers(to count: Int, at time: Instant) {
+        now = max(now, time)
+        unknownMembers = count
+        leadershipMayChange()
     }
 
     package func freeze(_ index: Int, at time: Instant) {

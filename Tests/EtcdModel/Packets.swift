@@ -50,6 +50,9 @@ package enum Outcome {
         code: 3, "etcdserver: too many operations in txn request")
     static let duplicateKey = Outcome.failed(
         code: 3, "etcdserver: duplicate key given in txn request")
+    static let noSpace = Outcome.failed(
+        code: 8, "etcdserver: mvcc: database space exceeded")
+    static let forbidden = Outcome.failed(code: 7, "etcdserver: permission denied")
     static let damaged = Outcome.failed(code: 13, "grpc: error while unmarshaling the request")
 }
 

@@ -107,6 +107,16 @@ package struct Transaction {
         }
     }
 
+    var hasPut: Bool {
+        (success + failure).contains { operation in
+            switch operation {
+            case .put: true
+            case .txn(let inner): inner.hasPut
+            case .range, .delete: false
+            }
+        }
+    }
+
     /// Operations, those of inner transactions included.
     var operationCount: Int {
         (success + failure).reduce(0) { sum, operation in

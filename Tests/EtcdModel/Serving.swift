@@ -65,6 +65,7 @@ extension Cluster {
         // `hasleader` is asked of every call.
         guard member.leaderlessSince.map({ now < $0 }) ?? true else { return refuse(.noLeader) }
         let input = WireInput(frame: frame)
+        if isForbidden, method == .range || method == .txn { return refuse(.forbidden) }
         if method == .range {
             let query = RangeQuery(input)
             if query.serializable {
@@ -111,7 +112,10 @@ extension Cluster {
 
     func write(_ method: EtcdMethod, _ input: WireInput, _ author: Int) -> Outcome {
         switch method {
-        case .txn: return transaction(Transaction(input), author: author)
+        case .txn:
+            let transaction = Transaction(input)
+            return isFull && transaction.hasPut
+                ? .noSpace : self.transaction(transaction, author: author)
         case .leaseGrant: return grant(Pair(input), author)
         case .leaseRevoke: return revoke(Pair(input).numbers.0)
         case .leaseTimeToLive: return timeToLive(Pair(input).numbers.0)
@@ -123,6 +127,7 @@ extension Cluster {
     // MARK: - Leases
 
     private func grant(_ request: Pair, _ author: Int) -> Outcome {
+        guard !isFull else { return .noSpace }
         let (ttl, id) = request.numbers
         guard store.leases[id] == nil else {
             store.tellsLease(id)
@@ -140,6 +145,8 @@ extension Cluster {
 
     private func revoke(_ id: Int64) -> Outcome {
         guard store.leases[id] != nil else { return .leaseNotFound }
+        // Its keys must be ours to remove (server/etcdserver/apply_auth.go, checkLeasePuts).
+        if isForbidden, store.records.contains(where: { $0.lease == id }) { return .forbidden }
         expiries[id] = nil
         if store.revoke(id) { revisionCommitted() }
         return .ok(header(store.revision).bytes)
@@ -179,7 +186,9 @@ extension Cluster {
 
     private func authenticate(_ request: Pair) -> Outcome {
         guard let credentials = settings.credentials else { return .noAuthentication }
-        guard request.strings == (credentials.user, credentials.password) else {
+        guard !isPasswordChanged,
+            request.strings == (credentials.user, credentials.password)
+        else {
             return .invalidCredentials
         }
         lastToken += 1

@@ -32,13 +32,18 @@ extension Cluster {
         _ connection: ServerConnection, _ member: Member
     ) {
         var output = header(member.applied)
-        guard stream.tokenIsGood, !stream.watchers.contains(where: { $0.id == creation.id }) else {
+        guard stream.tokenIsGood, !isForbidden,
+            !stream.watchers.contains(where: { $0.id == creation.id })
+        else {
             // Refused with an id that is not the one asked for: -1 (3.5) or 0 (3.4).
             output.int(2, random.oneIn(2) ? -1 : 0)
             output.bool(3, true)
             output.bool(4, true)
             output.data(
-                6, Array((stream.tokenIsGood ? "duplicate watch ID" : "permission denied").utf8))
+                6,
+                Array(
+                    (stream.tokenIsGood && !isForbidden
+                        ? "duplicate watch ID" : "permission denied").utf8))
             send(connection, .message(stream.id, output.bytes))
             return
         }

@@ -23,8 +23,10 @@ extension World {
         case .cut, .halfOpen, .holdToServer, .holdToClient, .slowNetwork:
             networkFault(fault, lasts)
         case .memberReplaced, .memberKilled, .memberVanished, .memberFrozen, .memberIsolated,
-            .memberLags, .allRestarted, .wiped, .compacted, .tokensForgotten, .timeouts:
+            .memberLags, .allRestarted, .wiped, .compacted, .tokensForgotten, .timeouts,
+            .memberRemoved, .memberAdded:
             clusterFault(fault, lasts)
+        case .noSpace, .forbidden, .passwordChanged: refusal(fault, lasts)
         case .hostStalled, .hostCrashed, .clockJumped: hostFault(fault, lasts)
         case .operatorDeletes, .operatorRevokes, .stockAgent: operatorFault(fault)
         }
@@ -91,6 +93,14 @@ extension World {
             excuse(nil, 0)
             cluster.stop(member, resets: true, at: now)
             later(lasts) { [unowned self] in cluster.replace(member, at: now) }
+        case .memberRemoved:
+            excuse(nil, lasts)
+            cluster.remove(member, at: now)
+            later(lasts) { [unowned self] in cluster.add(member, at: now) }
+        case .memberAdded:
+            excuse(nil, lasts)
+            cluster.changeUnknownMembers(to: 1, at: now)
+            later(lasts) { [unowned self] in cluster.changeUnknownMembers(to: 0, at: now) }
         case .memberFrozen:
             excuse(nil, lasts)
             cluster.freeze(member, at: now)
@@ -128,6 +138,31 @@ extension World {
             guard now >= tokensForgottenAt + 10_000_000 else { return }
             tokensForgottenAt = now
             cluster.forgetTokens()
+        }
+    }
+
+    // MARK: - Refusals
+
+    /// etcd refuses what it has taken until now, until somebody puts it right.
+    private func refusal(_ fault: Scenario.Fault, _ lasts: Instant) {
+        guard fault == .noSpace || scenario.authenticates else { return }
+        // Who may not read does not see that a store was replaced.
+        guard fault != .forbidden || !scenario.allows(.wiped) else { return }
+        excuse(nil, lasts)
+        refusedUntil[fault] = now + lasts + 20_000_000
+        switch fault {
+        case .noSpace: cluster.isFull = true
+        case .forbidden: cluster.isForbidden = true
+        default:
+            cluster.isPasswordChanged = true
+            cluster.forgetTokens()
+        }
+        later(lasts) { [unowned self] in
+            switch fault {
+            case .noSpace: cluster.isFull = false
+            case .forbidden: cluster.isForbidden = false
+            default: cluster.isPasswordChanged = false
+            }
         }
     }
 

@@ -71,8 +71,29 @@ final class OperationChecker {
 
     func watchEnded(_ id: OperationID, _ status: Status, _ host: SimulatedHost) {
         guard close(id, host) != nil else { return }
-        if status != .canceled || !(isCanceled.contains(id) || isShuttingDown) {
-            host.fail("watch \(id) ended with \(status)")
+        switch status {
+        case .permission, .unauthenticated: checkRefused(status, "watch \(id)", host)
+        default:
+            if status != .canceled || !(isCanceled.contains(id) || isShuttingDown) {
+                host.fail("watch \(id) ended with \(status)")
+            }
+        }
+    }
+
+    /// etcd refuses for good only while it has a reason.
+    private func checkRefused(_ status: Status, _ what: String, _ host: SimulatedHost) {
+        let fault: Scenario.Fault? =
+            switch status {
+            case .noSpace: .noSpace
+            case .permission: .forbidden
+            case .unauthenticated: .passwordChanged
+            default: nil
+            }
+        let until = fault.flatMap { host.world.refusedUntil[$0] }
+        // A slow host is told late.
+        guard let until, host.world.now <= until || host.appetite <= 2 else {
+            host.fail("\(what) ended with \(status) for no reason")
+            return
         }
     }
 
@@ -113,6 +134,15 @@ final class OperationChecker {
             }
         if mayBe.contains(status) { return }
         switch status {
+        case .noSpace, .permission, .unauthenticated:
+            checkRefused(status, "\(done.kind) \(done.id)", host)
+        case .tooLarge:
+            guard case .publish(_, let blob) = done.call,
+                blob.count + 400 > host.world.scenario.settings.maximumRequest
+            else {
+                host.fail("\(done.kind) was too large although it is small")
+                return
+            }
         case .canceled, .shutDown:
             if !isShuttingDown, !isCanceled.contains(done.id) {
                 host.fail("operation \(done.id) (\(done.kind)) was canceled by nobody")

@@ -45,7 +45,12 @@ final class OwnershipLedger {
 
     func publish(_ label: Bytes, _ host: SimulatedHost) {
         serial += 1
-        let blob = Array("\(author).\(serial)".utf8)
+        let text = "\(author).\(serial)"
+        var blob = Array(text.utf8)
+        if host.world.scenario.hasLargeBlobs {
+            let padding = host.world.random.pick([0, 100, 1000, 2000, 2000, 3000])
+            blob += Array(repeating: UInt8(ascii: "."), count: padding)
+        }
         let id = host.operations.submit(
             .publish(label: label, blob: blob), timeout: timeout(host), host)
         begin(label, id)
@@ -179,7 +184,8 @@ final class OwnershipLedger {
             losses += 1
             let stores = host.world.stores.count - 1 - host.bornIn.store
             if losses > host.world.cluster.leasesLost(by: author) + stores {
-                host.fail("LOST \(losses) times, and no lease of it has ended so often")
+                let why = String(decoding: text.bytes, as: UTF8.self)
+                host.fail("LOST \(losses) times, and no lease of it has ended so often: \(why)")
             }
             if host.world.now > host.world.excuses[host.index] {
                 host.fail("LOST for no reason: \(String(decoding: text.bytes, as: UTF8.self))")
@@ -223,7 +229,12 @@ final class OwnershipLedger {
             let found = store.record(host.world.key(name, label), at: revision)
             let value = found.flatMap { $0.value.isEmpty ? nil : $0.value }
             if value != entry.allowed[0] {
-                host.fail("RESTORED, and label \(String(decoding: label, as: UTF8.self)) is not")
+                func text(_ value: Bytes?) -> String {
+                    value.map { String(decoding: $0.prefix(20), as: UTF8.self) } ?? "nothing"
+                }
+                host.fail(
+                    "RESTORED at \(revision), and label \(text(label)) holds \(text(value)), not \(text(entry.allowed[0]))"
+                )
             }
             if let found, found.lease != presence.lease {
                 host.fail("RESTORED, and a label hangs on lease \(found.lease)")

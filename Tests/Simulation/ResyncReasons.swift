@@ -8,16 +8,27 @@ import EtcdProtocol
 extension WatchChecker {
     func checkReason(_ text: String, _ host: SimulatedHost) {
         let reasons: [(String, () -> Bool)] = [
-            ("the store was replaced", { self.heardFrom !== host.storeOfNotice }),
+            (
+                "the store was replaced",
+                { self.heardFrom !== host.storeOfNotice || host.appetite <= 2 }
+            ),
             ("etcd has compacted", { self.isCompacted }),
-            ("the host left more than", { host.wasFullAt >= self.syncedAt }),
+            ("the host left more than", { self.isSince(host.wasFullAt, host) }),
+            ("etcd sent a watch message of", { self.isSince(host.wasTooLargeAt, host) }),
             ("labels were put before", { self.hasLabelsBeforePresence }),
         ]
         guard let (_, isTrue) = reasons.first(where: { text.hasPrefix($0.0) }) else {
             host.fail("RESYNC for a reason that is none: \(text)")
             return
         }
-        if !isTrue() { host.fail("RESYNC for a reason that is not so: \(text)") }
+        if !isTrue() {
+            host.fail("RESYNC after revision \(lastRevision) for a reason that is not so: \(text)")
+        }
+    }
+
+    /// After what was told last. A slow host is told later than it happens.
+    private func isSince(_ time: Instant, _ host: SimulatedHost) -> Bool {
+        host.appetite <= 2 ? time > 0 : time >= syncedAt
     }
 
     /// What comes next after what was told is not to be had any more.
@@ -35,24 +46,24 @@ extension WatchChecker {
                 guard change.record != nil, let (agent, label) = world.parse(change.key),
                     label.isEmpty, self.agent == nil || self.agent == agent
                 else { continue }
-                if wasLabelPut(of: agent, before: revision, in: store) { return true }
+                if hadLabels(agent, before: revision, store) { return true }
             }
             revision -= 1
         }
         return false
     }
 
-    /// Since the presence key was removed; it may be gone again, which a view that keeps no labels does not know.
-    private func wasLabelPut(of name: Bytes, before last: Int64, in store: Store) -> Bool {
-        var revision = last - 1
-        while revision > max(1, store.compacted) {
-            for change in store.commit(revision).changes {
-                guard let (agent, label) = world.parse(change.key), agent == name else { continue }
+    /// Whether a label was put since the presence key was last removed.
+    private func hadLabels(_ agent: Bytes, before revision: Int64, _ store: Store) -> Bool {
+        var earlier = revision - 1
+        while earlier > 1 {
+            for change in store.commit(earlier).changes {
+                guard let (name, label) = world.parse(change.key), name == agent else { continue }
+                if !label.isEmpty, change.record != nil { return true }
                 if label.isEmpty { return false }
-                if change.record != nil { return true }
             }
-            revision -= 1
+            earlier -= 1
         }
-        return true
+        return false
     }
 }

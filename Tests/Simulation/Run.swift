@@ -67,12 +67,17 @@ extension World {
     func heal() {
         note("heal")
         isHealing = true
+        cluster.timesOutOneIn = 0
+        cluster.isFull = false
+        cluster.isForbidden = false
+        cluster.isPasswordChanged = false
+        cluster.changeUnknownMembers(to: 0, at: now)
         networkDelay = 50...500
         for index in cluster.members.indices {
             cluster.thaw(index, at: now)
             cluster.isolate(index, false, at: now)
             cluster.members[index].lag = 0
-            cluster.timesOutOneIn = 0
+            cluster.add(index, at: now)
             cluster.start(index, at: now)
         }
         for host in hosts {
@@ -102,6 +107,7 @@ extension World {
     func checkSettled() {
         for host in hosts where !host.isOver && !host.isShuttingDown {
             if host.core.pendingNotices > 0 { host.fail("notices wait for ever") }
+            host.checkNothingWaits()
             for operation in host.operations.open where operation.kind != .watch {
                 host.fail("operation \(operation.id) (\(operation.kind)) is still open")
             }

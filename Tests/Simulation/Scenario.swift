@@ -11,6 +11,8 @@ struct Scenario {
         case memberReplaced, memberKilled, memberVanished, memberFrozen, memberIsolated, memberLags,
             allRestarted
         case wiped, compacted, tokensForgotten, timeouts
+        case memberRemoved, memberAdded
+        case noSpace, forbidden, passwordChanged
         case hostStalled, hostCrashed, clockJumped
         case operatorDeletes, operatorRevokes, stockAgent
     }
@@ -28,11 +30,18 @@ struct Scenario {
     let usesHostNames: Bool
     let hasSlowHosts: Bool
     let hasObservers: Bool
+    /// Of several KiB, some over etcd's limit; and messages over the transport's.
+    let hasLargeBlobs: Bool
     /// Mean times between two faults, and between two calls of a host.
     let faultPause: Instant
     let callPause: Instant
     let settings: Cluster.Settings
     let portions: CoreConfiguration.Portions
+
+    static let largestRequest = 2500
+    /// A transport that takes no larger message, in a world of large blobs.
+    static let largestMessage = 16_384
+    private static let ofThree: [Fault] = [.memberReplaced, .memberRemoved, .memberAdded]
 
     /// Nothing goes wrong: then no operation may fail and nothing may be lost.
     var isCalm: Bool { faults.isEmpty }
@@ -40,7 +49,7 @@ struct Scenario {
     init(seed: UInt64) {
         var random = Generator(seed: seed ^ 0x5ce_4a51_0000)
         memberCount = random.oneIn(3) ? 1 : 3
-        hostCount = 2 + random.below(6)
+        hostCount = random.oneIn(24) ? 10 + random.below(14) : 2 + random.below(6)
         nameCount = 1 + random.below(4)
         let kind = random.below(16)
         isGentle = kind == 1 || kind == 2
@@ -56,9 +65,10 @@ struct Scenario {
             faults = (gentle + (isThree ? ofMembers : [])).filter { _ in !random.oneIn(3) }
         } else {
             faults = Fault.allCases.filter {
-                random.below(5) < probability && (isThree || $0 != .memberReplaced)
+                random.below(5) < probability && (isThree || !Self.ofThree.contains($0))
             }
         }
+        hasLargeBlobs = random.oneIn(6)
         // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.
         sharesNames = kind > 2 && random.oneIn(2) && !faults.contains(.wiped)
         hasRefusals = sharesNames && random.oneIn(3)
@@ -70,6 +80,7 @@ struct Scenario {
         callPause = random.within(50_000...1_000_000)
         var settings = Cluster.Settings()
         if authenticates { settings.credentials = (Array("root".utf8), Array("secret".utf8)) }
+        if hasLargeBlobs { settings.maximumRequest = Self.largestRequest }
         settings.tellsOlder = random.oneIn(4)
         settings.fragments = random.oneIn(2)
         settings.applyDelay = random.pick([100, 500, 5_000])

@@ -35,7 +35,9 @@ final class SimulatedHost {
     /// The last one of an earlier tick.
     private(set) var earlierAnswer: Milliseconds = 0
     /// By the world's: when more waited for it than it may leave waiting, or almost.
-    private(set) var wasFullAt: Instant = 0
+    var wasFullAt: Instant = 0
+    /// When a stream was ended because of a message that was too large.
+    private(set) var wasTooLargeAt: Instant = 0
     var isShuttingDown = false
     /// By its own clock: when the drain of its shutdown has taken its time.
     var drainEnd: Milliseconds = 0
@@ -174,15 +176,12 @@ final class SimulatedHost {
         if isIdle, count > 0 || core.pendingNotices > 0 {
             fail("it had something to do that its deadline had not announced")
         }
-        if core.pendingNotices + 32 > world.noticeLimit { wasFullAt = world.now }
+        checkQueues()
         takeNotices()
         core.advance(now: now, hasHeardAll: false)
         perform()
         noticeSilence(now)
         if core.pendingNotices == 0 { operations.check(self, now: now) }
-        if core.pendingNotices > world.noticeLimit + 512 {
-            fail("\(core.pendingNotices) notices wait")
-        }
         if core.isShutDown, inbox.isEmpty { world.ended(self) }
         scheduleNext()
     }
@@ -239,7 +238,10 @@ final class SimulatedHost {
         case .message:
             lastHeard = clock
             lastAnswer = clock
-        case .progress, .streamEnded: lastHeard = clock
+        case .streamEnded(_, let reply):
+            lastHeard = clock
+            if case .tooLarge = reply { wasTooLargeAt = world.now }
+        case .progress: lastHeard = clock
         case .connectionLost, .resolved: break
         }
     }
@@ -259,18 +261,32 @@ final class SimulatedHost {
         switch packet {
         case .reply(let call, let outcome):
             if world.random.oneIn(50) { add(.progress(connection.coreID), connection.store) }
+            if isTooLarge(outcome) {
+                add(.reply(call, .tooLarge(Scenario.largestMessage + 1)), nil)
+                return
+            }
             // A refusal says nothing about what there is.
             if case .ok = outcome {
                 add(.reply(call, reply(outcome)), connection.store)
             } else {
                 add(.reply(call, reply(outcome)), nil)
             }
-        case .message(let stream, let bytes): add(.message(stream, bytes), connection.store)
+        case .message(let stream, let bytes):
+            if isTooLarge(.ok(bytes)) {
+                add(.streamEnded(stream, .tooLarge(bytes.count)), nil)
+            } else {
+                add(.message(stream, bytes), connection.store)
+            }
         case .streamEnded(let stream, let outcome):
             add(.streamEnded(stream, reply(outcome)), nil)
         case .reset:
             connectionLost(connection, "connection reset by peer")
         }
+    }
+
+    private func isTooLarge(_ outcome: Outcome) -> Bool {
+        guard world.scenario.hasLargeBlobs, case .ok(let bytes) = outcome else { return false }
+        return bytes.count > Scenario.largestMessage
     }
 
     private func add(_ event: NetworkEvent, _ store: Int?) {

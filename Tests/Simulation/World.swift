@@ -39,6 +39,7 @@ public final class World {
     var namespace = Bytes("/nixl/agents/")
     var names: [Bytes] = []
     let noticeLimit: Int
+    let noticeBytes = 10_000
     private(set) var steps = 0
     private(set) var failure: String?
     private var clusterEventAt: Instant = .max
@@ -54,6 +55,8 @@ public final class World {
     var tokensForgottenAt: Instant = 0
     /// How far the history had come at each second.
     var moments: [(at: Instant, moment: Moment)] = []
+    /// Until then etcd's refusal has its reason.
+    var refusedUntil: [Scenario.Fault: Instant] = [:]
     /// Processes that are no more.
     var dead: [Dead] = []
 
@@ -106,6 +109,9 @@ public final class World {
             seed: (random.next(), random.next()))
         configuration.noticeLimit = noticeLimit
         configuration.portions = scenario.portions
+        if scenario.hasLargeBlobs, scenario.hasSlowHosts {
+            configuration.noticeBytes = noticeBytes
+        }
         let offset = random.within(0...1_000_000_000)
         let isSlow = scenario.hasSlowHosts && random.oneIn(2)
         let host = SimulatedHost(
