@@ -6,7 +6,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -179,9 +183,32 @@ CURLM *ccurl_multi_create(int wakeup[2]) {
     return multi;
 }
 
+// The most that Linux lets a process ask for by default (net.core.wmem_max); it doubles what is asked.
+enum { SEND_BUFFER = 212992 };
+
 int ccurl_socket_open(const struct curl_sockaddr *address) {
-    return socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                  address->protocol);
+    const int opened = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                              address->protocol);
+    if (opened < 0) return opened;
+    // Without a size of its own the kernel grows and shrinks the buffer as it likes.
+    const int size = SEND_BUFFER;
+    setsockopt(opened, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    // A limit of the system for what was not sent yet (net.ipv4.tcp_notsent_lowat) makes a buffer full that has room.
+    const int unsent = INT_MAX;
+    setsockopt(opened, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+    return opened;
+}
+
+ccurl_send_buffer ccurl_socket_send_buffer(int socket) {
+    uint32_t counters[SK_MEMINFO_VARS] = {0};
+    socklen_t length = sizeof counters;
+    if (getsockopt(socket, SOL_SOCKET, SO_MEMINFO, counters, &length) == 0)
+        return (ccurl_send_buffer){counters[SK_MEMINFO_SNDBUF], counters[SK_MEMINFO_WMEM_QUEUED],
+                                   true};
+    int size = 0;
+    length = sizeof size;
+    if (getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, &length) != 0) size = 0;
+    return (ccurl_send_buffer){size, 3 * (int64_t)queued(socket, SIOCOUTQ), false};
 }
 
 void ccurl_socket_close(int socket) {

@@ -59,9 +59,19 @@ enum {
     CCURL_READ_ABORT = CURL_READFUNC_ABORT
 };
 
-// A socket for libcurl, close-on-exec and non-blocking; -1: refused by the system.
+// A socket for libcurl, close-on-exec and non-blocking, with a send buffer that stays as large as it is; -1: refused by
+// the system.
 int ccurl_socket_open(const struct curl_sockaddr *address);
 void ccurl_socket_close(int socket);
+
+// A socket's send buffer as the kernel counts: what it may hold, and what it holds, with what the kernel adds to it.
+typedef struct {
+    int64_t size;
+    int64_t used;
+    // Not so: the kernel does not tell, and `used` is a cautious guess from the bytes that were not acknowledged.
+    bool is_exact;
+} ccurl_send_buffer;
+ccurl_send_buffer ccurl_socket_send_buffer(int socket);
 
 // epoll_ctl with data.u64 = socket; 0, or the errno. `before` and `wanted` are event masks, 0: not registered.
 int ccurl_epoll_change(int epoll, int socket, uint32_t before, uint32_t wanted);

@@ -23,6 +23,8 @@ final class CurlMulti {
     var mayOpenSocket = false
     /// epoll is not asked for writability although libcurl wants it.
     var isWriteHeld = false
+    /// epoll is asked for writability because there is no room for what waits, whatever libcurl wants.
+    var awaitsRoom = false
     /// libcurl wanted a second connection: the first is dead.
     private(set) var wantedSecondSocket = false
     /// Identifies the trusted authorities that libcurl has parsed and keeps for this multi handle.
@@ -32,6 +34,9 @@ final class CurlMulti {
 
     /// libcurl waits until it can write.
     var wantsWrite: Bool { sockets.contains { $0.wanted & EpollEvent.write != 0 } }
+
+    /// Of the connection.
+    var socket: Int32? { sockets.first?.descriptor }
 
     struct WatchedSocket {
         let descriptor: Int32
@@ -122,6 +127,7 @@ final class CurlMulti {
     func beginConnection() {
         mayOpenSocket = true
         wantedSecondSocket = false
+        awaitsRoom = false
     }
 
     /// Gives epoll what libcurl wants, in one go: libcurl removes and adds the socket for every transfer.
@@ -132,6 +138,7 @@ final class CurlMulti {
             var wanted = sockets[i].wanted
             // Reading goes on, so that a socket in use stays registered.
             if isWriteHeld, wanted & EpollEvent.read != 0 { wanted &= ~EpollEvent.write }
+            if awaitsRoom, wanted != 0 { wanted |= EpollEvent.write }
             if wanted == sockets[i].registered { continue }
             let result = ccurl_epoll_change(
                 epoll, sockets[i].descriptor, sockets[i].registered, wanted)

@@ -29,4 +29,7 @@ struct Request {
     }
 
     private static let heavyFrame = 64 << 10
+
+    /// Room that its headers take in the socket's buffer: the common ones and the path, and the token.
+    var headerCost: Int { SendRoom.cost(512 + token.count) }
 }

@@ -26,8 +26,14 @@ final class Transfer {
     private var frames: [Bytes] = []
     private var firstFrame = 0
     private var offset = 0
-    /// Bytes that libcurl has taken from them.
+    /// Bytes that libcurl has taken from them, those that it has not, and how many of these it may take.
     private var handedOut: Int64 = 0
+    private(set) var unhanded = 0
+    private var allowance = 0
+    /// libcurl would have taken more than it was allowed to.
+    private var wasCut = false
+    /// Room that the headers of its request take.
+    private var headerCost = 0
     /// Bytes of a call's request.
     private var length = 0
     /// libcurl was told to wait for more to send.
@@ -59,7 +65,7 @@ final class Transfer {
     ///
     /// A stream that the server has ended is over too: libcurl 7.88.1 goes on with it for as long as its upload is
     /// paused (`*done` in Curl_readwrite, lib/transfer.c there), and a watch would be silent for ever.
-    var isOver: Bool { isDefective || (!isCall && trailers.status != nil) }
+    var isOver: Bool { isDefective || (trailers.status != nil && (!isCall || isPaused)) }
 
     /// nil: out of memory.
     init?(events: TransportEvents, readsLargely: Bool) {
@@ -91,9 +97,11 @@ final class Transfer {
         isHeavy = request.isHeavy
         self.headers = headers
         headers.users += 1
+        headerCost = request.headerCost
         if let frame = request.frame {
             frames.append(frame)
             length = frame.count
+            unhanded = frame.count
         }
     }
 
@@ -107,6 +115,9 @@ final class Transfer {
         firstFrame = 0
         offset = 0
         handedOut = 0
+        unhanded = 0
+        allowance = 0
+        wasCut = false
         length = 0
         isPaused = false
         deframer = GRPCDeframer(maximumMessage: Self.maximumMessage)
@@ -119,6 +130,7 @@ final class Transfer {
     /// Sends one more frame of a stream. Not to be called inside a callback of libcurl.
     func send(_ frame: Bytes) {
         frames.append(frame)
+        unhanded += frame.count
         resume()
     }
 
@@ -139,6 +151,45 @@ final class Transfer {
     /// libcurl waits for more to send and keeps what it has: 7.88.1 asks for more while less than a 32nd of its buffer
     /// is left unsent, and takes 'wait' as true for that too (readwrite_upload in lib/transfer.c there).
     var isStuck: Bool { isPaused && hasUnsent }
+
+    // MARK: Room
+
+    /// Bytes that libcurl has and has not sent.
+    private var unsent: Int { Int(handedOut - uploaded) }
+
+    /// There is more, and libcurl would ask for it: it has sent what it has, or nearly (curl_upload_refill_watermark in
+    /// 7.88.1).
+    var takesMore: Bool {
+        let buffer = length > BufferSize.small ? BufferSize.large : BufferSize.small
+        return unhanded > 0 && unsent < buffer >> 5
+    }
+
+    /// Others need not wait for it.
+    var isBulk: Bool { isCall && length > Self.bulk && unhanded + unsent > Self.bulk }
+    private static let bulk = 4 << 10
+
+    /// Room for what is on its way through libcurl: held by flow control, allowed, or not begun.
+    var promised: Int {
+        let bytes = unsent + allowance
+        return (handedOut == 0 ? headerCost : 0) + (bytes > 0 ? SendRoom.cost(bytes) : 0)
+    }
+
+    /// Lets libcurl take so many bytes; true: it would take them at once, if it were asked to send.
+    func allow(_ bytes: Int) -> Bool {
+        allowance = bytes
+        if isPaused {
+            resume()
+            return false
+        }
+        defer { wasCut = false }
+        return wasCut
+    }
+
+    /// Takes back what was allowed and not used.
+    func takeAllowance() -> Int {
+        defer { allowance = 0 }
+        return allowance
+    }
 
     // MARK: Outcome
 
@@ -254,9 +305,10 @@ extension Transfer {
     /// Copies what is to be sent next into `room`; what libcurl's read callback has to return.
     fileprivate func read(into room: UnsafeMutableRawBufferPointer) -> Int {
         var filled = 0
-        while filled < room.count, firstFrame < frames.count {
+        let most = min(room.count, allowance)
+        while filled < most, firstFrame < frames.count {
             let frame = frames[firstFrame]
-            let length = min(room.count - filled, frame.count - offset)
+            let length = min(most - filled, frame.count - offset)
             frame.withUnsafeBytes { bytes in
                 let target = UnsafeMutableRawBufferPointer(rebasing: room[filled..<filled + length])
                 target.copyMemory(
@@ -268,9 +320,13 @@ extension Transfer {
         }
         events.bytesSent += UInt64(filled)
         handedOut += Int64(filled)
+        unhanded -= filled
+        allowance -= filled
+        wasCut = filled < room.count && unhanded > 0
         if filled > 0 { return filled }
-        guard case .stream = owner else { return 0 }
+        guard unhanded > 0 || !isCall else { return 0 }
         isPaused = true
+        if isOver { events.hasOver = true }
         return Int(CCURL_READ_PAUSE)
     }
 

@@ -16,13 +16,18 @@ final class Transport {
     private let events = TransportEvents()
     private let headers: RequestHeaders
 
-    private var connection: Connection?
+    private(set) var connection: Connection?
     /// By endpoint; kept after an https connection, since libcurl keeps the parsed authorities in it.
     private var multis: [CurlMulti?]
-    private var active: [Transfer] = []
+    private(set) var active: [Transfer] = []
     private var idle: [Transfer] = []
-    /// Heavy calls that are not given to libcurl yet.
+    /// Calls that are not given to libcurl yet: heavy ones, and those for which there is no room.
     private var waiting: [Request] = []
+    private(set) var lacksRoomToStart = false
+    var room = SendRoom()
+    var mustDivideRoom = false
+    /// There is room for more of what libcurl has sent a part of.
+    var hasMoreToSend = false
     private var nudge = Nudge()
     /// Times in a row that the socket could be written and nothing was.
     private var fruitlessWrites = 0
@@ -31,6 +36,10 @@ final class Transport {
     /// Heavy calls that libcurl has at a time.
     private static let maximumHeavy = 4
     private static let maximumFruitlessWrites = 2
+    /// How often the pause is doubled, from 1 ms on.
+    private static let maximumHolds = 6
+    /// How often a large request is given more room at a time, after the first.
+    private static let maximumRounds = 2
     /// Idle transfers of each kind that are kept.
     private static let maximumIdle = 16
     /// Bytes of messages that may wait before nothing more is read. libcurl adds at most what it reads in one call:
@@ -62,6 +71,13 @@ final class Transport {
             multi.sockets.contains(where: { $0.descriptor == socket })
         else { return }
         guard self.events.pendingBytes < Self.maximumPending else { return }
+        if multi.awaitsRoom {
+            if events == EpollEvent.write, !multi.wantsWrite {
+                return finish(hasReceived: false, now: now)
+            }
+            mustDivideRoom = true
+        }
+        if mustDivideRoom { divideRoom() }
         noteTLSSetup()
         let (receivedBefore, sentBefore) = (self.events.received, uploaded)
         multi.isWriteHeld = false
@@ -73,13 +89,15 @@ final class Transport {
         if fruitlessWrites > Self.maximumFruitlessWrites { holdWrites(now: now) }
     }
 
-    /// libcurl sometimes asks for a writable socket while flow control lets it send nothing; without a pause the loop
-    /// would spin until the server opens the window (10,000 turns in 0.4 s, seen with 8.23).
+    /// libcurl sometimes asks for a writable socket while flow control lets it send nothing; without a pause, longer each
+    /// time, the loop would spin until the server opens the window (10,000 turns in 0.4 s, seen with 8.23).
     private func holdWrites(now: Milliseconds) {
         // Lost a moment ago: a nudge would be due for ever, with nothing to look at.
         guard let connection else { return }
         connection.multi.isWriteHeld = true
-        nudge.due = min(nudge.due ?? now &+ 1, now &+ 1)
+        let times = min(fruitlessWrites - Self.maximumFruitlessWrites, Self.maximumHolds)
+        let due = now &+ 1 << Milliseconds(times - 1)
+        nudge.due = min(nudge.due ?? due, due)
     }
 
     /// Bytes of requests that libcurl has sent, of the calls and streams that are open.
@@ -92,9 +110,15 @@ final class Transport {
     func handleTimeout(now: Milliseconds) {
         guard let multi = connection?.multi else { return }
         let before = events.received
+        if mustDivideRoom { divideRoom() }
         if let due = multi.timeout, due <= now {
             noteTLSSetup()
+            let sentBefore = multi.isWriteHeld ? uploaded : 0
             multi.expire(now: now)
+            if multi.isWriteHeld, uploaded != sentBefore {
+                multi.isWriteHeld = false
+                fruitlessWrites = 0
+            }
         }
         if let due = nudge.due, due <= now {
             nudge.due = nil
@@ -106,10 +130,23 @@ final class Transport {
     }
 
     private func finish(hasReceived: Bool, now: Milliseconds) {
+        takeStock(now: now)
+        // A host that ticks at intervals would have to wait for the next.
+        var left = Self.maximumRounds
+        while hasMoreToSend, left > 0, let multi = connection?.multi {
+            left -= 1
+            multi.actOnAll(now: now)
+            takeStock(now: now)
+        }
+        nudge.update(
+            mayHaveMore: (hasReceived && active.count > 1) || hasMoreToSend,
+            mayHaveStalled: mayHaveStalled, now: now)
+    }
+
+    private func takeStock(now: Milliseconds) {
         collectEnded()
         startWaiting(now: now)
-        nudge.update(
-            mayHaveMore: hasReceived && active.count > 1, mayHaveStalled: mayHaveStalled, now: now)
+        divideRoom()
     }
 
     /// See `Nudge`.
@@ -121,6 +158,7 @@ final class Transport {
 
     /// To be called at the end of every turn: until then epoll has the interest of the last one.
     func updateInterest() {
+        if mustDivideRoom { divideRoom() }
         guard let multi = connection?.multi else { return }
         let failure = multi.updateInterest()
         if failure != 0 { lose("the system refused to watch the connection (errno \(failure))") }
@@ -174,6 +212,7 @@ final class Transport {
                 on: connection, now: now)
         case .send(let id, let frame):
             active.first { $0.owner == .stream(id) }?.send(frame)
+            mustDivideRoom = true
         case .abandonCall(let id):
             abandon(.call(id), now: now)
         case .closeStream(let id):
@@ -203,6 +242,7 @@ final class Transport {
             return events.append(.connectionLost(id, "\(name): out of memory or descriptors"))
         }
         multi.beginConnection()
+        room = SendRoom()
         events.hasAnswered = false
         connection = Connection(
             id: id, endpoint: index, isTLS: endpoint.tls,
@@ -236,23 +276,37 @@ final class Transport {
     private func begin(_ request: Request, on id: ConnectionID, now: Milliseconds) {
         // What was asked of a connection that is lost has been answered by that.
         guard connection?.id == id else { return }
-        if request.isHeavy {
+        if case .stream = request.owner {
+            // There are two or three, and what is to be sent on them may follow at once.
+            _ = room.takeStart(request.headerCost)
+            start(request, now: now)
+        } else {
             waiting.append(request)
             startWaiting(now: now)
-        } else {
-            start(request, now: now)
         }
     }
 
     /// One call of libcurl moves as much as it can for each transfer, so the number of those that may move much bounds
     /// how long it takes. They share one connection, and would not be faster side by side.
     private func startWaiting(now: Milliseconds) {
+        lacksRoomToStart = false
         guard !waiting.isEmpty else { return }
         var heavy = 0
         for transfer in active where transfer.isHeavy { heavy += 1 }
-        while heavy < Self.maximumHeavy, connection != nil, !waiting.isEmpty {
-            start(waiting.removeFirst(), now: now)
-            heavy += 1
+        var i = 0
+        while connection != nil, i < waiting.count {
+            if waiting[i].isHeavy, heavy >= Self.maximumHeavy {
+                i += 1
+                continue
+            }
+            guard takeRoomToStart(waiting[i]) else {
+                lacksRoomToStart = true
+                mustDivideRoom = true
+                return
+            }
+            let request = waiting.remove(at: i)
+            if request.isHeavy { heavy += 1 }
+            start(request, now: now)
         }
     }
 
@@ -278,6 +332,7 @@ final class Transport {
             return lose("libcurl refused a request")
         }
         active.append(transfer)
+        mustDivideRoom = true
         self.connection?.isStarted = true
     }
 
@@ -315,6 +370,7 @@ final class Transport {
                 .connectionLost(id, "\(connection.name): out of memory or descriptors"))
         }
         multi.beginConnection()
+        room = SendRoom()
         self.connection = Connection(
             id: id, endpoint: endpoint, isTLS: connection.isTLS, url: connection.url,
             name: connection.name, connectTo: connection.connectTo, multi: multi)
@@ -337,6 +393,7 @@ final class Transport {
     /// Takes a transfer from libcurl.
     private func remove(_ transfer: Transfer) {
         active.removeAll { $0 === transfer }
+        mustDivideRoom = true
         connection?.multi.remove(transfer.easy)
         putAway(transfer)
     }
@@ -410,6 +467,7 @@ final class Transport {
         while let transfer = active.last { remove(transfer) }
         self.connection = nil
         waiting.removeAll()
+        lacksRoomToStart = false
         nudge = Nudge()
         fruitlessWrites = 0
         connection.connectTo.free()
