@@ -26,7 +26,7 @@ enum Ownership {
     case restoring(Restore)
     case withdrawing(Hold)
     /// Somebody else removed our keys; the name is free until the host publishes again.
-    case withdrawn
+    case withdrawn(Hold)
     /// Final.
     case superseded
 
@@ -182,7 +182,7 @@ extension MetadataCore {
 
     private func driveWithoutHold() {
         if isWithdrawalWanted { withdrawalIsDone(revision: 0) }
-        if case .withdrawn = ownership, foreignPresence() != nil {
+        if case .withdrawn(let hold) = ownership, foreignPresence(since: hold) != nil {
             supersede(supersededText)
             return
         }
@@ -461,7 +461,7 @@ extension MetadataCore {
     }
 
     /// The revision at which another process last took the name, since `hold`. Put over what we had, it was our own move.
-    func foreignPresence(since hold: Hold = .absent, but own: Int64? = nil) -> Int64? {
+    func foreignPresence(since hold: Hold, but own: Int64? = nil) -> Int64? {
         for change in presenceLog.reversed()
         where change.modRevision > hold.modRevision && !change.isDeleted
             && change.modRevision != own && !isOurs(lease: change.lease)

@@ -105,11 +105,12 @@ extension MetadataCore {
     }
 
     /// A permanent key has no lease to know it by. One that was made once, since our Put was sent whose answer was lost, and
-    /// under which nothing stands, is in all likelihood that Put's; but to take it for ours could make two owners of one
+    /// under which nothing was written, is in all likelihood that Put's; but to take it for ours could make two owners of one
     /// name. It is removed and put anew: if it was another's, that one is told. Who must not take a name over
     /// leaves it alone.
     func mayBeOurLateClaim(_ presence: KeyValue, _ response: RangeResponse) -> Bool {
-        response.kvs.count == 1
+        // An owner writes labels as soon as it is one; older ones were left by a lease that ended amid a move.
+        response.kvs.allSatisfy { $0.modRevision <= presence.createRevision }
             && mayBeOurLateClaim(
                 lease: presence.lease, created: presence.createRevision,
                 modified: presence.modRevision)
@@ -302,7 +303,7 @@ extension MetadataCore {
         let text: Text =
             "somebody removed the keys of agent '\(ownName)'; the next publish claims the name again"
         log(.warn, text)
-        ownership = .withdrawn
+        ownership = .withdrawn(hold)
         wasRemovedByOthers = true
         retireTaintedLease()
         // What was put over our key before it was removed was our own move to a permanent one.
