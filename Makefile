@@ -121,7 +121,7 @@ test-examples: ## the examples, the demonstration, and machines that lack what t
 	@$(MAKE) --no-print-directory all examples test-tools
 	@tools/test examples
 
-test-faults: ## clusters of three with members killed, silent, parted, wiped; hosts stopped, forked, killed
+test-faults: ## clusters of three with members killed, silent, parted, wiped, upgraded, full; hosts stopped, forked, killed
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/require --install ip nft
 	@tools/test faults
