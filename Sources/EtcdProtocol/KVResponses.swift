@@ -84,7 +84,7 @@ public struct RangeResponse: Sendable, Equatable, EtcdResponse {
             switch field.number {
             case 1: response.header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case 2:
-                guard response.kvs.count < WireLimits.entries else { throw .tooMany }
+                guard response.kvs.count < WireLimits.keys else { throw .tooMany }
                 response.kvs.append(try KeyValue.decode(try reader.slice(field), &budget))
             case 3: response.more = try reader.bool(field)
             case 4: response.count = try reader.int64(field)

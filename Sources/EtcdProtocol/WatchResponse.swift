@@ -63,7 +63,7 @@ public struct WatchResponse: Sendable, Equatable, EtcdResponse {
             case 6: response.cancelReason = try reader.bytes(field)
             case 7: response.fragment = try reader.bool(field)
             case 11:
-                guard response.events.count < WireLimits.entries else { throw .tooMany }
+                guard response.events.count < WireLimits.events else { throw .tooMany }
                 response.events.append(
                     try Event.decode(try reader.slice(field), keepsValue: keepValues, &budget))
             default: try reader.skip(field)
@@ -89,7 +89,7 @@ public struct WatchResponse: Sendable, Equatable, EtcdResponse {
             case 2: outline.watchID = try reader.int64(field)
             case 11:
                 events += 1
-                outline.hasTooManyEvents = events > WireLimits.entries
+                outline.hasTooManyEvents = events > WireLimits.events
                 if outline.hasTooManyEvents { return outline }
                 try reader.skip(field)
             default: try reader.skip(field)

@@ -159,12 +159,15 @@ struct AgentTelling {
 
     /// The list has passed this agent; `labels`, in order, are those that it found.
     mutating func passed(_ labels: [Bytes], at revision: Int64) {
-        var position = 0
-        for label in view.labels.keys {
-            while position < labels.count, labels[position].precedes(label) { position += 1 }
-            if position == labels.count || labels[position] != label {
-                labelDeleted(label, revision)
+        guard view.isPresent else { return }
+        let removed = view.labels.keep(only: labels)
+        let isGone = isImplied && view.labels.isEmpty && !removed.isEmpty
+        if tellsLabels {
+            // GONE stands for the last.
+            for label in removed.dropLast(isGone ? 1 : 0) {
+                tell(.delete(agent: agent, label: label), revision)
             }
         }
+        if isGone { depart(0, revision) }
     }
 }

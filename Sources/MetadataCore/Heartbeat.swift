@@ -179,6 +179,8 @@ extension MetadataCore {
         case .refused(.leaseExists, _):
             incarnation = Incarnation.choose(&random)
             wantLease()
+            // Of 47 random bits never by chance: a server that says so of each is not asked as fast as it answers.
+            heartbeat.retryAt = now &+ Timing.retryPause
         case .refused(let failure, let text):
             grantFailed(id, failure.status, text)
         case .oversized(let size):

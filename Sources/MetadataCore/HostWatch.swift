@@ -19,6 +19,16 @@ final class HostWatch {
         var limit: Int64
         var open: Open?
         var held: HeldPage?
+        /// The page that is being told, and how much of it was.
+        var page: Page?
+        /// Views up to this key are in accord with the list.
+        var passed: Bytes?
+    }
+    struct Page {
+        let response: RangeResponse
+        /// Of the answer, which may have had more keys.
+        let lastKey: Bytes?
+        var next = 0
     }
     enum State {
         case listing(Listing)
@@ -36,6 +46,8 @@ final class HostWatch {
     var views = ByteMap<AgentView>()
     /// How many of them have departed; the memory of those is bounded.
     var departedCount = 0
+    /// How many labels they hold in all.
+    fileprivate var labelCount = 0
     /// Numbers departures.
     var departures: UInt64 = 0
     var isContactLostTold = false
@@ -68,7 +80,7 @@ extension MetadataCore {
             limit: presenceOnly ? portions.pageKeys : portions.pageValues)
     }
 
-    private func prefix(of agent: Bytes?) -> Bytes {
+    func prefix(of agent: Bytes?) -> Bytes {
         agent.map { keyspace.key(agent: $0) } ?? keyspace.root
     }
 
@@ -126,7 +138,7 @@ extension MetadataCore {
         listAgain(watch)
     }
 
-    private func listAgain(_ watch: HostWatch) {
+    func listAgain(_ watch: HostWatch) {
         // The list finds them, if they are still there.
         for view in watch.views.values { view.hasUntoldLabels = false }
         watch.state = .listing(listing(of: watch.agent, presenceOnly: watch.presenceOnly))
@@ -135,198 +147,7 @@ extension MetadataCore {
         work.append(.page(watch, epoch: watch.epoch))
     }
 
-    func sendPage(_ watch: HostWatch, epoch: Int) {
-        guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
-        guard notices.count < configuration.noticeLimit / 2,
-            noticeBytes < configuration.noticeBytes / 2
-        else {
-            stalledWatches.append(watch)
-            return
-        }
-        if let held = listing.held {
-            send(
-                .txn(held.question(keyspace, configuration.portions.batchOperations)),
-                .page(watch, epoch: epoch))
-            return
-        }
-        send(.range(request(of: watch, listing)), .page(watch, epoch: epoch))
-    }
-
-    private func request(of watch: HostWatch, _ listing: HostWatch.Listing) -> RangeRequest {
-        RangeRequest(
-            key: listing.cursor, rangeEnd: Keyspace.end(of: prefix(of: watch.agent)),
-            limit: listing.limit, revision: listing.revision, keysOnly: watch.presenceOnly)
-    }
-
-    func pageUnanswered(_ watch: HostWatch, epoch: Int) {
-        work.append(.page(watch, epoch: epoch))
-    }
-
-    func pageAnswered(_ watch: HostWatch, epoch: Int, _ answer: Answer) {
-        guard epoch == watch.epoch, case .listing(let listing) = watch.state else { return }
-        switch answer {
-        case .message(let bytes):
-            if let held = listing.held {
-                answered(held, bytes, for: watch, listing)
-            } else {
-                listed(bytes, for: watch, listing)
-            }
-        case .refused(.compacted, _):
-            // The pinned revision is gone; what was told stays told, the rest is found by the difference.
-            listAgain(watch)
-            _ = givesUpRestarting(&watch.restarts, "what is listed is compacted")
-        case .refused(.noSpace, _) where listing.held != nil:
-            guard var held = listing.held else { return }
-            held.assumePresent()
-            take(held, for: watch, listing)
-        case .refused(let failure, let text):
-            end(watch, failure.status, text)
-        case .oversized(let size):
-            guard listing.limit > 1 else {
-                end(watch, .tooLarge, "a value of \(size) bytes is over \(Limits.watchBytes)")
-                return
-            }
-            var smaller = listing
-            smaller.limit /= 2
-            watch.state = .listing(smaller)
-            work.append(.page(watch, epoch: watch.epoch))
-        }
-    }
-
-    private func listed(_ bytes: Bytes, for watch: HostWatch, _ listing: HostWatch.Listing) {
-        guard let response = decoded(bytes, RangeResponse.decode) else { return }
-        guard response.canAnswer(request(of: watch, listing)) else {
-            isMalformed("not the page of keys that was asked for")
-            return
-        }
-        seen(response.header)
-        contactRegained(watch)
-        if watch.presenceOnly,
-            let held = HeldPage(response, after: listing.open?.agent, keyspace)
-        {
-            hold(held, for: watch, listing)
-        } else {
-            take(response, lastKey: response.kvs.last?.key, for: watch, listing)
-        }
-    }
-
-    private func hold(_ held: HeldPage, for watch: HostWatch, _ listing: HostWatch.Listing) {
-        var listing = listing
-        listing.held = held
-        watch.state = .listing(listing)
-        work.append(.page(watch, epoch: watch.epoch))
-    }
-
-    private func answered(
-        _ held: HeldPage, _ bytes: Bytes, for watch: HostWatch, _ listing: HostWatch.Listing
-    ) {
-        guard let response = decoded(bytes, TxnResponse.decode) else { return }
-        seen(response.header)
-        var held = held
-        guard held.answer(response, configuration.portions.batchOperations) else {
-            isMalformed("not the answers to a transaction")
-            return
-        }
-        take(held, for: watch, listing)
-    }
-
-    private func take(
-        _ held: HeldPage, for watch: HostWatch, _ listing: HostWatch.Listing
-    ) {
-        guard held.unchecked.isEmpty else {
-            hold(held, for: watch, listing)
-            return
-        }
-        var listing = listing
-        listing.held = nil
-        take(
-            held.counted(keyspace), lastKey: held.response.kvs.last?.key, for: watch, listing)
-    }
-
-    private func take(
-        _ response: RangeResponse, lastKey: Bytes?, for watch: HostWatch,
-        _ listing: HostWatch.Listing
-    ) {
-        var listing = listing
-        if listing.revision == 0 { listing.revision = response.header.revision }
-        var bytes = 0
-        for kv in response.kvs {
-            bytes += kv.value.count
-            listed(kv, for: watch, &listing)
-        }
-        if response.more, let last = lastKey {
-            // The smallest key after it.
-            listing.cursor = last + [0]
-            if !watch.presenceOnly { adapt(&listing.limit, to: bytes) }
-            watch.state = .listing(listing)
-            work.append(.page(watch, epoch: watch.epoch))
-        } else {
-            close(&listing, for: watch)
-            let end = watch.views.count
-            notListed(
-                watch, from: position(after: listing, in: watch), to: end, at: listing.revision)
-            tell(WatchEvent(watch: watch.operation, kind: .synced, revision: listing.revision))
-            follow(watch, from: listing.revision &+ 1)
-        }
-    }
-
-    private func adapt(_ limit: inout Int64, to bytes: Int) {
-        if bytes < Limits.pageBytes / 2 {
-            limit = min(limit * 2, Limits.pageValuesMax)
-        } else if bytes > Limits.pageBytes * 2 {
-            limit = max(limit / 2, 1)
-        }
-    }
-
-    private func listed(_ kv: KeyValue, for watch: HostWatch, _ listing: inout HostWatch.Listing) {
-        guard let (agent, label) = keyspace.parse(kv.key) else { return }
-        if listing.open?.agent != agent {
-            close(&listing, for: watch)
-            let key = agent + [UInt8(ascii: "/")]
-            let passed = position(after: listing, in: watch)
-            notListed(
-                watch, from: passed, to: watch.views.position(key), at: listing.revision)
-            listing.open = HostWatch.Listing.Open(agent: agent)
-            let presence = label.isEmpty ? kv : nil
-            change(watch, agent) { $0.listed(presence: presence, at: listing.revision) }
-        }
-        guard !label.isEmpty else { return }
-        var found = kv
-        // Agents of whom it matters whether values are empty have been asked about.
-        if watch.presenceOnly { found.hasValue = true }
-        guard found.hasValue else { return }
-        listing.open?.labels.append(label)
-        change(watch, agent) { $0.listed(label, found) }
-    }
-
-    /// All keys of the open agent have been read.
-    private func close(_ listing: inout HostWatch.Listing, for watch: HostWatch) {
-        guard let open = listing.open else { return }
-        let revision = listing.revision
-        change(watch, open.agent) { $0.passed(open.labels, at: revision) }
-    }
-
-    /// The first view behind the agent that was read last.
-    private func position(after listing: HostWatch.Listing, in watch: HostWatch) -> Int {
-        guard let open = listing.open else { return 0 }
-        let key = open.agent + [UInt8(ascii: "/")]
-        let at = watch.views.position(key)
-        return at < watch.views.count && watch.views.keys[at] == key ? at + 1 : at
-    }
-
-    /// Views from one position up to another: agents that the list did not find.
-    private func notListed(_ watch: HostWatch, from: Int, to: Int, at revision: Int64) {
-        guard from < to else { return }
-        let agents = watch.views.keys[from..<to].map { Bytes($0.dropLast()) }
-        for agent in agents {
-            change(watch, agent) {
-                $0.listed(presence: nil, at: revision)
-                $0.passed([], at: revision)
-            }
-        }
-    }
-
-    private func follow(_ watch: HostWatch, from revision: Int64) {
+    func follow(_ watch: HostWatch, from revision: Int64) {
         let key = prefix(of: watch.agent)
         // etcd has no watch without values, so one that wants only presence reads one key. Where there
         // are labels without a presence key, their end is the agent's.
@@ -363,6 +184,7 @@ extension MetadataCore {
                 resync(watch, text, forgetRevisions: false)
                 return
             }
+            guard !isTooLarge(watch) else { return }
             start = end
         }
     }
@@ -395,7 +217,7 @@ extension MetadataCore {
 
     /// Applies a change to the view of an agent and tells what it means. True: a list must tell the rest.
     @discardableResult
-    private func change(
+    func change(
         _ watch: HostWatch, _ agent: Bytes, _ body: (inout AgentTelling) -> Void
     ) -> Bool {
         let key = agent + [UInt8(ascii: "/")]
@@ -406,17 +228,25 @@ extension MetadataCore {
             view = AgentView()
             watch.views[key] = view
         }
-        let wasDeparted = view.isDeparted
+        let (wasDeparted, labelsBefore) = (view.isDeparted, view.labels.count)
         var telling = AgentTelling(
             watch: watch.operation, agent: agent, tellsLabels: !watch.presenceOnly, view: view)
         body(&telling)
         for event in telling.events { tell(event) }
+        watch.labelCount += view.labels.count - labelsBefore
         if view.isEmpty {
             watch.views[key] = nil
         } else {
             watch.noteDeparture(of: view, wasDeparted: wasDeparted)
         }
         return telling.needsList
+    }
+
+    /// Whether there is more to watch than can be remembered; then it is ended.
+    func isTooLarge(_ watch: HostWatch) -> Bool {
+        guard watch.views.count + watch.labelCount > Limits.listKeys else { return false }
+        end(watch, .limit, "there are more than \(Limits.listKeys) keys to watch")
+        return true
     }
 
     // MARK: - A slow host

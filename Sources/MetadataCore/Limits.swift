@@ -70,7 +70,7 @@ enum Limits {
     static let pageValuesMax: Int64 = 512
     /// A page with values is as large as wanted at this many bytes.
     static let pageBytes = 1 << 20
-    /// Keys in a list.
+    /// Keys in a list, and of what a watch has told.
     static let listKeys = 1 << 20
     /// Bytes of one watch message, all fragments together, and of all watches whose fragments are not complete.
     static let watchBytes = 16 << 20

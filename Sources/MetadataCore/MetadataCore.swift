@@ -136,6 +136,8 @@ public final class MetadataCore {
     var deadlines = DeadlineHeap()
     var sweeps: [Sweep] = []
     var stalledWatches: [HostWatch] = []
+    /// They have a page to tell that was too much for one tick.
+    var unfinishedWatches: [HostWatch] = []
     var drainDeadline: Milliseconds?
     var isShutDownComplete = false
     /// The host has asked for something since the last `pump`.
@@ -160,6 +162,7 @@ public final class MetadataCore {
     /// nil: it was not refused.
     var selfWatchRetryAt: Milliseconds?
     var selfRestarts = Restarts()
+    var ownershipRestarts = Restarts()
     var presenceLog: [PresenceChange] = []
     var isWithdrawalWanted = false
     /// Others removed our keys after we had the name: who has it now came later than we did.
@@ -286,6 +289,7 @@ public final class MetadataCore {
         mayJudge = hasHeardAll
         expireOperations()
         sweepOn()
+        tellUnfinishedPage()
         expireCalls()
         expireCreations()
         noticeLostContact()
@@ -346,7 +350,11 @@ public final class MetadataCore {
     /// When `advance` has something to do next; nil: never.
     public var nextDeadline: Milliseconds? {
         guard !isShutDownComplete else { return nil }
-        if hasNews || !sweeps.isEmpty || (notices.isEmpty && !stalledWatches.isEmpty) { return now }
+        if hasNews || !sweeps.isEmpty || !unfinishedWatches.isEmpty
+            || (notices.isEmpty && !stalledWatches.isEmpty)
+        {
+            return now
+        }
         while let first = deadlines.first, operations[first.operation] == nil {
             deadlines.removeFirst()
         }

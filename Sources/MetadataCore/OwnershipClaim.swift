@@ -258,6 +258,8 @@ extension MetadataCore {
             supersede(supersededText)
             return
         }
+        // Why did the guard fail? Asked once more, a write is as good as ever; but not as fast as the server answers.
+        guard !givesUpRestarting(&ownershipRestarts, "it refuses what is ours") else { return }
         take(presence, from: revision)
         presenceLog.removeAll { $0.modRevision <= revision }
         guard let move = check.move, case .owned(let found) = ownership else { return }

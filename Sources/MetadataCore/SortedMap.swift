@@ -126,6 +126,25 @@ struct ByteMap<Value> {
         values.remove(at: index)
     }
 
+    /// Removes all but these keys, which are in order; the result are those removed.
+    mutating func keep(only wanted: [Bytes]) -> [Bytes] {
+        var kept = ByteMap()
+        var removed: [Bytes] = []
+        var position = 0
+        for at in keys.indices {
+            let key = keys[at]
+            while position < wanted.count, wanted[position].precedes(key) { position += 1 }
+            if position < wanted.count, wanted[position] == key {
+                kept.keys.append(key)
+                kept.values.append(values[at])
+            } else {
+                removed.append(key)
+            }
+        }
+        if !removed.isEmpty { self = kept }
+        return removed
+    }
+
     /// All at once: one by one each would move what comes after it.
     mutating func removeAll(where isDropped: (Value) -> Bool) {
         var kept: [Bytes] = []

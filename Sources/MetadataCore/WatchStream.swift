@@ -189,7 +189,7 @@ extension MetadataCore {
         let addressee = outline.flatMap { UInt64(exactly: $0.watchID) }
             .flatMap { watchStream.watchers[$0] }
         if let addressee, case .active = addressee.state, outline?.hasTooManyEvents == true {
-            interrupt(addressee, "one change is over \(WireLimits.entries) keys")
+            interrupt(addressee, "one change is over \(WireLimits.events) keys")
             return
         }
         let keepsValues = addressee?.keepsValues ?? false
@@ -307,8 +307,8 @@ extension MetadataCore {
                 interrupt(watcher, "one change is over \(Limits.watchBytes) bytes")
                 return
             }
-            guard watcher.pieces.count + response.events.count <= WireLimits.entries else {
-                interrupt(watcher, "one change is over \(WireLimits.entries) keys")
+            guard watcher.pieces.count + response.events.count <= WireLimits.events else {
+                interrupt(watcher, "one change is over \(WireLimits.events) keys")
                 return
             }
             watcher.pieces.append(contentsOf: response.events)

@@ -16,11 +16,11 @@ import Testing
     }
 
     @Test func entriesOfOneMessage() throws {
-        let most = WireLimits.entries
-        let range = repeated("1200", most)
-        #expect(try RangeResponse.decode(range).kvs.count == most)
-        let events = hex("1007") + repeated("5a00", most)
-        #expect(try WatchResponse.decode(events, keepValues: false).events.count == most)
+        let range = repeated("1200", WireLimits.keys)
+        #expect(try RangeResponse.decode(range).kvs.count == WireLimits.keys)
+        let events = hex("1007") + repeated("5a00", WireLimits.events)
+        let watch = try WatchResponse.decode(events, keepValues: false)
+        #expect(watch.events.count == WireLimits.events)
         #expect(try WatchResponse.outline(of: events) == WatchResponse.Outline(watchID: 7))
         let answers = repeated("1a00", WireLimits.responses)
         #expect(try TxnResponse.decode(answers).responses.count == WireLimits.responses)

@@ -267,7 +267,7 @@ import Testing
         say(
             message {
                 $0.int64(2, 1)
-                for _ in 0...WireLimits.entries { $0.message(11, size: empty.count) }
+                for _ in 0...WireLimits.events { $0.message(11, size: empty.count) }
             })
         #expect(told() == ["resync", "synced"])
         // The watch goes on.
