@@ -82,6 +82,7 @@ enum Work {
 
 extension MetadataCore {
     func driveWork() {
+        if operations.isEmpty, !work.isEmpty { work.removeAll { $0.isEnded } }
         while hasFreeCall, !isReplacingStore, let item = work.popFirst() {
             switch item {
             case .fetch(let fetch): sendFetch(fetch)

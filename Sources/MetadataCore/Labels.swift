@@ -67,6 +67,10 @@ final class LabelRecord {
         }
     }
 
+    var isUnknown: Bool {
+        if case .unknown = write { true } else { false }
+    }
+
     var isInFlight: Bool {
         if case .inFlight = write { true } else { false }
     }
@@ -285,6 +289,12 @@ extension MetadataCore {
         guard case .tooLarge = failure, case .blob(let blob) = change.content else { return text }
         return
             "a blob of \(blob.count) bytes, with its key and its guard a request of \(record.requestBytes), is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
+    }
+
+    /// In a batch the content of a change turned out to be what etcd takes from nobody; what stood there before stays.
+    func unconfirmedIsTooLarge(_ record: LabelRecord, _ text: Text) {
+        guard case .unknown(let change) = record.write else { return }
+        failed(record, change, .tooLarge, explain(.tooLarge, text, change, record))
     }
 
     /// Ends all changes that wait or whose outcome is not known, and forgets what was confirmed.

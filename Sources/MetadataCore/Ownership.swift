@@ -94,11 +94,12 @@ enum Ownership {
         var step = Step.read
         /// Of the last presence key that was known to be ours.
         var created: Int64
+        /// Of ours in the store that was replaced; 0: it is the same store.
+        let createdBefore: Int64
         /// When the key was last seen not to be there.
         var absentAt: Int64 = 0
-
-        /// The same in the store that was replaced; 0: it is the same store.
-        let createdBefore: Int64
+        /// We may have removed the key ourselves.
+        var mayHaveCleared = false
         /// LOST was told.
         let isTold: Bool
 
@@ -135,7 +136,8 @@ enum OwnershipStep {
     case moveLabels([LabelRecord])
     case checkRead, checkLease
     case restoreRead
-    case restorePut(lease: Int64, seen: Int64)
+    /// `seen` and `created`: of what it goes over, or 0.
+    case restorePut(lease: Int64, seen: Int64, created: Int64)
     case restoreClear
     case restoreLabels([LabelRecord])
     case retreat, withdraw
@@ -247,11 +249,11 @@ extension MetadataCore {
             var absentAt: Int64 = 0
             if case .claiming(let claim) = ownership { absentAt = claim.absentAt }
             putUnanswered(on: lease, absentAt: absentAt)
-        case .restorePut(let lease, seen: 0):
+        case .restorePut(let lease, seen: 0, _):
             var absentAt: Int64 = 0
             if case .restoring(let restore) = ownership { absentAt = restore.absentAt }
             putUnanswered(on: lease, absentAt: absentAt)
-        case .restorePut(let lease, _):
+        case .restorePut(let lease, _, _):
             if lease != 0 { tainted = lease }
         case .movePresence(let lease, let batch):
             if lease != 0 { tainted = lease }
@@ -293,6 +295,9 @@ extension MetadataCore {
         case .refused(.leaseNotFound, let text):
             ownershipUnanswered(step)
             leaseIsLost("etcd does not know the lease any more (\(text))")
+        case .refused(.tooLarge, let text) where onlyUnconfirmed(step) != nil:
+            isOwnershipBusy = false
+            if let record = onlyUnconfirmed(step) { unconfirmedIsTooLarge(record, text) }
         case .refused(.tooLarge, let text) where canBeSmaller(step):
             ownershipUnanswered(step)
             batchBytes /= 2
@@ -303,6 +308,17 @@ extension MetadataCore {
         case .oversized(let size):
             ownershipUnanswered(step)
             ownershipRefused(.backend, "etcd answered with \(size) bytes")
+        }
+    }
+
+    /// The one label of a transaction, if what is to stand there was sent before but never answered: it may be too large.
+    private func onlyUnconfirmed(_ step: OwnershipStep) -> LabelRecord? {
+        switch step {
+        case .moveLabels(let batch), .restoreLabels(let batch):
+            batch.count == 1 && batch[0].isUnknown ? batch[0] : nil
+        case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
+            .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
+            nil
         }
     }
 
@@ -363,8 +379,8 @@ extension MetadataCore {
             presenceMoved(move, succeeded, batch, revision)
         case (.moveLabels(let batch), .moving(let move)):
             labelsMoved(move, succeeded, batch, revision)
-        case (.restorePut(let lease, _), .restoring(let restore)):
-            restorePut(restore, succeeded, lease, revision)
+        case (.restorePut(let lease, _, let created), .restoring(let restore)):
+            restorePut(restore, succeeded, lease, created: created, revision)
         case (.restoreClear, .restoring(let restore)):
             restoreCleared(restore, succeeded, revision)
         case (.restoreLabels(let batch), .restoring(let restore)):

@@ -69,12 +69,16 @@ extension MetadataCore {
         case .read:
             guard targetLease != nil else { return }
             readKeys(.restoreRead)
-        case .put(let seen, _):
+        case .put(let seen, let created):
             guard let lease = targetLease else { return }
             let target: Compare.Target = seen == 0 ? .createRevision(0) : .modRevision(seen)
             sendOwnership(
-                .txn(putPresence(lease, if: target)), .restorePut(lease: lease, seen: seen))
+                .txn(putPresence(lease, if: target)),
+                .restorePut(lease: lease, seen: seen, created: created))
         case .clear(let seen):
+            var restore = restore
+            restore.mayHaveCleared = true
+            ownership = .restoring(restore)
             let hold = Hold(lease: 0, createRevision: seen, modRevision: seen)
             sendOwnership(.txn(withdrawal(hold)), .restoreClear)
         case .confirm(let hold):
@@ -131,11 +135,13 @@ extension MetadataCore {
     }
 
     func restorePut(
-        _ restore: Ownership.Restore, _ succeeded: Bool, _ lease: Int64, _ revision: Int64
+        _ restore: Ownership.Restore, _ succeeded: Bool, _ lease: Int64, created: Int64,
+        _ revision: Int64
     ) {
         var restore = restore
-        if succeeded, case .put(_, let created) = restore.step {
-            restore.created = created == 0 ? revision : created
+        // Also where the lease was lost meanwhile and all begins again: the key is ours.
+        if succeeded { restore.created = created == 0 ? revision : created }
+        if succeeded, case .put = restore.step {
             restore.step = .confirm(
                 Hold(
                     lease: lease, createRevision: restore.created, modRevision: revision))
@@ -168,7 +174,7 @@ extension MetadataCore {
         if let selfWatcher, selfWatcher.next <= hold.modRevision { return }
         if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {
             restore.step = .retreat(hold, isTaken: true)
-        } else if wasRemoved(since: restore.lost) {
+        } else if !restore.mayHaveCleared, wasRemoved(since: restore.lost) {
             restore.step = .retreat(hold, isTaken: false)
         } else {
             restore.step = .labels(hold, after: nil)
