@@ -48,6 +48,8 @@ final class LabelRecord {
     }
 
     var write = Write.none
+    /// A change of unknown outcome that the one in `write` took the place of: what may stand there if that is refused.
+    var displaced: Change?
     /// What is to be written after that; a newer one replaces it.
     var next: Change?
     /// Of the request that wrote it last.
@@ -179,6 +181,7 @@ extension MetadataCore {
             case .unknown(let earlier):
                 if let next = record.next {
                     complete(earlier.operation, .replaced, replacedText(record))
+                    record.displaced = LabelRecord.Change(operation: nil, content: earlier.content)
                     record.next = nil
                     change = next
                 } else {
@@ -258,6 +261,7 @@ extension MetadataCore {
 
     private func wrote(_ record: LabelRecord, _ change: LabelRecord.Change, revision: Int64) {
         record.write = .none
+        record.displaced = nil
         switch change.content {
         case .blob(let blob):
             record.confirmed = blob
@@ -275,8 +279,9 @@ extension MetadataCore {
     private func failed(
         _ record: LabelRecord, _ change: LabelRecord.Change, _ status: Status, _ text: Text
     ) {
-        record.write = .none
-        if record.next != nil { enqueue(record) }
+        record.write = record.displaced.map { .unknown($0) } ?? .none
+        record.displaced = nil
+        if record.isBusy { enqueue(record) }
         dropIfEmpty(record)
         complete(change.operation, status, "label '\(record.label)': \(text)")
     }
@@ -314,6 +319,7 @@ extension MetadataCore {
                 operations.insert(change.operation, at: 0)
             }
             record.write = .none
+            record.displaced = nil
             record.confirmed = nil
             for operation in operations { complete(operation, status, text) }
         }
@@ -339,6 +345,7 @@ extension MetadataCore {
         for record in labels.values {
             record.confirmed = nil
             record.revision = 0
+            record.displaced = nil
             if case .unknown(let change) = record.write {
                 record.write = .none
                 complete(change.operation, .replaced, "everything was withdrawn after it")

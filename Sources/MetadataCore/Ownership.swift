@@ -493,11 +493,15 @@ extension MetadataCore {
 
     /// Somebody removed our key when it was on no lease that could have taken it away: a move that was never answered had
     /// made it permanent.
-    func wasRemoved(since hold: Hold) -> Bool {
+    func wasRemoved(since restore: Ownership.Restore) -> Bool {
+        let hold = restore.lost
         var isPermanent = hold.lease == 0 && hold != .absent
         for change in presenceLog where change.modRevision > hold.modRevision {
             if change.isDeleted, isPermanent { return true }
-            isPermanent = !change.isDeleted && change.lease == 0
+            let isOurs =
+                change.createRevision == hold.createRevision
+                || change.createRevision == restore.created
+            isPermanent = !change.isDeleted && change.lease == 0 && isOurs
         }
         return false
     }

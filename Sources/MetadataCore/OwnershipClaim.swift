@@ -251,7 +251,14 @@ extension MetadataCore {
             presence.createRevision != check.hold.createRevision
         {
             // Ours was removed first.
-            withdrawnByOthers(check.hold)
+            if isWithdrawalWanted || check.mayHaveWithdrawn {
+                ownership = .withdrawing(
+                    Hold(
+                        lease: 0, createRevision: presence.createRevision,
+                        modRevision: presence.modRevision))
+            } else {
+                withdrawnByOthers(check.hold)
+            }
             return
         }
         guard isOurs(presence, created: check.hold.createRevision) else {

@@ -174,7 +174,7 @@ extension MetadataCore {
         if let selfWatcher, selfWatcher.next <= hold.modRevision { return }
         if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {
             restore.step = .retreat(hold, isTaken: true)
-        } else if !restore.mayHaveCleared, wasRemoved(since: restore.lost) {
+        } else if !restore.mayHaveCleared, wasRemoved(since: restore) {
             restore.step = .retreat(hold, isTaken: false)
         } else {
             restore.step = .labels(hold, after: nil)

@@ -33,7 +33,8 @@ extension World {
     func checkRemains(_ dead: Dead) {
         let store = cluster.store
         let leases = store.leases.keys.filter { store.grantors[$0] == dead.author }
-        if dead.isWithdrawn, dead.hadLease, leases.contains(dead.lease), cluster.isAlive(dead.lease)
+        if dead.isWithdrawn, dead.hadLease, leases.contains(dead.lease),
+            cluster.isAlive(dead.lease), !store.lateLeases.contains(dead.lease)
         {
             fail("\(dead.who) was shut down in its time and left lease \(dead.lease)")
         }

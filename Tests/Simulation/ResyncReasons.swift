@@ -53,6 +53,11 @@ extension WatchChecker {
         return false
     }
 
+    /// Some may stay behind their presence key, where a lease ended amid a move.
+    private func keptLabels(_ agent: Bytes, at revision: Int64, _ store: Store) -> Bool {
+        AgentState.all(world, store, at: revision, agent: agent).contains { !$0.1.labels.isEmpty }
+    }
+
     /// Whether a label was put since the presence key was last removed.
     private func hadLabels(_ agent: Bytes, before revision: Int64, _ store: Store) -> Bool {
         var earlier = revision - 1
@@ -60,7 +65,7 @@ extension WatchChecker {
             for change in store.commit(earlier).changes {
                 guard let (name, label) = world.parse(change.key), name == agent else { continue }
                 if !label.isEmpty, change.record != nil { return true }
-                if label.isEmpty { return false }
+                if label.isEmpty { return keptLabels(agent, at: earlier, store) }
             }
             earlier -= 1
         }
