@@ -69,7 +69,7 @@ class Subject:
 def begin(host: Host, agent: bytes, server: HostileServer, namespace: bytes) -> Subject:
     memory = resident(host, "VmRSS")
     secrets = {"user": b"root", "password": b"secret"} if server.case.authenticates else {}
-    host.open(server.endpoint, namespace, agent=agent, **secrets)
+    host.open(server.endpoints, namespace, agent=agent, **secrets)
     limited = {"timeout": TIMEOUT_MS}
     subject = Subject(host, agent, time.monotonic(), memory, [], [])
     subject.watches += [
@@ -102,10 +102,12 @@ def check_work(subject: Subject, server: HostileServer, connects_of_all: int) ->
     stats = subject.host.stats()
     case = server.case
     unasked = server.unasked if case.floods else 0
-    assert connects_of_all <= 2 * (CONNECTS_ONCE + CONNECTS * seconds)
+    connects = (CONNECTS_ONCE + CONNECTS * seconds) * case.endpoints
+    assert connects_of_all <= 2 * connects
     assert stats["requests"] <= REQUESTS_ONCE + (REQUESTS + case.more_requests) * seconds, stats
     ticks = TICKS_ONCE + (TICKS + case.more_requests) * seconds + unasked
     # A tick that ran a callback, or read much, was needed.
+    ticks += 5 * connects if case.endpoints > 1 else 0
     ticks += stats["callbacks"] + stats["bytes_received"] / READ_BY_TICK
     assert stats["ticks"] - stats["ticks_idle"] <= ticks, (server.unasked, stats)
     grown = resident(subject.host, "VmHWM") - subject.memory

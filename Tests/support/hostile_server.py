@@ -55,7 +55,9 @@ class Call:
 class Case:
     """One way to misbehave. Each function is called in its connection's thread."""
 
-    # A connection was accepted.
+    # A connection was accepted: what is done with it, at once, before it is closed.
+    at_once: Callable[[socket.socket], None] | None = None
+    # Likewise, in its thread.
     accepted: Callable[[Link], None] | None = None
     # A request came. True: it was dealt with.
     request: Callable[[Call], bool] | None = None
@@ -73,6 +75,8 @@ class Case:
     seconds: float = 1.0
     # The case is none before this has been called often enough.
     least_hits: int = 1
+    # So many ways lead to it.
+    endpoints: int = 1
     # Connections of both hosts together.
     least_connects: int = 2
 
@@ -342,12 +346,14 @@ class HostileServer:
         self.unasked = 0
         self._etcd_port = port
         self._threads: list[threading.Thread] = []
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(64)
-        self._listener.settimeout(0.1)
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._start(self._accept)
+        self._listeners = [socket.socket() for _ in range(case.endpoints)]
+        for listener in self._listeners:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(64)
+            listener.settimeout(0.1)
+            self._start(self._accept, listener)
+        ports = [listener.getsockname()[1] for listener in self._listeners]
+        self.endpoints = ",".join(f"http://127.0.0.1:{port}" for port in ports)
 
     def __enter__(self) -> HostileServer:
         return self
@@ -357,7 +363,8 @@ class HostileServer:
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive(), "a connection of the hostile server does not end"
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     def behave(self) -> None:
         self.behaves = True
@@ -367,13 +374,18 @@ class HostileServer:
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while not self.is_closed:
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = listener.accept()
             except TimeoutError:
                 continue
             self.accepted += 1
+            if self.case.at_once and not self.behaves:
+                self.hits += 1
+                with sock, contextlib.suppress(OSError):
+                    self.case.at_once(sock)
+                continue
             self._start(self._forward if self.behaves else self._misbehave, sock)
 
     def _misbehave(self, sock: socket.socket) -> None:
