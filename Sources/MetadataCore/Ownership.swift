@@ -41,6 +41,7 @@ enum Ownership {
         var conflicts = 0
         /// A Put was sent, so the name may be ours, or become so.
         var mayHavePut = false
+        var isPutUnanswered = false
         /// When the key was last seen not to be there.
         var absentAt: Int64 = 0
     }
@@ -98,6 +99,7 @@ enum Ownership {
         let createdBefore: Int64
         /// When the key was last seen not to be there.
         var absentAt: Int64 = 0
+        var isPutUnanswered = false
         /// We may have removed the key ourselves.
         var mayHaveCleared = false
         /// LOST was told.
@@ -247,11 +249,19 @@ extension MetadataCore {
         switch step {
         case .claimPut(let lease):
             var absentAt: Int64 = 0
-            if case .claiming(let claim) = ownership { absentAt = claim.absentAt }
+            if case .claiming(var claim) = ownership {
+                absentAt = claim.absentAt
+                claim.isPutUnanswered = true
+                ownership = .claiming(claim)
+            }
             putUnanswered(on: lease, absentAt: absentAt)
         case .restorePut(let lease, seen: 0, _):
             var absentAt: Int64 = 0
-            if case .restoring(let restore) = ownership { absentAt = restore.absentAt }
+            if case .restoring(var restore) = ownership {
+                absentAt = restore.absentAt
+                restore.isPutUnanswered = true
+                ownership = .restoring(restore)
+            }
             putUnanswered(on: lease, absentAt: absentAt)
         case .restorePut(let lease, _, _):
             if lease != 0 { tainted = lease }

@@ -107,7 +107,7 @@ extension MetadataCore {
     /// A permanent key has no lease to know it by. One that was made once, since our Put was sent whose answer was lost, and
     /// under which nothing was written, is in all likelihood that Put's; but to take it for ours could make two owners of one
     /// name. It is removed and put anew: if it was another's, that one is told. Who must not take a name over
-    /// leaves it alone.
+    /// does so only with one that came while the Put in hand was under way.
     func mayBeOurLateClaim(_ presence: KeyValue, _ response: RangeResponse) -> Bool {
         // An owner writes labels as soon as it is one; older ones were left by a lease that ended amid a move.
         response.kvs.allSatisfy { $0.modRevision <= presence.createRevision }
@@ -117,8 +117,19 @@ extension MetadataCore {
     }
 
     func mayBeOurLateClaim(lease: Int64, created: Int64, modified: Int64) -> Bool {
-        guard let lateClaimAfter, !configuration.refuseTakeover else { return false }
-        return lease == 0 && created > lateClaimAfter && created == modified
+        guard let lateClaimAfter, lease == 0, created > lateClaimAfter, created == modified else {
+            return false
+        }
+        return !configuration.refuseTakeover || created > absentBeforeUnanswered
+    }
+
+    /// When the key was not there, before the Put of the claim or restore in hand that was never answered.
+    private var absentBeforeUnanswered: Int64 {
+        switch ownership {
+        case .claiming(let claim): claim.isPutUnanswered ? claim.absentAt : .max
+        case .restoring(let restore): restore.isPutUnanswered ? restore.absentAt : .max
+        case .none, .owned, .moving, .checking, .withdrawing, .withdrawn, .superseded: .max
+        }
     }
 
     /// The name is not wanted, or cannot be had. A Put of ours that was never answered may yet be carried out.

@@ -40,6 +40,34 @@ import Testing
         #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
     }
 
+    @Test func whoMustNotTakeANameOverIsNotLockedOutOfItsOwn() {
+        let alpha = world.add("alpha", refuseTakeover: true)
+        let_(.answerLost, befall: 1)
+        let operation = publish(alpha, "a", "1")
+        world.advance(by: 2000)
+        #expect(alpha.completions[operation]?.status == .success)
+    }
+
+    /// A request of a batch that is over etcd's limit, and whose first answer was lost, ends alone.
+    @Test func aLabelThatIsTooLargeStopsNoMove() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        let_(.late, befall: 1)
+        let large = world.submit(
+            alpha, .publish(label: Bytes("b"), blob: Bytes(repeating: 7, count: 3000)),
+            timeout: 60_000)
+        world.etcd.maximumRequest = 2000
+        world.isDown = true
+        world.cut(alpha)
+        let start = world.submit(
+            alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 60_000)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[large]?.status == .tooLarge)
+        #expect(alpha.completions[start]?.status == .success)
+        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+    }
+
     /// Two claim one permanent name at once; the answer to the first Put is lost, and so might be the first's.
     @Test func aPermanentKeyThatMayBeAnothersHasOneOwnerAtTheEnd() {
         let old = world.add("alpha", seed: 1)
