@@ -18,6 +18,8 @@ struct Simulate {
             print("usage: simulate [--seeds N] [--first N] [--steps N] [--trace] [--regressions]")
             exit(2)
         }
+        // Failures are told as they come, into a file too.
+        setvbuf(stdout, nil, _IOLBF, 0)
         exit(command.run() ? 0 : 1)
     }
 

@@ -204,3 +204,10 @@ def test_role_revoked_and_granted(world: World, figure: Figure) -> None:
             assert agent.names(watch=0) == []
         watch = agent.start("watch", agent=b"other", flags=capi.WATCH_BLOBS)
         agent.event("PUT", watch=watch, label=b"l", within=PATIENCE)
+        # The self-watch, which was refused meanwhile, is back as well.
+        time.sleep(6)
+        gateway.authenticate("root", ROOT)
+        gateway.delete_prefix(NS + b"/named/")
+        deleted = time.monotonic()
+        withdrawn = agent.event("WITHDRAWN", within=PATIENCE)
+        figure("WITHDRAWN, since deleted", deleted, withdrawn["t"] / 1e9, 1)

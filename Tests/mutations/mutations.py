@@ -82,7 +82,8 @@ MUTATIONS = [
         "a restore does not ask who came and went",
         "OwnershipRestore.swift",
         "if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {",
-        "if foreignPresence(since: restore.lost, but: hold.modRevision) != nil, hold.modRevision < 0 {",
+        "if foreignPresence(since: restore.lost, but: hold.modRevision) != "
+        "nil, hold.modRevision < 0 {",
     ),
     Mutation(
         "another's presence key is taken for one's own",
@@ -164,7 +165,8 @@ MUTATIONS = [
         "the presence key is claimed over another's",
         "OwnershipClaim.swift",
         ".txn(putPresence(lease, if: .createRevision(0))), .claimPut(lease: lease))",
-        ".txn(TxnRequest(compare: [], success: putPresence(lease, if: .createRevision(0)).success)),\n"
+        ".txn(TxnRequest(compare: [], success: putPresence(lease, if: "
+        ".createRevision(0)).success)),\n"
         "                .claimPut(lease: lease))",
     ),
     Mutation(
@@ -213,7 +215,8 @@ MUTATIONS = [
         "a member is asked what it knows, not what the cluster does",
         "Fetch.swift",
         "RangeRequest(key: keyspace.key(agent: fetch.agent, label: fetch.label))",
-        "RangeRequest(\n            key: keyspace.key(agent: fetch.agent, label: fetch.label), serializable: true)",
+        "RangeRequest(\n            key: keyspace.key(agent: fetch.agent, "
+        "label: fetch.label), serializable: true)",
     ),
     Mutation(
         "after RESYNC everything is told again",

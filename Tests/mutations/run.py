@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes each mistake of mutations.py in a copy of the sources and lets the simulator look for it.
 
-Usage: run.py DIRECTORY [SEEDS [WORDS]]: builds in DIRECTORY, prints a line for each mutation (whose name
-holds WORDS), and ends with 1 if one was not found within SEEDS seeds.
+Usage: run.py DIRECTORY [SEEDS [WORDS]]: builds in DIRECTORY, prints a line for each mutation (whose
+name holds WORDS), and ends with 1 if one was not found within SEEDS seeds.
 """
 
 from __future__ import annotations
