@@ -127,8 +127,8 @@ MUTATIONS = [
     Mutation(
         "a restore does not ask whether somebody removed the keys",
         "OwnershipRestore.swift",
-        "} else if wasRemoved(since: restore.lost) {",
-        "} else if wasRemoved(since: restore.lost), hold.modRevision < 0 {",
+        "} else if !restore.mayHaveCleared, wasRemoved(since: restore) {",
+        "} else if hold.modRevision < 0, wasRemoved(since: restore) {",
     ),
     Mutation(
         "the self-watch is not brought up to date before a restore",
@@ -145,8 +145,8 @@ MUTATIONS = [
     Mutation(
         "one's own withdrawal is taken for somebody else's",
         "OwnershipClaim.swift",
-        "if isWithdrawalWanted || check.mayHaveWithdrawn {",
-        "if isWithdrawalWanted {",
+        "        if isWithdrawalWanted || check.mayHaveWithdrawn {\n            withdrawWhatIsLeft",
+        "        if isWithdrawalWanted {\n            withdrawWhatIsLeft",
     ),
     Mutation(
         "a move from one lease to another is not guarded",
@@ -201,7 +201,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the pages of a watch's list are not of one revision",
-        "HostWatch.swift",
+        "WatchListing.swift",
         "limit: listing.limit, revision: listing.revision,",
         "limit: listing.limit, revision: 0,",
     ),
