@@ -35,8 +35,7 @@ extension MetadataCore {
             notices: notices.count, noticeBytes: noticeBytes, deadlines: deadlines.count,
             work: work.count, labels: labelQueue.count, watchers: watchStream.watchers.count,
             calls: calls.count,
-            others: sweeps.count + stalledWatches.count + withdrawals.count + leasesToRevoke.count
-                + watchStream.wanted.count + watchStream.creating.count)
+            others: sweeps.count + stalledWatches.count + withdrawals.count + leasesToRevoke.count)
     }
 
     /// Tells the completion of an operation, once: later calls for the same one do nothing.
