@@ -18,8 +18,6 @@ struct Simulate {
             print("usage: simulate [--seeds N] [--first N] [--steps N] [--trace] [--regressions]")
             exit(2)
         }
-        // Failures are told as they come, into a file too.
-        setvbuf(stdout, nil, _IOLBF, 0)
         exit(command.run() ? 0 : 1)
     }
 
@@ -77,6 +75,8 @@ struct Simulate {
                 print(
                     "    replay: make simulate FIRST=\(run.seed) SEEDS=1 STEPS=\(run.wanted) TRACE=1"
                 )
+                // Into a file, too, as they come.
+                fflush(nil)
             }
         }
 
