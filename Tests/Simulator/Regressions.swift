@@ -17,6 +17,15 @@ struct Regression {
         Regression(seed: 1349, shows: "a late write brought back a label that was removed"),
         Regression(
             seed: 1371, shows: "a late write brought back a label that was written, then removed"),
+        Regression(seed: 45, shows: "a blob that is too large ended the start of the heartbeat"),
+        Regression(
+            seed: 155, shows: "a restore that began while everything was withdrawn told RESTORED"),
+        Regression(
+            seed: 784, shows: "what was told late of a key that was removed passed for a takeover"),
+        Regression(
+            seed: 1181, shows: "a change that a refused one had displaced stayed on no lease"),
+        Regression(
+            seed: 1712, shows: "a key whose lease ended before the answer passed for another's"),
         Regression(seed: 5031, shows: "labels put before the presence key were never told"),
     ]
 }
