@@ -64,8 +64,9 @@ final class Transfer {
     /// the callback's result instead would make libcurl close the connection, with all other transfers.
     ///
     /// A stream that the server has ended is over too: libcurl 7.88.1 goes on with it for as long as its upload is
-    /// paused (`*done` in Curl_readwrite, lib/transfer.c there), and a watch would be silent for ever.
-    var isOver: Bool { isDefective || (trailers.status != nil && (!isCall || isPaused)) }
+    /// paused (`*done` in Curl_readwrite, lib/transfer.c there), and a watch would be silent for ever. So is a call that
+    /// was answered before all of it was sent.
+    var isOver: Bool { isDefective || (trailers.status != nil && (!isCall || hasUnsent)) }
 
     /// nil: out of memory.
     init?(events: TransportEvents, readsLargely: Bool) {
@@ -239,7 +240,7 @@ final class Transfer {
     private func wasRefusedEarly(_ result: CURLcode) -> Bool {
         guard isCall, result == CURLE_HTTP2_STREAM else { return false }
         return errorBuffer[0] == 0 && trailers.httpStatus == nil
-            && length > BufferSize.small && !frames.isEmpty
+            && length > BufferSize.small && hasUnsent
     }
 
     /// In grpc-go's words for it.

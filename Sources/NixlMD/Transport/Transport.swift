@@ -225,6 +225,7 @@ final class Transport {
     private func connect(_ id: ConnectionID, endpoint index: Int, address: Bytes) {
         dropConnection()
         events.removeAll()
+        waiting.removeAll()
         guard endpoints.indices.contains(index) else {
             return events.append(.connectionLost(id, "there is no endpoint \(index)"))
         }
@@ -243,7 +244,8 @@ final class Transport {
         }
         multi.beginConnection()
         room = SendRoom()
-        events.hasAnswered = false
+        fruitlessWrites = 0
+        events.beginConnection()
         connection = Connection(
             id: id, endpoint: index, isTLS: endpoint.tls,
             url: endpoint.url(serverName: endpoint.tls ? tls.serverName : nil), name: name,
@@ -366,6 +368,7 @@ final class Transport {
         let (id, endpoint) = (connection.id, connection.endpoint)
         guard let multi = multi(of: endpoint) else {
             connection.connectTo.free()
+            waiting.removeAll()
             return events.append(
                 .connectionLost(id, "\(connection.name): out of memory or descriptors"))
         }

@@ -25,6 +25,13 @@ final class TransportEvents {
     /// Bytes of the message in the first; nil: there is none.
     var firstBytes: Int? { head < items.count ? Self.size(items[head]) : nil }
 
+    /// Nothing of the one before is told of the next.
+    func beginConnection() {
+        hasAnswered = false
+        hasProgressed = false
+        hasOver = false
+    }
+
     func append(_ event: NetworkEvent) {
         pendingBytes += Self.size(event)
         items.append(event)
