@@ -13,6 +13,8 @@ SEEDS ?= 100
 FIRST ?= 1
 STEPS ?= 100000
 TRACE ?=
+# Of each fuzzer.
+FUZZ_SECONDS ?= 60
 REGRESSIONS ?=
 
 BUILD := $(CURDIR)/build
@@ -30,11 +32,11 @@ INPUTS := Package.swift $(shell find Sources include tools/build-library tools/v
 EXAMPLES := $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(wildcard examples/*.cpp))
 
 SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdProtocolTests \
-	Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator
+	Tests/Fuzz Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator
 # Not include/nixl_md.h, whose tables of comments are aligned by hand.
 C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard examples) -type f \
 	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
-SCRIPTS := tools/build-library tools/require tools/test tools/version .ci/run
+SCRIPTS := tools/build-library tools/fuzz tools/require tools/test tools/version .ci/run
 PYTHON_DIRECTORIES := Tests $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
 TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/examples \
@@ -59,7 +61,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
-	simulation simulate mutations test-examples test-nixl test-faults memcheck format lint install clean
+	simulation simulate mutations fuzz test-examples test-nixl test-faults memcheck format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -116,6 +118,10 @@ simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= R
 mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (20 minutes)
 	@tools/require swift python
 	$(PYTHON) Tests/mutations/run.py $(BUILD)/mutations 1000
+
+fuzz: ## feed any bytes to what reads a server's answers, and any answers to the core: FUZZ_SECONDS=60 each
+	@tools/require swift
+	tools/fuzz $(BUILD)/fuzz $(FUZZ_SECONDS)
 
 test-examples: ## the examples, the demonstration, and machines that lack what they need
 	@$(MAKE) --no-print-directory all examples test-tools

@@ -637,7 +637,7 @@ int32_t nixl_md_fetch(nixl_md_t *md,
  *              NIXL_MD_WATCH_BLOBS (default for one agent); not both. A watch has no time-out.
  * @param watch NULL or where to write the id of the watch
  * @retval NIXL_MD_SUCCESS queued; ENDED tells its end: CANCELED, PERMISSION, UNAUTHENTICATED, TOO_LARGE (a value
- *         over 16 MiB) or BACKEND
+ *         over 16 MiB), LIMIT (over 1,048,576 keys) or BACKEND
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (empty, '/' or NUL in the name, on_event, on_done, size, flag)
  * @retval NIXL_MD_ERR_TOO_LARGE the name is over its limit
  * @retval NIXL_MD_ERR_LIMIT too many open operations
