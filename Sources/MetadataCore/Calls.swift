@@ -171,7 +171,7 @@ extension MetadataCore {
         case .hello: greeted(answer)
         case .probe: break
         case .grant(let lease): granted(lease, answer)
-        case .revoke(let lease): revoked(lease)
+        case .revoke(let lease): revoked(lease, answer)
         case .ownership(let step): ownershipAnswered(step, answer)
         case .label(let record): labelAnswered(record, answer)
         case .fetch(let fetch): fetchAnswered(fetch, answer)

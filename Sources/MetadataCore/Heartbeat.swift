@@ -359,8 +359,16 @@ extension MetadataCore {
         }
     }
 
-    /// Answered in whatever way: what etcd does not know is as good as revoked.
-    func revoked(_ lease: Int64) {
+    /// Answered in whatever way: what etcd does not know is as good as revoked, and what it refuses ends with its time.
+    func revoked(_ lease: Int64, _ answer: Answer) {
+        if case .refused(let failure, _) = answer {
+            switch failure {
+            case .leaseNotFound: break
+            case .transient, .tokenRefused, .unauthenticated, .authenticationNotEnabled,
+                .permission, .tooLarge, .noSpace, .leaseExists, .compacted, .other:
+                isRevocationRefused = true
+            }
+        }
         guard let stop = heartbeat.stop, stop.revoking == lease else { return }
         heartbeat.stop = nil
         complete(stop.operation, .success)

@@ -165,6 +165,10 @@ public final class MetadataCore {
     var ownershipRestarts = Restarts()
     var presenceLog: [PresenceChange] = []
     var isWithdrawalWanted = false
+    /// etcd refused the last one.
+    var isWithdrawalRefused = false
+    /// etcd refused to give a lease back.
+    var isRevocationRefused = false
     /// Others removed our keys after we had the name: who has it now came later than we did.
     var wasRemovedByOthers = false
     var withdrawals: [OperationID] = []

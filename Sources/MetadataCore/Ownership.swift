@@ -421,6 +421,7 @@ extension MetadataCore {
             }
         case .withdrawing(let hold):
             // Nothing was changed, and nothing of it may be done later: the host has been told so.
+            isWithdrawalRefused = true
             failWithdrawal(status, text)
             ownership = .checking(
                 Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))

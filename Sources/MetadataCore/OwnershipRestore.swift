@@ -239,6 +239,7 @@ extension MetadataCore {
 
     /// Everything that we published is to go. What the host publishes after this comes after it.
     func wantWithdrawal(_ text: Text) {
+        isWithdrawalRefused = false
         replaceWaiting(text)
         switch ownership {
         case .none, .withdrawn, .superseded: break

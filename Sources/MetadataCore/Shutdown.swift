@@ -29,6 +29,10 @@ extension MetadataCore {
         switch ownership {
         case .none, .withdrawn, .superseded:
             break
+        case .owned(let hold) where isWithdrawalRefused && hold.lease != 0:
+            leaveToLease(hold)
+        case .checking where isWithdrawalRefused:
+            return
         case .owned, .withdrawing, .claiming, .moving, .checking, .restoring:
             if !isWithdrawalWanted {
                 wantWithdrawal("the handle is shut down")
@@ -41,8 +45,16 @@ extension MetadataCore {
             driveHeartbeat()
             return
         }
-        guard leasesToRevoke.isEmpty, calls.isEmpty else { return }
+        guard leasesToRevoke.isEmpty, calls.isEmpty, !isRevocationRefused else { return }
         finishDrain()
+    }
+
+    /// etcd takes no transaction from us, but takes the keys away with their lease.
+    private func leaveToLease(_ hold: Hold) {
+        heartbeatIsOff()
+        leasesToRevoke.append(hold.lease)
+        nothingIsOurs()
+        driveHeartbeat()
     }
 
     private func finishDrain() {
