@@ -308,6 +308,15 @@ extension MetadataCore {
         keysAreLost(lease: lease.id, text)
     }
 
+    /// etcd does not know the lease on which something of ours was to be put, whether it is renewed now or was before.
+    func leaseIsUnknown(_ lease: Int64, _ text: Text) {
+        if heartbeat.lease?.id == lease {
+            leaseIsLost(text)
+        } else {
+            keysAreLost(lease: lease, text)
+        }
+    }
+
     func forgetLease(_ text: Text) {
         guard let lease = heartbeat.lease else { return }
         counters.leasesLost &+= 1

@@ -48,7 +48,7 @@ final class LabelRecord {
     }
 
     var write = Write.none
-    /// A change of unknown outcome that the one in `write` took the place of: what may stand there if that is refused.
+    /// Of unknown outcome, sent before the one in `write`: what may stand there if that is refused.
     var displaced: Change?
     /// What is to be written after that; a newer one replaces it.
     var next: Change?
@@ -179,9 +179,9 @@ extension MetadataCore {
             case .inFlight:
                 continue
             case .unknown(let earlier):
+                record.displaced = LabelRecord.Change(operation: nil, content: earlier.content)
                 if let next = record.next {
                     complete(earlier.operation, .replaced, replacedText(record))
-                    record.displaced = LabelRecord.Change(operation: nil, content: earlier.content)
                     record.next = nil
                     change = next
                 } else {
@@ -249,7 +249,9 @@ extension MetadataCore {
             wrote(record, change, revision: response.header.revision)
         case .refused(.leaseNotFound, let text):
             writeAgain(record)
-            leaseIsLost("etcd does not know the lease any more (\(text))")
+            if case .owned(let hold) = ownership {
+                leaseIsUnknown(hold.lease, "etcd does not know the lease any more (\(text))")
+            }
         case .refused(let failure, let text):
             labelsInFlight -= 1
             failed(record, change, failure.status, explain(failure, text, change, record))
@@ -281,7 +283,8 @@ extension MetadataCore {
     ) {
         record.write = record.displaced.map { .unknown($0) } ?? .none
         record.displaced = nil
-        if record.isBusy { enqueue(record) }
+        // What may stand there all the same is not sent again, but goes on with the others to wherever they are moved.
+        if record.next != nil { enqueue(record) }
         dropIfEmpty(record)
         complete(change.operation, status, "label '\(record.label)': \(text)")
     }

@@ -303,8 +303,9 @@ extension MetadataCore {
         case .message(let bytes):
             ownershipMessage(step, bytes)
         case .refused(.leaseNotFound, let text):
+            let lease = leaseNamed(by: step)
             ownershipUnanswered(step)
-            leaseIsLost("etcd does not know the lease any more (\(text))")
+            leaseIsUnknown(lease, "etcd does not know the lease any more (\(text))")
         case .refused(.tooLarge, let text) where onlyUnconfirmed(step) != nil:
             isOwnershipBusy = false
             if let record = onlyUnconfirmed(step) { unconfirmedIsTooLarge(record, text) }
@@ -318,6 +319,25 @@ extension MetadataCore {
         case .oversized(let size):
             ownershipUnanswered(step)
             ownershipRefused(.backend, "etcd answered with \(size) bytes")
+        }
+    }
+
+    private func leaseNamed(by step: OwnershipStep) -> Int64 {
+        switch step {
+        case .claimPut(let lease), .movePresence(let lease, _), .restorePut(let lease, _, _):
+            return lease
+        case .moveLabels, .restoreLabels:
+            switch ownership {
+            case .moving(let move): return move.hold.lease
+            case .restoring(let restore):
+                if case .labels(let hold, _) = restore.step { return hold.lease }
+                return 0
+            case .none, .claiming, .owned, .checking, .withdrawing, .withdrawn, .superseded:
+                return 0
+            }
+        case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .restoreClear,
+            .retreat, .withdraw:
+            return 0
         }
     }
 

@@ -312,11 +312,7 @@ extension MetadataCore {
             return
         }
         let text: Text = "the lease ran out and etcd removed the keys"
-        if heartbeat.lease?.id == lease {
-            leaseIsLost(text)
-        } else {
-            keysAreLost(lease: lease, text)
-        }
+        leaseIsUnknown(lease, text)
     }
 
     func withdrawnByOthers(_ hold: Hold) {
