@@ -34,7 +34,9 @@ final class NameHistory {
             for change in commit.changes {
                 guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
                 let before = change.previous.flatMap { store.commit($0.modRevision).author }
-                if change.previous != nil, refusing.contains(author), before != author {
+                if let previous = change.previous, refusing.contains(author), before != author,
+                    !mayBeTakenForItsOwn(previous, store, followed - 1)
+                {
                     world.fail("process \(author) took a name although it was told not to")
                 }
                 guard change.record != nil else {
@@ -49,6 +51,15 @@ final class NameHistory {
                 owners[agent] = author
             }
         }
+    }
+
+    /// A permanent key under which nothing has been written yet, which came while its own Put was under way.
+    private func mayBeTakenForItsOwn(_ record: Record, _ store: Store, _ revision: Int64) -> Bool {
+        guard record.lease == 0 else { return false }
+        var end = record.key
+        end[end.count - 1] += 1
+        return store.range(record.key, end, at: revision)
+            .allSatisfy { $0.modRevision <= record.modRevision }
     }
 
     /// Of a process whose notices have all been taken. A claim whose answer was lost with its connection is made

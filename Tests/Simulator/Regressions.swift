@@ -26,6 +26,11 @@ struct Regression {
             seed: 1181, shows: "a change that a refused one had displaced stayed on no lease"),
         Regression(
             seed: 1712, shows: "a key whose lease ended before the answer passed for another's"),
+        Regression(
+            seed: 4131, shows: "a write that was refused after an answer was lost was forgotten"),
+        Regression(
+            seed: 4293,
+            shows: "a lease that had ended was asked for again and again, the living one given up"),
         Regression(seed: 5031, shows: "labels put before the presence key were never told"),
     ]
 }
