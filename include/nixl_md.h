@@ -540,7 +540,8 @@ int32_t nixl_md_unpublish(nixl_md_t *md,
  *
  * Call it before the first publish: keys that were permanent are rewritten onto the lease, which peers see
  * as RESTARTED. It completes when the lease is granted and everything published hangs on it.
- * If etcd refuses the lease, publishes that wait for it complete with the same status: none becomes permanent.
+ * If etcd refuses the lease, or the time-out passes first, publishes that wait for it complete with the same status:
+ * none becomes permanent.
  *
  * A renewal is due min(interval, TTL/3) after the last answered one was sent, less a jitter of up to
  * 20 %. So contact with etcd (or the ticking) may be interrupted for TTL - interval - one round trip
@@ -585,8 +586,9 @@ enum {
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (none runs), SUPERSEDED, TIMED_OUT (the
- *         heartbeat is stopped all the same and the keys go at TTL), UNAUTHENTICATED or CANCELED; or, with WITHDRAW,
- *         PERMISSION, NO_SPACE or BACKEND: etcd refused to remove the keys, and the heartbeat goes on
+ *         heartbeat is stopped all the same: as soon as etcd can be reached the keys are made permanent, or withdrawn;
+ *         till then they go at TTL), UNAUTHENTICATED or CANCELED; or, with WITHDRAW, PERMISSION, NO_SPACE or BACKEND:
+ *         etcd refused to remove the keys, and the heartbeat goes on
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (mode, size, flag, time-out)
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
  * @retval NIXL_MD_ERR_LIMIT too many open operations

@@ -15,6 +15,7 @@ struct Heartbeat {
             let deadline: Milliseconds
         }
         let id: Int64
+        let grantedAt: Milliseconds
         /// As granted.
         var ttl: Milliseconds
         var renewAt: Milliseconds
@@ -110,8 +111,9 @@ extension MetadataCore {
     }
 
     /// The start operation ended by its time-out or by cancel: then no heartbeat may run.
-    func heartbeatStartEnded() {
+    func heartbeatStartEnded(timedOut: Bool = false) {
         heartbeat.startOperation = nil
+        if timedOut { failWhatWaitsForTheLease(.timedOut, "the heartbeat's time-out has passed") }
         if heartbeat.isOn, heartbeat.stop == nil { beginStop(keep: true, operation: nil) }
     }
 
@@ -192,8 +194,8 @@ extension MetadataCore {
         let period = heartbeat.period(ttl)
         heartbeat.state = .alive(
             Heartbeat.Lease(
-                id: id, ttl: ttl, renewAt: since == 0 ? now : since &+ jittered(period),
-                attempt: nil))
+                id: id, grantedAt: now, ttl: ttl,
+                renewAt: since == 0 ? now : since &+ jittered(period), attempt: nil))
         counters.leaseID = id
         counters.leaseTTL = ttl
         log(.info, "lease \(hex: UInt64(bitPattern: id)) granted for \(ttl) ms")
@@ -314,6 +316,7 @@ extension MetadataCore {
             leaseIsLost(text)
         } else {
             keysAreLost(lease: lease, text)
+            ownershipRetryAt = now &+ Timing.retryPause
         }
     }
 
@@ -323,6 +326,10 @@ extension MetadataCore {
         log(.warn, "lease \(hex: UInt64(bitPattern: lease.id)) is lost: \(text)")
         if heartbeat.stop == nil {
             wantLease()
+            // A server that grants what it does not keep is not asked as fast as it answers.
+            if now &- lease.grantedAt < Timing.backoffMax {
+                heartbeat.retryAt = now &+ Timing.backoffMax
+            }
             counters.leaseID = 0
         } else {
             heartbeat.state = .off
@@ -345,7 +352,7 @@ extension MetadataCore {
     /// Completes what waited for the keys to be on the lease, or off it.
     func settleHeartbeat() {
         if let operation = heartbeat.startOperation, let lease = heartbeat.lease,
-            ownership.isSettled(on: lease.id)
+            isSettled(on: lease.id)
         {
             heartbeat.startOperation = nil
             var completion = Completion(operation: operation, status: .success)
@@ -353,7 +360,7 @@ extension MetadataCore {
             complete(completion)
         }
         guard let stop = heartbeat.stop, stop.revoking == nil else { return }
-        guard stop.keep ? ownership.isSettled(on: 0) : !isWithdrawalWanted else { return }
+        guard stop.keep ? isSettled(on: 0) : !isWithdrawalWanted else { return }
         let lease = heartbeat.lease
         heartbeat.state = .off
         counters.leaseID = 0

@@ -299,6 +299,13 @@ extension MetadataCore {
             "a blob of \(blob.count) bytes, with its key and its guard a request of \(record.requestBytes), is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
     }
 
+    /// Where etcd's limit was lowered, or a guard has grown by the few bytes that were left: one label must not keep the others.
+    func confirmedIsTooLarge(_ record: LabelRecord, _ text: Text) {
+        log(.error, "label '\(record.label)' cannot be written again, publish less: \(text)")
+        record.confirmed = nil
+        dropIfEmpty(record)
+    }
+
     /// In a batch the content of a change turned out to be what etcd takes from nobody; what stood there before stays.
     func unconfirmedIsTooLarge(_ record: LabelRecord, _ text: Text) {
         guard case .unknown(let change) = record.write else { return }
@@ -328,7 +335,7 @@ extension MetadataCore {
         }
     }
 
-    /// Ends changes that were never sent (and so waited for the name); what is confirmed stays.
+    /// Ends changes that wait for the name; what is confirmed stays.
     func failChanges(_ status: Status, _ text: Text) {
         for record in labels.values {
             if let next = record.next {
@@ -352,6 +359,11 @@ extension MetadataCore {
             if case .unknown(let change) = record.write {
                 record.write = .none
                 complete(change.operation, .replaced, "everything was withdrawn after it")
+            }
+            // To remove what is gone would take the name once more.
+            if let next = record.next, case .removal = next.content {
+                record.next = nil
+                complete(next.operation, .success)
             }
             dropIfEmpty(record)
         }

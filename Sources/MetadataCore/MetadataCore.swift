@@ -154,6 +154,8 @@ public final class MetadataCore {
     var tainted: Int64 = 0
     /// A Put of the presence key without lease was never answered: it may make the key at any revision after this one.
     var lateClaimAfter: Int64?
+    /// A move that was never answered: it may put the presence key onto the lease while its revision is `over`.
+    var lateMove: (lease: Int64, over: Int64)?
     var ownership = Ownership.none
     var isOwnershipBusy = false
     var ownershipRetryAt: Milliseconds = 0

@@ -71,7 +71,7 @@ enum Ownership {
         let move: Move?
         /// Our own withdrawal may have removed the keys, even if it is not wanted any more.
         var mayHaveWithdrawn = false
-        /// Nothing contradicts our hold; but etcd refused the self-watch, and may allow it now.
+        /// Nothing contradicts our hold; but there is no self-watch: etcd refused it, and may allow it now.
         var isForSelfWatch = false
         var step = Step.read
     }
@@ -170,6 +170,13 @@ extension MetadataCore {
         isOurs(lease: presence.lease) || (created != 0 && presence.createRevision == created)
     }
 
+    func mayMoveLate(_ hold: Hold) -> Bool { lateMove?.over == hold.modRevision }
+
+    func isSettled(on lease: Int64) -> Bool {
+        if case .owned(let hold) = ownership, mayMoveLate(hold) { return false }
+        return ownership.isSettled(on: lease)
+    }
+
     func driveOwnership() {
         guard isReady, !isOwnershipBusy, now >= ownershipRetryAt else { return }
         switch ownership {
@@ -203,10 +210,14 @@ extension MetadataCore {
         } else if isWithdrawalWanted {
             guard labelsInFlight == 0 else { return }
             ownership = .withdrawing(hold)
-        } else if let target = targetLease, target != hold.lease {
+        } else if let target = targetLease,
+            target != hold.lease || mayMoveLate(hold)
+        {
+            // Where a move that was given up may yet be carried out, too: its lease is about to end, and would take the key
+            // along. Written anew, the key is not the one that it is bound to.
             guard labelsInFlight == 0 else { return }
             ownership = .moving(Ownership.Move(target: target, step: .presence(hold)))
-        } else if selfWatcher == nil, let retry = selfWatchRetryAt, now >= retry {
+        } else if selfWatcher == nil, now >= selfWatchRetryAt ?? 0 {
             ownership = .checking(Ownership.Check(hold: hold, move: nil, isForSelfWatch: true))
         } else {
             writeLabels(hold)
@@ -245,7 +256,12 @@ extension MetadataCore {
     }
 
     func ownershipUnanswered(_ step: OwnershipStep) {
-        isOwnershipBusy = false
+        noteUnanswered(step)
+        ownershipEnded(step)
+    }
+
+    /// What was sent may be carried out later.
+    private func noteUnanswered(_ step: OwnershipStep) {
         switch step {
         case .claimPut(let lease):
             var absentAt: Int64 = 0
@@ -267,6 +283,9 @@ extension MetadataCore {
             if lease != 0 { tainted = lease }
         case .movePresence(let lease, let batch):
             if lease != 0 { tainted = lease }
+            if lease != 0, case .moving(let move) = ownership {
+                lateMove = (lease, over: move.hold.modRevision)
+            }
             for record in batch { record.noteUnanswered() }
         case .moveLabels(let batch), .restoreLabels(let batch):
             for record in batch { record.noteUnanswered() }
@@ -274,6 +293,10 @@ extension MetadataCore {
             .retreat, .withdraw:
             break
         }
+    }
+
+    private func ownershipEnded(_ step: OwnershipStep) {
+        isOwnershipBusy = false
         switch ownership {
         case .claiming(var claim):
             claim.step = .read
@@ -304,17 +327,26 @@ extension MetadataCore {
             ownershipMessage(step, bytes)
         case .refused(.leaseNotFound, let text):
             let lease = leaseNamed(by: step)
-            ownershipUnanswered(step)
+            ownershipEnded(step)
             leaseIsUnknown(lease, "etcd does not know the lease any more (\(text))")
         case .refused(.tooLarge, let text) where onlyUnconfirmed(step) != nil:
             isOwnershipBusy = false
             if let record = onlyUnconfirmed(step) { unconfirmedIsTooLarge(record, text) }
+        case .refused(.tooLarge, let text) where onlyConfirmed(step) != nil:
+            isOwnershipBusy = false
+            if let record = onlyConfirmed(step) { confirmedIsTooLarge(record, text) }
         case .refused(.tooLarge, let text) where canBeSmaller(step):
-            ownershipUnanswered(step)
+            ownershipEnded(step)
             batchBytes /= 2
             log(.info, "labels are written in smaller portions: \(text)")
         case .refused(let failure, let text):
-            ownershipUnanswered(step)
+            switch failure {
+            case .permission, .noSpace, .tooLarge: break  // Nothing of it was, or will be, done.
+            case .transient, .tokenRefused, .unauthenticated, .authenticationNotEnabled,
+                .leaseNotFound, .leaseExists, .compacted, .other:
+                noteUnanswered(step)
+            }
+            ownershipEnded(step)
             ownershipRefused(failure.status, text)
         case .oversized(let size):
             ownershipUnanswered(step)
@@ -338,6 +370,16 @@ extension MetadataCore {
         case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .restoreClear,
             .retreat, .withdraw:
             return 0
+        }
+    }
+
+    private func onlyConfirmed(_ step: OwnershipStep) -> LabelRecord? {
+        switch step {
+        case .moveLabels(let batch), .restoreLabels(let batch):
+            batch.count == 1 && !batch[0].isUnknown ? batch[0] : nil
+        case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
+            .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
+            nil
         }
     }
 

@@ -186,7 +186,16 @@ extension MetadataCore {
     // MARK: - Moving
 
     func drive(_ move: Ownership.Move) {
+        guard !isWithdrawalWanted else {
+            ownership = .withdrawing(move.hold)
+            driveOwnership()
+            return
+        }
         switch move.step {
+        case .presence(let hold) where move.target != targetLease:
+            // The heartbeat has ended or begun anew since. What was sent may have been carried out.
+            ownership = .checking(Ownership.Check(hold: hold, move: move))
+            driveOwnership()
         case .presence(let hold):
             // With as many labels as fit: where all do, no lease that ends and no process that dies leaves some behind.
             let batch = nextBatch(after: nil, beside: 1)
@@ -280,7 +289,9 @@ extension MetadataCore {
         guard !givesUpRestarting(&ownershipRestarts, "it refuses what is ours") else { return }
         take(presence, from: revision)
         presenceLog.removeAll { $0.modRevision <= revision }
-        guard let move = check.move, case .owned(let found) = ownership else { return }
+        guard let move = check.move, case .owned(let found) = ownership,
+            found.lease == move.target || move.target == targetLease
+        else { return }
         ownership = .moving(
             Ownership.Move(
                 target: move.target,
@@ -289,7 +300,9 @@ extension MetadataCore {
 
     private func presenceIsAbsent(_ check: Ownership.Check, areLabelsLeft: Bool) {
         // A move whose answer was lost may have brought it onto a lease that has ended since.
-        let lease = check.hold.lease != 0 ? check.hold.lease : check.move?.target ?? 0
+        let lease =
+            check.hold.lease != 0
+            ? check.hold.lease : check.move?.target ?? leaseOfLateMove(since: check.hold)
         if isWithdrawalWanted || check.mayHaveWithdrawn {
             withdrawWhatIsLeft(areLabelsLeft)
         } else if lease == 0 {
@@ -299,6 +312,12 @@ extension MetadataCore {
             check.step = .askLease(lease)
             ownership = .checking(check)
         }
+    }
+
+    /// A move that was given up may have been carried out all the same.
+    private func leaseOfLateMove(since hold: Hold) -> Int64 {
+        guard let lateMove, lateMove.over == hold.modRevision else { return 0 }
+        return lateMove.lease
     }
 
     /// Our presence key is gone. With its lease: we were too slow. Without: somebody removed it, an

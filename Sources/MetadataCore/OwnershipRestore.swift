@@ -14,9 +14,18 @@ extension MetadataCore {
         case .owned(let hold), .withdrawing(let hold):
             if hold.lease == lease { lose(hold, text) }
         case .checking(let check):
-            if check.hold.lease == lease || check.move?.target == lease { lose(check.hold, text) }
+            if check.hold.lease == lease {
+                lose(check.hold, text)
+            } else if case .askLease(lease) = check.step {
+                lose(check.hold, text)  // A move had brought them onto it.
+            }
         case .moving(let move):
-            if move.hold.lease == lease || move.target == lease { lose(move.hold, text) }
+            if move.hold.lease == lease {
+                lose(move.hold, text)
+            } else if move.target == lease {
+                // Perhaps they are not on it yet.
+                ownership = .checking(Ownership.Check(hold: move.hold, move: move))
+            }
         case .restoring(var restore):
             // Lost once more before everything was back: the host has been told.
             restore.step = .read
@@ -42,7 +51,9 @@ extension MetadataCore {
         case .restoring(let restore):
             ownership = .restoring(
                 Ownership.Restore(
-                    lost: .absent, createdBefore: restore.created, isTold: restore.isTold))
+                    lost: .absent,
+                    createdBefore: restore.created != 0 ? restore.created : restore.createdBefore,
+                    isTold: restore.isTold))
         }
     }
 
@@ -67,8 +78,13 @@ extension MetadataCore {
         guard labelsInFlight == 0 else { return }
         switch restore.step {
         case .read:
-            guard targetLease != nil else { return }
+            guard targetLease != nil || isWithdrawalWanted else { return }
             readKeys(.restoreRead)
+        case .put where isWithdrawalWanted:
+            var restore = restore
+            restore.step = .read
+            ownership = .restoring(restore)
+            driveOwnership()
         case .put(let seen, let created):
             guard let lease = targetLease else { return }
             let target: Compare.Target = seen == 0 ? .createRevision(0) : .modRevision(seen)
@@ -112,6 +128,13 @@ extension MetadataCore {
         }
         guard isOurs(presence, created: restore.created) else {
             supersede(supersededText)
+            return
+        }
+        if isWithdrawalWanted {
+            ownership = .withdrawing(
+                Hold(
+                    lease: presence.lease, createRevision: presence.createRevision,
+                    modRevision: presence.modRevision))
             return
         }
         restore.created = presence.createRevision

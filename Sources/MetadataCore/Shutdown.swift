@@ -10,6 +10,8 @@ extension MetadataCore {
         self.now = now
         guard drainDeadline == nil, !isShutDownComplete else { return }
         drainDeadline = now &+ drain
+        isWithdrawalRefused = false
+        isRevocationRefused = false
         sweep(.endReaders("the handle is being shut down"))
         hasNews = true
     }

@@ -317,4 +317,85 @@ import Testing
         #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("2"))
         #expect(stored("/nixl/agents//alpha/old") == nil)
     }
+
+    @Test func toRemoveWhatIsWithdrawnTakesNoName() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        alpha.core.submit(.invalidate, operation: 100, timeout: nil, now: world.now)
+        alpha.core.submit(
+            .unpublish(label: Bytes("a")), operation: 101, timeout: nil, now: world.now)
+        alpha.core.advance(now: world.now)
+        world.advance(by: 1000)
+        #expect(alpha.completions[101]?.status == .success)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    @Test func whatWaitsForAHeartbeatThatTimedOutIsNotMadePermanent() {
+        world.isDown = true
+        let alpha = world.add("alpha")
+        world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 1000)
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("a"), blob: Bytes("1")), timeout: 60_000)
+        world.advance(by: 2000)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[operation]?.status == .timedOut)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    /// A move onto a lease that the heartbeat has not any more.
+    @Test func aMoveIsGivenUpWithItsHeartbeat() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        let_(.late, befall: 1)
+        world.submit(
+            alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 60_000)
+        world.isDown = true
+        world.cut(alpha)
+        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 1000)
+        world.advance(by: 10_000)
+        world.isDown = false
+        let requests = world.etcd.requests
+        world.advance(by: 5000)
+        #expect(world.etcd.requests - requests < 20)
+        #expect(alpha.ownership.isEmpty)
+        let again = publish(alpha, "b", "2")
+        #expect(alpha.completions[again]?.status == .success)
+    }
+
+    /// Only deletions are carried out: so is a withdrawal amid a move that cannot go on.
+    @Test func aWithdrawalDoesNotWaitForAMove() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        for index in 0..<250 {
+            world.submit(
+                alpha, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
+        }
+        world.fates.append((.txn, .ordinary))
+        for _ in 0..<3 { world.fates.append((.txn, .refused(permission))) }
+        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 60_000)
+        world.fates = [(.txn, .refused(permission))]
+        world.advance(by: 500)
+        world.fates = []
+        let operation = world.submit(alpha, .invalidate)
+        world.advance(by: 5000)
+        #expect(alpha.completions[operation]?.status == .success)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    @Test func aKeyOfTwoStoresAgoIsKnown() {
+        let alpha = world.add("alpha")
+        publish(alpha, "a", "1")
+        let (store, revision) = (world.etcd.store, world.etcd.revision)
+        world.etcd.wipe()
+        world.fates = [(.range, .ordinary), (.range, .late)]
+        world.cut(alpha)
+        world.etcd.store = store
+        world.etcd.revision = revision
+        world.etcd.cluster += 1
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(!alpha.ownership.contains("SUPERSEDED"))
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+    }
 }
