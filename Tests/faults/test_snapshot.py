@@ -163,7 +163,8 @@ def is_settled(world: World, agent: Host, late: Host) -> bool:
 
 def check_agents(told: Told) -> None:
     """While they are silent: of the one its older labels, if its lease in the snapshot still
-    lives, else GONE; of the other GONE. The old cluster may have told of the end of its lease first."""
+    lives, else GONE; of the other GONE. The old cluster may have told of the end of its lease
+    first."""
     assert [t[0] for t in told if t[1] == b"late"] == ["GONE"]
     alpha = [t for t in told if t[1] == b"alpha"]
     expected = [
