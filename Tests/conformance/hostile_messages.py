@@ -261,7 +261,7 @@ def large_events(call: Call) -> bool:
 
 
 def many_agents(call: Call, watch_id: int) -> Fields:
-    names = [watched(call) + b"n%d/" % i for i in range(8000)]
+    names = [watched(call) + b"n%d/" % i for i in range(4000)]
     return [(2, watch_id), *[event(name, 100, b"") for name in names]]
 
 
@@ -368,7 +368,7 @@ CASES: dict[str, Case] = {
     ),
     "progress of the far future": after_creation(lambda c, i: [(2, i), (1, [(3, 1 << 60)])]),
     "huge batches of events": after_creation(huge_batch),
-    "8,000 agents at once": after_creation(many_agents),
+    "4,000 agents at once": after_creation(many_agents),
     "fragments without end": to_watches(
         lambda link, i: [(7, 1), event(b"/nixl", 99, b"x" * 100_000)]
     ),
