@@ -79,13 +79,6 @@ MUTATIONS = [
         'if wasReplaced { log(.debug, "another store") }',
     ),
     Mutation(
-        "a restore does not ask who came and went",
-        "OwnershipRestore.swift",
-        "if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {",
-        "if foreignPresence(since: restore.lost, but: hold.modRevision) != "
-        "nil, hold.modRevision < 0 {",
-    ),
-    Mutation(
         "another's presence key is taken for one's own",
         "OwnershipClaim.swift",
         "guard isOurs(presence, created: check.hold.createRevision) else {",
@@ -125,12 +118,6 @@ MUTATIONS = [
         "position = current",
     ),
     Mutation(
-        "a restore does not ask whether somebody removed the keys",
-        "OwnershipRestore.swift",
-        "} else if !restore.mayHaveCleared, wasRemoved(since: restore) {",
-        "} else if hold.modRevision < 0, wasRemoved(since: restore) {",
-    ),
-    Mutation(
         "the self-watch is not brought up to date before a restore",
         "OwnershipRestore.swift",
         "if let selfWatcher, selfWatcher.next <= hold.modRevision { return }",
@@ -141,12 +128,6 @@ MUTATIONS = [
         "OwnershipClaim.swift",
         "guard !isAlive else {",
         "guard !isAlive, lease == 0 else {",
-    ),
-    Mutation(
-        "one's own withdrawal is taken for somebody else's",
-        "OwnershipClaim.swift",
-        "        if isWithdrawalWanted || check.mayHaveWithdrawn {\n            withdrawWhatIsLeft",
-        "        if isWithdrawalWanted {\n            withdrawWhatIsLeft",
     ),
     Mutation(
         "a move from one lease to another is not guarded",
