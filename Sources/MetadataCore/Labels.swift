@@ -69,10 +69,6 @@ final class LabelRecord {
         }
     }
 
-    var isUnknown: Bool {
-        if case .unknown = write { true } else { false }
-    }
-
     var isInFlight: Bool {
         if case .inFlight = write { true } else { false }
     }
@@ -299,17 +295,17 @@ extension MetadataCore {
             "a blob of \(blob.count) bytes, with its key and its guard a request of \(record.requestBytes), is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
     }
 
-    /// Where etcd's limit was lowered, or a guard has grown by the few bytes that were left: one label must not keep the others.
-    func confirmedIsTooLarge(_ record: LabelRecord, _ text: Text) {
-        log(.error, "label '\(record.label)' cannot be written again, publish less: \(text)")
-        record.confirmed = nil
-        dropIfEmpty(record)
-    }
-
-    /// In a batch the content of a change turned out to be what etcd takes from nobody; what stood there before stays.
-    func unconfirmedIsTooLarge(_ record: LabelRecord, _ text: Text) {
-        guard case .unknown(let change) = record.write else { return }
-        failed(record, change, .tooLarge, explain(.tooLarge, text, change, record))
+    /// One label alone is refused in a batch: it must not keep the others.
+    func isTooLarge(_ record: LabelRecord, _ text: Text) {
+        if case .unknown(let change) = record.write {
+            // What stood there before stays.
+            failed(record, change, .tooLarge, explain(.tooLarge, text, change, record))
+        } else {
+            // etcd's limit was lowered, or the guard has grown by the few bytes that were left.
+            log(.error, "label '\(record.label)' cannot be written again, publish less: \(text)")
+            record.confirmed = nil
+            dropIfEmpty(record)
+        }
     }
 
     /// Ends all changes that wait or whose outcome is not known, and forgets what was confirmed.

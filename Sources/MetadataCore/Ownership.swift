@@ -329,12 +329,9 @@ extension MetadataCore {
             let lease = leaseNamed(by: step)
             ownershipEnded(step)
             leaseIsUnknown(lease, "etcd does not know the lease any more (\(text))")
-        case .refused(.tooLarge, let text) where onlyUnconfirmed(step) != nil:
+        case .refused(.tooLarge, let text) where onlyLabel(step) != nil:
             isOwnershipBusy = false
-            if let record = onlyUnconfirmed(step) { unconfirmedIsTooLarge(record, text) }
-        case .refused(.tooLarge, let text) where onlyConfirmed(step) != nil:
-            isOwnershipBusy = false
-            if let record = onlyConfirmed(step) { confirmedIsTooLarge(record, text) }
+            if let record = onlyLabel(step) { isTooLarge(record, text) }
         case .refused(.tooLarge, let text) where canBeSmaller(step):
             ownershipEnded(step)
             batchBytes /= 2
@@ -373,21 +370,11 @@ extension MetadataCore {
         }
     }
 
-    private func onlyConfirmed(_ step: OwnershipStep) -> LabelRecord? {
+    /// The one label of a transaction.
+    private func onlyLabel(_ step: OwnershipStep) -> LabelRecord? {
         switch step {
         case .moveLabels(let batch), .restoreLabels(let batch):
-            batch.count == 1 && !batch[0].isUnknown ? batch[0] : nil
-        case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
-            .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
-            nil
-        }
-    }
-
-    /// The one label of a transaction, if what is to stand there was sent before but never answered: it may be too large.
-    private func onlyUnconfirmed(_ step: OwnershipStep) -> LabelRecord? {
-        switch step {
-        case .moveLabels(let batch), .restoreLabels(let batch):
-            batch.count == 1 && batch[0].isUnknown ? batch[0] : nil
+            batch.count == 1 ? batch[0] : nil
         case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
             .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
             nil
@@ -506,84 +493,4 @@ extension MetadataCore {
         forgetLease(text)
         storeIsLost(text)
     }
-
-    // MARK: - The self-watch
-
-    /// Watches our presence key from `revision` on, if that is not done already.
-    func watchOurselves(from revision: Int64) {
-        guard selfWatcher == nil, let key = ownPresenceKey else { return }
-        selfWatchRetryAt = nil
-        selfWatcher = startWatcher(
-            key: key, rangeEnd: [], from: revision, keepsValues: false, for: .ourselves)
-    }
-
-    func ourPresenceChanged(_ events: [WatchResponse.Event]) {
-        for event in events {
-            let change = PresenceChange(
-                modRevision: event.kv.modRevision, createRevision: event.kv.createRevision,
-                lease: event.kv.lease,
-                isDeleted: event.kind == .delete)
-            // More than the log holds in one go is a fight over the name; the latest decide it.
-            if presenceLog.count == Limits.presenceChanges { presenceLog.removeFirst() }
-            presenceLog.append(change)
-        }
-    }
-
-    /// The self-watch cannot go on where it stopped; what it missed is found by looking.
-    func selfWatchWasInterrupted() {
-        selfWatcher = nil
-        switch ownership {
-        case .owned(let hold):
-            ownership = .checking(Ownership.Check(hold: hold, move: nil))
-        case .moving(let move):
-            ownership = .checking(Ownership.Check(hold: move.hold, move: move))
-        case .none, .claiming, .checking, .restoring, .withdrawing, .withdrawn, .superseded:
-            break  // They look, or will, before they write what is not guarded.
-        }
-    }
-
-    /// Roles may be put right; until then only our own writes tell what others do to the name.
-    func selfWatchWasRefused(_ text: Text) {
-        selfWatcher = nil
-        selfWatchRetryAt = now &+ Timing.selfWatchPause
-        log(.warn, text)
-    }
-
-    /// The revision at which another process last took the name, since `hold`. Put over what we had, it was our own move.
-    func foreignPresence(since hold: Hold, but own: Int64? = nil) -> Int64? {
-        for change in presenceLog.reversed()
-        where change.modRevision > hold.modRevision && !change.isDeleted
-            && change.modRevision != own && !isOurs(lease: change.lease)
-            && (hold.createRevision == 0 || change.createRevision != hold.createRevision)
-            && !mayBeOurLateClaim(
-                lease: change.lease, created: change.createRevision,
-                modified: change.modRevision)
-        {
-            return change.modRevision
-        }
-        return nil
-    }
-
-    /// Somebody removed our key when it was on no lease that could have taken it away: a move that was never answered had
-    /// made it permanent.
-    func wasRemoved(since restore: Ownership.Restore) -> Bool {
-        let hold = restore.lost
-        var isPermanent = hold.lease == 0 && hold != .absent
-        for change in presenceLog where change.modRevision > hold.modRevision {
-            if change.isDeleted, isPermanent { return true }
-            let isOurs =
-                change.createRevision == hold.createRevision
-                || change.createRevision == restore.created
-            isPermanent = !change.isDeleted && change.lease == 0 && isOurs
-        }
-        return false
-    }
-}
-
-/// What the self-watch told about our presence key.
-struct PresenceChange {
-    let modRevision: Int64
-    let createRevision: Int64
-    let lease: Int64
-    let isDeleted: Bool
 }
