@@ -16,13 +16,22 @@ final class NameHistory {
     private(set) var replaced: Set<Int> = []
     /// How often others removed the presence key of a process.
     private(set) var removed: [Int: Int] = [:]
+    /// After the last Put of a process another has had its name, or has removed its key where no lease could have done so.
+    private var isInterrupted: Set<Int> = []
+    /// The revision at which a process has put its key in spite of that.
+    private(set) var resumed: [Int: Int64] = [:]
     /// Those that were told not to take what another has.
     var refusing: Set<Int> = []
 
     func wiped() {
         followed = 1
         owners = [:]
+        isInterrupted = []
+        resumed = [:]
     }
+
+    /// It was told.
+    func knowsInterruption(_ author: Int) { isInterrupted.remove(author) }
 
     func follow(_ world: World) {
         let store = world.cluster.store
@@ -41,15 +50,30 @@ final class NameHistory {
                 }
                 guard change.record != nil else {
                     if let before, before != author { removed[before, default: 0] += 1 }
+                    keyWasRemoved(of: before, by: author, change)
                     continue
                 }
                 for holder in holders[agent] ?? [] where holder != author {
                     replaced.insert(holder)
+                    // A permanent one may pass for the other's own.
+                    if change.record?.lease != 0 { isInterrupted.insert(holder) }
+                }
+                if isInterrupted.remove(author) != nil, !commit.isLate {
+                    resumed[author] = commit.revision
                 }
                 holders[agent, default: []].insert(author)
                 if owners[agent] != author { takes[author, default: 0] += 1 }
                 owners[agent] = author
             }
+        }
+    }
+
+    private func keyWasRemoved(of owner: Int?, by author: Int, _ change: Change) {
+        guard let owner else { return }
+        if owner == author {
+            isInterrupted.remove(owner)
+        } else if change.previous?.lease == 0 {
+            isInterrupted.insert(owner)
         }
     }
 

@@ -205,6 +205,7 @@ final class OwnershipLedger {
             nothingIsLeft()
         case .withdrawn:
             removals += 1
+            host.world.history.knowsInterruption(author)
             let known = host.world.history.removed[author] ?? 0
             if removals > known, !mayLeaseHaveComeBack(host) {
                 host.fail(
@@ -225,6 +226,9 @@ final class OwnershipLedger {
         else { return }
         let commit = store.commit(presence.modRevision)
         guard commit.author == author, !commit.isLate else { return }
+        if presence.modRevision == host.world.history.resumed[author], !mayHaveMissed(host) {
+            host.fail("RESTORED although another has had its name, or has removed its key")
+        }
         for (label, entry) in labels where entry.openCalls == 0 && entry.allowed.count == 1 {
             let found = store.record(host.world.key(name, label), at: revision)
             let value = found.flatMap { $0.value.isEmpty ? nil : $0.value }
@@ -240,6 +244,12 @@ final class OwnershipLedger {
                 host.fail("RESTORED, and a label hangs on lease \(found.lease)")
             }
         }
+    }
+
+    /// What its self-watch would have told was not to be had.
+    private func mayHaveMissed(_ host: SimulatedHost) -> Bool {
+        let scenario = host.world.scenario
+        return scenario.allows(.compacted) || scenario.allows(.forbidden) || host.appetite <= 2
     }
 
     /// A lease that somebody revoked is there again, without its keys, where a late request has granted it once more.
