@@ -105,6 +105,14 @@ enum Ownership {
         /// LOST was told.
         let isTold: Bool
 
+        /// What we have put back.
+        var hold: Hold? {
+            switch step {
+            case .confirm(let hold), .labels(let hold, _), .retreat(let hold, _): hold
+            case .read, .put, .clear: nil
+            }
+        }
+
         init(lost: Hold, createdBefore: Int64 = 0, isTold: Bool = true) {
             self.lost = lost
             created = lost.createRevision
@@ -248,13 +256,6 @@ extension MetadataCore {
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }
 
-    /// A transaction of a label found the name not to be ours.
-    func guardFailed() {
-        if case .owned(let hold) = ownership {
-            ownership = .checking(Ownership.Check(hold: hold, move: nil))
-        }
-    }
-
     func ownershipUnanswered(_ step: OwnershipStep) {
         noteUnanswered(step)
         ownershipEnded(step)
@@ -358,9 +359,7 @@ extension MetadataCore {
         case .moveLabels, .restoreLabels:
             switch ownership {
             case .moving(let move): return move.hold.lease
-            case .restoring(let restore):
-                if case .labels(let hold, _) = restore.step { return hold.lease }
-                return 0
+            case .restoring(let restore): return restore.hold?.lease ?? 0
             case .none, .claiming, .owned, .checking, .withdrawing, .withdrawn, .superseded:
                 return 0
             }
@@ -403,7 +402,7 @@ extension MetadataCore {
             guard let response = decoded(bytes, LeaseTimeToLiveResponse.decode) else { return }
             isOwnershipBusy = false
             seen(response.header)
-            leaseAsked(isAlive: response.ttl > 0)
+            leaseAsked(secondsLeft: response.ttl)
         case .claimSweep, .claimPut, .movePresence, .moveLabels, .restorePut, .restoreClear,
             .restoreLabels, .retreat, .withdraw:
             guard let response = decoded(bytes, TxnResponse.decode) else { return }

@@ -248,6 +248,13 @@ extension MetadataCore {
 
     // MARK: - Checking
 
+    /// A transaction of a label found the name not to be ours.
+    func guardFailed() {
+        if case .owned(let hold) = ownership {
+            ownership = .checking(Ownership.Check(hold: hold, move: nil))
+        }
+    }
+
     func drive(_ check: Ownership.Check) {
         // What is on its way was guarded by the hold in doubt: its answers first.
         guard labelsInFlight == 0 else { return }
@@ -322,16 +329,19 @@ extension MetadataCore {
 
     /// Our presence key is gone. With its lease: we were too slow. Without: somebody removed it, an
     /// operator or a process that is about to take the name over; putting it back would start a fight.
-    func leaseAsked(isAlive: Bool) {
+    func leaseAsked(secondsLeft: Int64) {
         guard case .checking(let check) = ownership, case .askLease(let lease) = check.step else {
             return
         }
-        guard !isAlive else {
+        if secondsLeft > 0 {
             withdrawnByOthers(check.hold)
-            return
+        } else if secondsLeft == 0 {
+            // Rounded towards 0: it is about to end, or has run out and is about to be revoked. The leader that answers may
+            // be behind the member that was read from: in a moment it is known.
+            ownershipRetryAt = now &+ Timing.retryPause
+        } else {
+            leaseIsUnknown(lease, "the lease ran out and etcd removed the keys")
         }
-        let text: Text = "the lease ran out and etcd removed the keys"
-        leaseIsUnknown(lease, text)
     }
 
     func withdrawnByOthers(_ hold: Hold) {

@@ -27,6 +27,7 @@ extension MetadataCore {
                 ownership = .checking(Ownership.Check(hold: move.hold, move: move))
             }
         case .restoring(var restore):
+            if let hold = restore.hold, hold.lease != lease { return }
             // Lost once more before everything was back: the host has been told.
             restore.step = .read
             ownership = .restoring(restore)
@@ -201,6 +202,9 @@ extension MetadataCore {
             restore.step = .retreat(hold, isTaken: false)
         } else {
             restore.step = .labels(hold, after: nil)
+            // What others do to the name counts from here.
+            restore.lost = hold
+            restore.mayHaveCleared = false
         }
         ownership = .restoring(restore)
         watchOurselves(from: hold.modRevision &+ 1)

@@ -155,8 +155,10 @@ extension Cluster {
     private func timeToLive(_ id: Int64) -> Outcome {
         var output = header(store.revision)
         output.int(2, id)
-        if let ttl = store.leases[id], let expiry = expiries[id], expiry > now {
-            output.int(3, Int64((expiry - now) / 1_000_000))
+        if let ttl = store.leases[id], let expiry = expiries[id] {
+            // Rounded towards 0, and below it once it has run out and is not revoked yet (server/lease/lessor.go,
+            // `Remaining`; v3_server.go, `LeaseTimeToLive`).
+            output.int(3, (Int64(expiry) - Int64(now)) / 1_000_000)
             output.int(4, ttl)
         } else {
             output.int(3, -1)

@@ -398,4 +398,25 @@ import Testing
         #expect(!alpha.ownership.contains("SUPERSEDED"))
         #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
     }
+
+    /// Amid a restore, too, what was put back is known as ours when somebody removes it.
+    @Test func whatIsRemovedAmidARestoreIsWithdrawn() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha, "a", "1")
+        let lease = alpha.core.counters.leaseID
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.revoke(lease)
+        _ = world.submit(alpha, .stopHeartbeat(keep: true), timeout: 60_000)
+        for nth in [3, 1, 1, 1] { let_(.refused(permission), befall: nth) }
+        world.isDown = false
+        for _ in 0..<300 where stored(presence) == nil { world.advance(by: 10) }
+        #expect(stored(presence)?.lease == 0)
+        world.etcd.apply([.deleteRange(key: Bytes(presence), rangeEnd: [])])
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "WITHDRAWN"])
+        #expect(stored(presence) == nil)
+        #expect(stored("/nixl/agents//alpha/a") == nil)
+    }
 }
