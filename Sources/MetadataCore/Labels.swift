@@ -156,6 +156,10 @@ extension MetadataCore {
         labels[record.label] = nil
     }
 
+    func dropEmptyLabels() {
+        labels.removeAll { !$0.isBusy && $0.confirmed == nil }
+    }
+
     /// Whether any label waits to be written.
     var hasChanges: Bool {
         while let record = labelQueue.first {
@@ -342,8 +346,8 @@ extension MetadataCore {
                 record.write = .none
                 complete(change.operation, status, text)
             }
-            dropIfEmpty(record)
         }
+        dropEmptyLabels()
     }
 
     /// The store holds none of our keys any more, and we made it so: only what came after that is left to do.
@@ -361,8 +365,8 @@ extension MetadataCore {
                 record.next = nil
                 complete(next.operation, .success)
             }
-            dropIfEmpty(record)
         }
+        dropEmptyLabels()
     }
 
     /// The next confirmed labels after `last`, as many as one transaction takes, to be written again

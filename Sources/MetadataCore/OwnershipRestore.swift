@@ -173,6 +173,12 @@ extension MetadataCore {
             restore.step = .read
         }
         ownership = .restoring(restore)
+        if !succeeded { restoreBeginsAnew() }
+    }
+
+    /// A guard has failed: look again, but not as fast as the server answers.
+    private func restoreBeginsAnew() {
+        _ = givesUpRestarting(&ownershipRestarts, "it refuses what is ours")
     }
 
     /// The store may be an older state of the one that we know, with our permanent key in it and labels that have been
@@ -188,6 +194,7 @@ extension MetadataCore {
         // What others did to the name counts from here.
         if succeeded { restore.lost = Hold(lease: 0, createRevision: 0, modRevision: revision) }
         ownership = .restoring(restore)
+        restoreBeginsAnew()
     }
 
     /// Waits until the self-watch has told our own Put, so that nobody who came and went before it is
@@ -246,6 +253,7 @@ extension MetadataCore {
         if succeeded { wrote(batch, at: revision) }
         restore.step = succeeded ? .labels(hold, after: batch.last?.label) : .read
         ownership = .restoring(restore)
+        if !succeeded { restoreBeginsAnew() }
     }
 
     // MARK: - Withdrawing
@@ -280,8 +288,8 @@ extension MetadataCore {
             guard let next = record.next else { continue }
             record.next = nil
             complete(next.operation, .replaced, text)
-            if record.confirmed == nil, !record.isBusy { labels[record.label] = nil }
         }
+        dropEmptyLabels()
     }
 
     func invalidateEnded(_ id: OperationID, canceled: Bool) {

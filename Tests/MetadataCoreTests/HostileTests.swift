@@ -275,4 +275,25 @@ import Testing
         world.settle()
         #expect(told() == ["put alpha a=2"])
     }
+
+    /// The labels of a restore are refused for ever, and nothing says why.
+    @Test func aRestoreThatIsNeverTrue() {
+        let alpha = world.add("alpha")
+        world.submit(alpha, .publish(label: Bytes("a"), blob: Bytes("1")))
+        world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+        var transactions = 0
+        world.answerInstead = { method, reply in
+            guard method == .txn else { return reply }
+            transactions += 1
+            return transactions == 1 ? reply : .ok(message { _ in })
+        }
+        world.etcd.revoke(alpha.core.counters.leaseID)
+        let (connects, requests) = (alpha.connects, world.etcd.requests)
+        world.advance(by: 30_000)
+        #expect(world.etcd.requests - requests < 600)
+        #expect(alpha.connects - connects < 120)
+        world.answerInstead = nil
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+    }
 }
