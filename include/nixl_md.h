@@ -540,8 +540,8 @@ int32_t nixl_md_unpublish(nixl_md_t *md,
  *
  * Call it before the first publish: keys that were permanent are rewritten onto the lease, which peers see
  * as RESTARTED. It completes when the lease is granted and everything published hangs on it.
- * If etcd refuses the lease, or the time-out passes first, publishes that wait for it complete with the same status:
- * none becomes permanent.
+ * If etcd refuses the lease, or the time-out passes first, or the start is canceled, publishes that wait for it
+ * complete with the same status: none becomes permanent.
  *
  * A renewal is due min(interval, TTL/3) after the last answered one was sent, less a jitter of up to
  * 20 %. So contact with etcd (or the ticking) may be interrupted for TTL - interval - one round trip

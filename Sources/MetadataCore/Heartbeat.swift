@@ -111,9 +111,9 @@ extension MetadataCore {
     }
 
     /// The start operation ended by its time-out or by cancel: then no heartbeat may run.
-    func heartbeatStartEnded(timedOut: Bool = false) {
+    func heartbeatStartEnded(_ status: Status, _ text: Text) {
         heartbeat.startOperation = nil
-        if timedOut { failWhatWaitsForTheLease(.timedOut, "the heartbeat's time-out has passed") }
+        failWhatWaitsForTheLease(status, text)
         if heartbeat.isOn, heartbeat.stop == nil { beginStop(keep: true, operation: nil) }
     }
 

@@ -107,7 +107,7 @@ extension MetadataCore {
             complete(id, status, text)
         case .startHeartbeat:
             complete(id, status, text)
-            heartbeatStartEnded(timedOut: status == .timedOut)
+            heartbeatStartEnded(status, text)
         case .stopHeartbeat:
             complete(id, status, text)
             heartbeatStopEnded(timedOut: status == .timedOut)

@@ -465,7 +465,7 @@ extension MetadataCore {
         case .moving:
             if let operation = heartbeat.startOperation {
                 complete(operation, status, text)
-                heartbeatStartEnded()
+                heartbeatStartEnded(status, text)
             }
         case .withdrawing(let hold):
             // Nothing was changed, and nothing of it may be done later: the host has been told so.

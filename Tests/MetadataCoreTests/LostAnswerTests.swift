@@ -343,6 +343,20 @@ import Testing
         #expect(world.etcd.store.isEmpty)
     }
 
+    @Test func whatWaitsForAHeartbeatThatIsCanceledIsNotMadePermanent() {
+        world.isDown = true
+        let alpha = world.add("alpha")
+        let start = heartbeat(alpha)
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("a"), blob: Bytes("1")), timeout: 60_000)
+        alpha.core.cancel(start, now: world.now)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[start]?.status == .canceled)
+        #expect(alpha.completions[operation]?.status == .canceled)
+        #expect(world.etcd.store.isEmpty)
+    }
+
     /// A move onto a lease that the heartbeat has not any more.
     @Test func aMoveIsGivenUpWithItsHeartbeat() {
         let alpha = world.add("alpha")

@@ -63,8 +63,7 @@ extension World {
     }
 
     private func cancelSomething(_ host: SimulatedHost) {
-        guard let id = host.operations.anyOpen(&random) else { return }
-        host.operations.isCanceled.insert(id)
+        guard let id = host.operations.cancelAny(&random) else { return }
         host.core.cancel(id, now: host.clock)
     }
 

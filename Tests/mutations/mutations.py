@@ -126,8 +126,8 @@ MUTATIONS = [
     Mutation(
         "the lease is not asked before WITHDRAWN is told",
         "OwnershipClaim.swift",
-        "guard !isAlive else {",
-        "guard !isAlive, lease == 0 else {",
+        "if secondsLeft > 0 {",
+        "if secondsLeft > 0, lease == 0 {",
     ),
     Mutation(
         "a move from one lease to another is not guarded",
@@ -222,5 +222,24 @@ MUTATIONS = [
         "MetadataCore.swift",
         "        noticeBytes -= bytes\n",
         "        _ = bytes\n",
+    ),
+    Mutation(
+        "a restore does not ask whether somebody removed the keys",
+        "OwnershipRestore.swift",
+        "} else if !restore.mayHaveCleared, wasRemoved(since: restore) {",
+        "} else if hold.modRevision < 0, wasRemoved(since: restore) {",
+    ),
+    Mutation(
+        "a restore does not ask who came and went",
+        "OwnershipRestore.swift",
+        "if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {",
+        "if hold.modRevision < 0,\n"
+        "            foreignPresence(since: restore.lost, but: hold.modRevision) != nil\n        {",
+    ),
+    Mutation(
+        "one's own withdrawal is taken for somebody else's",
+        "OwnershipClaim.swift",
+        "if isWithdrawalWanted || check.mayHaveWithdrawn {\n            withdrawWhatIsLeft",
+        "if isWithdrawalWanted {\n            withdrawWhatIsLeft",
     ),
 ]
