@@ -86,11 +86,11 @@ final class NameHistory {
             .allSatisfy { $0.modRevision <= record.modRevision }
     }
 
-    /// Of a process whose notices have all been taken. A claim whose answer was lost with its connection is made
-    /// again, so each connection may have brought one more.
+    /// Of a process whose notices have all been taken. A claim whose answer was lost, with its connection or by a refusal that
+    /// says nothing about what was done, is made again.
     func check(_ host: SimulatedHost) {
         let count = takes[host.author] ?? 0
-        let reasons = host.ownership.licences + host.reconnects + host.world.stores.count - 1
+        let reasons = host.ownership.licences + host.timesInDoubt + host.world.stores.count - 1
         if count > reasons {
             host.fail("it took its name \(count) times with \(reasons) reasons")
         }

@@ -60,7 +60,9 @@ final class SimulatedHost {
     /// From which notice on they are about which store.
     private var storeMarks: [(from: Int, store: Int)] = [(0, 0)]
     private var connectTimes: [Instant] = []
-    private(set) var reconnects = -1
+    private var openTransactions: Set<CallID> = []
+    /// How often it cannot know what has become of its transactions.
+    private(set) var timesInDoubt = 0
 
     /// The store that was there when the process began, and its revision.
     let bornIn: Moment
@@ -231,10 +233,15 @@ final class SimulatedHost {
 
     private func hear(_ event: NetworkEvent) {
         switch event {
-        case .reply(_, let reply):
+        case .reply(let call, let reply):
             isFirstCallAnswered = true
             lastHeard = clock
-            if case .ok = reply { lastAnswer = clock }
+            let isTransaction = openTransactions.remove(call) != nil
+            if case .ok = reply {
+                lastAnswer = clock
+            } else if isTransaction {
+                timesInDoubt += 1
+            }
         case .message:
             lastHeard = clock
             lastAnswer = clock
@@ -326,6 +333,9 @@ final class SimulatedHost {
         case .connect(let id, let endpoint, let address):
             disconnect()
             noticeConnect()
+            // What was asked on the last connection is not answered any more.
+            if !openTransactions.isEmpty { timesInDoubt += 1 }
+            openTransactions.removeAll()
             let member = address.first.map(Int.init) ?? endpoint
             connection = world.connect(self, id, member: member)
             isFirstCallAnswered = false
@@ -340,6 +350,7 @@ final class SimulatedHost {
             if call <= lastCall { fail("call id \(call) is not new") }
             lastCall = call
             callsOnConnection += 1
+            if method == .txn { openTransactions.insert(call) }
             world.send(.call(call, method, frame: frame, token: token), on: connection)
         case .openStream(let stream, let id, let method, let token):
             guard let connection, connection.coreID == id else { return }
@@ -379,7 +390,6 @@ final class SimulatedHost {
         let now = world.now
         connectTimes.removeAll { $0 + 1_000_000 < now }
         connectTimes.append(now)
-        reconnects += 1
         let limit = 60 * world.scenario.memberCount
         if connectTimes.count > limit { fail("\(connectTimes.count) connects within a second") }
     }

@@ -17,6 +17,19 @@ struct Regression {
         Regression(seed: 1349, shows: "a late write brought back a label that was removed"),
         Regression(
             seed: 1371, shows: "a late write brought back a label that was written, then removed"),
+        Regression(
+            seed: 293, shows: "a claim whose answer was lost ended as superseded by oneself"),
+        Regression(
+            seed: 517, shows: "a restore whose answer was lost ended as withdrawn by oneself"),
+        Regression(
+            seed: 1198, shows: "a move whose answer was lost ended as superseded by oneself"),
+        Regression(
+            seed: 68, shows: "a move that had been given up was carried out onto a lease given back"
+        ),
+        Regression(
+            seed: 5155, shows: "a first Put of a restore passed for another's after its removal"),
+        Regression(
+            seed: 5258, shows: "a lease in its last second passed for one that had ended"),
         Regression(seed: 45, shows: "a blob that is too large ended the start of the heartbeat"),
         Regression(
             seed: 155, shows: "a restore that began while everything was withdrawn told RESTORED"),
