@@ -630,7 +630,7 @@ int32_t nixl_md_fetch(nixl_md_t *md,
  * presence key exists or, where that was never seen, while a label with a blob does. GONE implies the end
  * of all its labels. After GONE, the next appearance of the agent is told as RETURNED (same process) or
  * RESTARTED (another one); an agent never seen before as PUT without a label. A watch of the namespace
- * remembers the 4,096 agents that departed last: one that departed before them appears as one never seen.
+ * remembers at least the 4,096 agents that departed last: one that departed before them may appear as one never seen.
  * Any thread, and from callbacks.
  *
  * @param agent, agent_len as in nixl_md_fetch(); NULL: the namespace. Watching oneself is allowed.

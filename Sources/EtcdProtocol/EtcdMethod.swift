@@ -19,11 +19,4 @@ public enum EtcdMethod: Sendable, Equatable {
         case .leaseKeepAlive: "/etcdserverpb.Lease/LeaseKeepAlive"
         }
     }
-
-    public var isStream: Bool {
-        switch self {
-        case .watch, .leaseKeepAlive: true
-        case .range, .txn, .leaseGrant, .leaseRevoke, .leaseTimeToLive, .authenticate: false
-        }
-    }
 }

@@ -14,8 +14,6 @@ extension Cluster {
         store.leases[lease] != nil && (expiries[lease] ?? 0) > now
     }
 
-    package var leaderIndex: Int? { leader }
-
     /// Somebody who is no client of ours changes keys.
     package func operate(_ operations: [Operation], at time: Instant) {
         now = max(now, time)
