@@ -87,10 +87,13 @@ final class NameHistory {
     }
 
     /// Of a process whose notices have all been taken. A claim whose answer was lost, with its connection or by a refusal that
-    /// says nothing about what was done, is made again.
+    /// says nothing about what was done, is made again; what was lost is put back before it is known whether another came
+    /// and went.
     func check(_ host: SimulatedHost) {
         let count = takes[host.author] ?? 0
-        let reasons = host.ownership.licences + host.timesInDoubt + host.world.stores.count - 1
+        let ledger = host.ownership
+        let reasons =
+            ledger.licences + ledger.losses + host.timesInDoubt + host.world.stores.count - 1
         if count > reasons {
             host.fail("it took its name \(count) times with \(reasons) reasons")
         }

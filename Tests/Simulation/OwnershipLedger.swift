@@ -28,7 +28,8 @@ final class OwnershipLedger {
     private(set) var licences = 1
     /// Told LOST and not RESTORED; nil: a withdrawal meanwhile may have ended that.
     private(set) var isLost: Bool? = false
-    private var losses = 0
+    /// How often it was told LOST.
+    private(set) var losses = 0
     private var removals = 0
     private var calls = 0
     private var serial = 0
