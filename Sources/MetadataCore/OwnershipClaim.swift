@@ -277,14 +277,14 @@ extension MetadataCore {
         if mayBeOurLateClaim(presence, response),
             presence.createRevision != check.hold.createRevision
         {
-            // Ours was removed first.
+            // Ours was removed first, by its lease or by somebody.
             if isWithdrawalWanted || check.mayHaveWithdrawn {
                 ownership = .withdrawing(
                     Hold(
                         lease: 0, createRevision: presence.createRevision,
                         modRevision: presence.modRevision))
             } else {
-                withdrawnByOthers(check.hold)
+                presenceIsAbsent(check, areLabelsLeft: true)
             }
             return
         }

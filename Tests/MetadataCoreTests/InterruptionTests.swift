@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+import Testing
+
+@testable import MetadataCore
+
+/// What becomes of a move or a restore that something else comes amid.
+@Suite struct InterruptionTests {
+    let world = World()
+    let presence: StaticString = "/nixl/agents//alpha/"
+    let permission = GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied"))
+
+    func heartbeat(_ node: World.Node) -> OperationID {
+        world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+    }
+
+    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
+
+    func publish(_ node: World.Node) {
+        world.submit(node, .publish(label: Bytes("a"), blob: Bytes("1")))
+    }
+
+    /// More than one transaction takes.
+    func publishMany(_ node: World.Node) {
+        for index in 0..<250 {
+            world.submit(
+                node, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
+        }
+    }
+
+    func removeAll() {
+        world.etcd.apply([
+            .deleteRange(key: Bytes(presence), rangeEnd: Keyspace.end(of: Bytes(presence)))
+        ])
+    }
+
+    /// Until etcd holds what is waited for; then nothing reaches it any more.
+    func goDown(_ node: World.Node, when isThere: () -> Bool) {
+        world.isDown = false
+        for _ in 0..<300 where !isThere() { world.advance(by: 10) }
+        #expect(isThere())
+        world.isDown = true
+        world.cut(node)
+    }
+
+    /// A permanent claim that comes late, where the lease has just taken away what was ours.
+    @Test func aLateClaimDoesNotHideThatTheLeaseWasLost() {
+        let alpha = world.add("alpha")
+        world.fates = [(.txn, .late)]
+        publish(alpha)
+        world.advance(by: 2000)
+        _ = heartbeat(alpha)
+        #expect(stored(presence)?.lease == alpha.core.counters.leaseID)
+        world.etcd.revoke(alpha.core.counters.leaseID)
+        world.executeLate()
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+    }
+}
