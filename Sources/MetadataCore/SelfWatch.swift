@@ -50,7 +50,7 @@ extension MetadataCore {
     func foreignPresence(since hold: Hold, but own: Int64? = nil) -> Int64? {
         for change in presenceLog.reversed()
         where change.modRevision > hold.modRevision && !change.isDeleted
-            && change.modRevision != own && !isOurs(lease: change.lease)
+            && change.modRevision != own && !beganOnOurLease(change)
             && (hold.createRevision == 0 || change.createRevision != hold.createRevision)
             && !mayBeOurLateClaim(
                 lease: change.lease, created: change.createRevision,
@@ -59,6 +59,13 @@ extension MetadataCore {
             return change.modRevision
         }
         return nil
+    }
+
+    /// What we put onto a lease of ours, and then over it, whether or not it was answered.
+    private func beganOnOurLease(_ change: PresenceChange) -> Bool {
+        presenceLog.contains {
+            isOurs(lease: $0.lease) && $0.createRevision == change.createRevision
+        }
     }
 
     /// Somebody removed our key when it was on no lease that could have taken it away: a move that was never answered had
@@ -70,7 +77,7 @@ extension MetadataCore {
             if change.isDeleted, isPermanent { return true }
             let isOurs =
                 change.createRevision == hold.createRevision
-                || change.createRevision == restore.created
+                || change.createRevision == restore.created || beganOnOurLease(change)
             isPermanent = !change.isDeleted && change.lease == 0 && isOurs
         }
         return false

@@ -45,6 +45,25 @@ import Testing
         world.cut(node)
     }
 
+    @Test func twoUnansweredPutsOfARestoreAreNobodyElses() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.revoke(alpha.core.counters.leaseID)
+        world.fates = [(.txn, .answerLost)]
+        goDown(alpha) { stored(presence) != nil }
+        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 60_000)
+        world.fates = [(.txn, .answerLost)]
+        goDown(alpha) { stored(presence)?.lease == 0 }
+        world.etcd.apply([.deleteRange(key: Bytes(presence), rangeEnd: [])])
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "WITHDRAWN"])
+        #expect(stored(presence) == nil)
+    }
+
     /// A permanent claim that comes late, where the lease has just taken away what was ours.
     @Test func aLateClaimDoesNotHideThatTheLeaseWasLost() {
         let alpha = world.add("alpha")
