@@ -169,6 +169,8 @@ public final class MetadataCore {
     var isWithdrawalWanted = false
     /// etcd refused the last one.
     var isWithdrawalRefused = false
+    /// One was sent and may have been carried out.
+    var isWithdrawalUnanswered = false
     /// etcd refused to give a lease back.
     var isRevocationRefused = false
     /// Others removed our keys after we had the name: who has it now came later than we did.

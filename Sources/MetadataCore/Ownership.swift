@@ -253,6 +253,7 @@ extension MetadataCore {
         ownership = .owned(hold)
         wasRemovedByOthers = false
         ownershipFailures = 0
+        isWithdrawalUnanswered = false
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }
 
@@ -290,8 +291,10 @@ extension MetadataCore {
             for record in batch { record.noteUnanswered() }
         case .moveLabels(let batch), .restoreLabels(let batch):
             for record in batch { record.noteUnanswered() }
+        case .withdraw:
+            isWithdrawalUnanswered = true
         case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .restoreClear,
-            .retreat, .withdraw:
+            .retreat:
             break
         }
     }
@@ -472,7 +475,9 @@ extension MetadataCore {
             isWithdrawalRefused = true
             failWithdrawal(status, text)
             ownership = .checking(
-                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
+                Ownership.Check(
+                    hold: hold, move: nil,
+                    mayHaveWithdrawn: isWithdrawalUnanswered || hold == .absent))
         case .checking(let check) where check.isForSelfWatch:
             // What is published goes on without.
             ownershipRetryAt = now

@@ -347,6 +347,7 @@ extension MetadataCore {
     /// None of our keys is in the store, by our own will.
     func nothingIsOurs() {
         ownership = .none
+        isWithdrawalUnanswered = false
         presenceLog.removeAll()
         cancel(&selfWatcher)
         labelsWereWithdrawn()

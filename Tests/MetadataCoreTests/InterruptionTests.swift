@@ -64,6 +64,21 @@ import Testing
         #expect(stored(presence) == nil)
     }
 
+    /// Nothing of what etcd has refused was done: what is gone after it is another's doing, or the lease's.
+    @Test(arguments: [true, false])
+    func whatIsGoneAfterARefusedWithdrawalIsTold(isLeaseRevoked: Bool) {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha)
+        world.fates = [(.txn, .refused(permission))]
+        let operation = world.submit(alpha, .invalidate)
+        #expect(alpha.completions[operation]?.status == .permission)
+        if isLeaseRevoked { world.etcd.revoke(alpha.core.counters.leaseID) } else { removeAll() }
+        world.advance(by: 5000)
+        #expect(alpha.ownership == (isLeaseRevoked ? ["LOST", "RESTORED"] : ["WITHDRAWN"]))
+        #expect((stored("/nixl/agents//alpha/a") != nil) == isLeaseRevoked)
+    }
+
     /// A permanent claim that comes late, where the lease has just taken away what was ours.
     @Test func aLateClaimDoesNotHideThatTheLeaseWasLost() {
         let alpha = world.add("alpha")
