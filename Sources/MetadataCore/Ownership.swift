@@ -470,6 +470,10 @@ extension MetadataCore {
                 complete(operation, status, text)
                 heartbeatStartEnded(status, text)
             }
+        case .withdrawing(let hold) where hold.lease != 0 && withdrawals.isEmpty && !heartbeat.isOn:
+            // Wanted by a stop that has timed out: nobody renews the lease, nobody is told, and nothing is to stay.
+            withdrawalIsDone(revision: 0)
+            leaveToLease(hold)
         case .withdrawing(let hold):
             // Nothing was changed, and nothing of it may be done later: the host has been told so.
             isWithdrawalRefused = true

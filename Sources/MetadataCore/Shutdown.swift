@@ -52,7 +52,7 @@ extension MetadataCore {
     }
 
     /// etcd takes no transaction from us, but takes the keys away with their lease.
-    private func leaveToLease(_ hold: Hold) {
+    func leaveToLease(_ hold: Hold) {
         heartbeatIsOff()
         leasesToRevoke.append(hold.lease)
         nothingIsOurs()

@@ -79,6 +79,22 @@ import Testing
         #expect((stored("/nixl/agents//alpha/a") != nil) == isLeaseRevoked)
     }
 
+    @Test func aStopThatTimedOutMakesNothingPermanentThatWasToBeWithdrawn() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: 1000)
+        world.advance(by: 1100)
+        #expect(alpha.completions[stop]?.status == .timedOut)
+        world.fates = [(.txn, .refused(permission))]
+        world.isDown = false
+        world.advance(by: 20_000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(alpha.ownership.isEmpty)
+    }
+
     /// A permanent claim that comes late, where the lease has just taken away what was ours.
     @Test func aLateClaimDoesNotHideThatTheLeaseWasLost() {
         let alpha = world.add("alpha")
