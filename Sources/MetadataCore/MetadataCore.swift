@@ -173,6 +173,10 @@ public final class MetadataCore {
     var isWithdrawalUnanswered = false
     /// etcd refused to give a lease back.
     var isRevocationRefused = false
+    /// LOST was told, and RESTORED is to follow.
+    var isLossTold = false
+    /// Labels may be missing, or on another lease than the presence key.
+    var areLabelsBehind = false
     /// Others removed our keys after we had the name: who has it now came later than we did.
     var wasRemovedByOthers = false
     var withdrawals: [OperationID] = []

@@ -86,7 +86,6 @@ enum Ownership {
             case clear(seen: Int64)
             /// The self-watch must have told all up to our Put: somebody may have come and gone.
             case confirm(Hold)
-            case labels(Hold, after: Bytes?)
             /// Somebody was there, or removed our keys: take our Put back.
             case retreat(Hold, isTaken: Bool)
         }
@@ -102,22 +101,19 @@ enum Ownership {
         var isPutUnanswered = false
         /// We may have removed the key ourselves.
         var mayHaveCleared = false
-        /// LOST was told.
-        let isTold: Bool
 
         /// What we have put back.
         var hold: Hold? {
             switch step {
-            case .confirm(let hold), .labels(let hold, _), .retreat(let hold, _): hold
+            case .confirm(let hold), .retreat(let hold, _): hold
             case .read, .put, .clear: nil
             }
         }
 
-        init(lost: Hold, createdBefore: Int64 = 0, isTold: Bool = true) {
+        init(lost: Hold, createdBefore: Int64 = 0) {
             self.lost = lost
             created = lost.createRevision
             self.createdBefore = createdBefore
-            self.isTold = isTold
         }
     }
 
@@ -148,9 +144,7 @@ enum OwnershipStep {
     case restoreRead
     /// `seen` and `created`: of what it goes over, or 0.
     case restorePut(lease: Int64, seen: Int64, created: Int64)
-    case restoreClear
-    case restoreLabels([LabelRecord])
-    case retreat, withdraw
+    case restoreClear, retreat, withdraw
 }
 
 extension MetadataCore {
@@ -181,7 +175,7 @@ extension MetadataCore {
     func mayMoveLate(_ hold: Hold) -> Bool { lateMove?.over == hold.modRevision }
 
     func isSettled(on lease: Int64) -> Bool {
-        if case .owned(let hold) = ownership, mayMoveLate(hold) { return false }
+        if case .owned(let hold) = ownership, mayMoveLate(hold) || areLabelsBehind { return false }
         return ownership.isSettled(on: lease)
     }
 
@@ -225,6 +219,10 @@ extension MetadataCore {
             // along. Written anew, the key is not the one that it is bound to.
             guard labelsInFlight == 0 else { return }
             ownership = .moving(Ownership.Move(target: target, step: .presence(hold)))
+        } else if areLabelsBehind, drainDeadline == nil || !isWithdrawalRefused {
+            guard labelsInFlight == 0 else { return }
+            ownership = .moving(
+                Ownership.Move(target: hold.lease, step: .labels(hold, after: nil)))
         } else if selfWatcher == nil, now >= selfWatchRetryAt ?? 0 {
             ownership = .checking(Ownership.Check(hold: hold, move: nil, isForSelfWatch: true))
         } else {
@@ -288,8 +286,9 @@ extension MetadataCore {
             if lease != 0, case .moving(let move) = ownership {
                 lateMove = (lease, over: move.hold.modRevision)
             }
+            areLabelsBehind = true
             for record in batch { record.noteUnanswered() }
-        case .moveLabels(let batch), .restoreLabels(let batch):
+        case .moveLabels(let batch):
             for record in batch { record.noteUnanswered() }
         case .withdraw:
             isWithdrawalUnanswered = true
@@ -308,7 +307,7 @@ extension MetadataCore {
         case .restoring(var restore):
             switch restore.step {
             case .read, .put, .clear: restore.step = .read
-            case .confirm, .labels, .retreat: break
+            case .confirm, .retreat: break
             }
             ownership = .restoring(restore)
         case .none, .owned, .moving, .checking, .withdrawing, .withdrawn, .superseded:
@@ -359,13 +358,9 @@ extension MetadataCore {
         switch step {
         case .claimPut(let lease), .movePresence(let lease, _), .restorePut(let lease, _, _):
             return lease
-        case .moveLabels, .restoreLabels:
-            switch ownership {
-            case .moving(let move): return move.hold.lease
-            case .restoring(let restore): return restore.hold?.lease ?? 0
-            case .none, .claiming, .owned, .checking, .withdrawing, .withdrawn, .superseded:
-                return 0
-            }
+        case .moveLabels:
+            if case .moving(let move) = ownership { return move.hold.lease }
+            return 0
         case .claimRead, .claimSweep, .checkRead, .checkLease, .restoreRead, .restoreClear,
             .retreat, .withdraw:
             return 0
@@ -375,7 +370,7 @@ extension MetadataCore {
     /// The one label of a transaction.
     private func onlyLabel(_ step: OwnershipStep) -> LabelRecord? {
         switch step {
-        case .moveLabels(let batch), .restoreLabels(let batch):
+        case .moveLabels(let batch):
             batch.count == 1 ? batch[0] : nil
         case .claimRead, .claimSweep, .claimPut, .movePresence, .checkRead, .checkLease,
             .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
@@ -386,7 +381,7 @@ extension MetadataCore {
     /// etcd's limit may be below its default. One label alone went through before.
     private func canBeSmaller(_ step: OwnershipStep) -> Bool {
         switch step {
-        case .moveLabels(let batch), .restoreLabels(let batch): batch.count > 1
+        case .moveLabels(let batch): batch.count > 1
         case .movePresence(_, let batch): !batch.isEmpty
         case .claimRead, .claimSweep, .claimPut, .checkRead, .checkLease,
             .restoreRead, .restorePut, .restoreClear, .retreat, .withdraw:
@@ -407,7 +402,7 @@ extension MetadataCore {
             seen(response.header)
             leaseAsked(secondsLeft: response.ttl)
         case .claimSweep, .claimPut, .movePresence, .moveLabels, .restorePut, .restoreClear,
-            .restoreLabels, .retreat, .withdraw:
+            .retreat, .withdraw:
             guard let response = decoded(bytes, TxnResponse.decode) else { return }
             isOwnershipBusy = false
             seen(response.header)
@@ -444,8 +439,6 @@ extension MetadataCore {
             restorePut(restore, succeeded, lease, created: created, revision)
         case (.restoreClear, .restoring(let restore)):
             restoreCleared(restore, succeeded, revision)
-        case (.restoreLabels(let batch), .restoring(let restore)):
-            labelsRestored(restore, succeeded, batch, revision)
         case (.retreat, .restoring(let restore)):
             retreated(restore)
         case (.withdraw, .withdrawing(let hold)):

@@ -209,6 +209,7 @@ extension MetadataCore {
             let batch = nextBatch(after: last)
             guard !batch.isEmpty else {
                 own(hold)
+                allIsThere()
                 driveOwnership()
                 return
             }
@@ -226,6 +227,7 @@ extension MetadataCore {
             return
         }
         wrote(batch, at: revision)
+        areLabelsBehind = true
         let moved = Hold(
             lease: move.target, createRevision: hold.createRevision, modRevision: revision)
         ownership = .moving(
@@ -296,13 +298,8 @@ extension MetadataCore {
         guard !givesUpRestarting(&ownershipRestarts, "it refuses what is ours") else { return }
         take(presence, from: revision)
         presenceLog.removeAll { $0.modRevision <= revision }
-        guard let move = check.move, case .owned(let found) = ownership,
-            found.lease == move.target || move.target == targetLease
-        else { return }
-        ownership = .moving(
-            Ownership.Move(
-                target: move.target,
-                step: found.lease == move.target ? .labels(found, after: nil) : .presence(found)))
+        // What is left of a move begins anew from what was found.
+        if let move = check.move, presence.lease == move.target { areLabelsBehind = true }
     }
 
     private func presenceIsAbsent(_ check: Ownership.Check, areLabelsLeft: Bool) {
@@ -350,6 +347,8 @@ extension MetadataCore {
         log(.warn, text)
         ownership = .withdrawn(hold)
         wasRemovedByOthers = true
+        isLossTold = false
+        areLabelsBehind = false
         retireTaintedLease()
         // What was put over our key before it was removed was our own move to a permanent one.
         presenceLog.removeAll {

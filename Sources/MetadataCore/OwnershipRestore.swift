@@ -53,26 +53,40 @@ extension MetadataCore {
             ownership = .restoring(
                 Ownership.Restore(
                     lost: .absent,
-                    createdBefore: restore.created != 0 ? restore.created : restore.createdBefore,
-                    isTold: restore.isTold))
+                    createdBefore: restore.created != 0 ? restore.created : restore.createdBefore))
         }
     }
 
     private func loseStore(_ hold: Hold, _ text: Text) {
-        if !isWithdrawalWanted { tell(.ownership(.lost(text)), bytes: 0) }
+        tellLoss(text)
         ownership = .restoring(
-            Ownership.Restore(
-                lost: .absent, createdBefore: hold.createRevision, isTold: !isWithdrawalWanted))
+            Ownership.Restore(lost: .absent, createdBefore: hold.createRevision))
     }
 
     private func lose(_ hold: Hold, _ text: Text) {
-        if isWithdrawalWanted {
-            ownership = .checking(
-                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
-            return
-        }
+        tellLoss(text)
+        ownership =
+            isWithdrawalWanted
+            ? .checking(Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
+            : .restoring(Ownership.Restore(lost: hold))
+    }
+
+    /// Once, however often it is lost before everything is back.
+    private func tellLoss(_ text: Text) {
+        areLabelsBehind = true
+        guard !isWithdrawalWanted, !isLossTold else { return }
+        isLossTold = true
         tell(.ownership(.lost(text)), bytes: 0)
-        ownership = .restoring(Ownership.Restore(lost: hold))
+    }
+
+    /// Every label is where the presence key is.
+    func allIsThere() {
+        areLabelsBehind = false
+        guard isLossTold else { return }
+        isLossTold = false
+        counters.restores &+= 1
+        log(.info, "agent '\(ownName)' is restored")
+        tell(.ownership(.restored(revision: counters.revision)), bytes: 0)
     }
 
     func drive(_ restore: Ownership.Restore) {
@@ -100,8 +114,6 @@ extension MetadataCore {
             sendOwnership(.txn(withdrawal(hold)), .restoreClear)
         case .confirm(let hold):
             confirm(restore, hold)
-        case .labels(let hold, let last):
-            restoreLabels(restore, hold, after: last)
         case .retreat(let hold, _):
             sendOwnership(.txn(withdrawal(hold)), .retreat)
         }
@@ -207,13 +219,12 @@ extension MetadataCore {
             restore.step = .retreat(hold, isTaken: true)
         } else if !restore.mayHaveCleared, wasRemoved(since: restore) {
             restore.step = .retreat(hold, isTaken: false)
-        } else {
-            restore.step = .labels(hold, after: nil)
-            // What others do to the name counts from here.
-            restore.lost = hold
-            restore.mayHaveCleared = false
         }
-        ownership = .restoring(restore)
+        if case .retreat = restore.step {
+            ownership = .restoring(restore)
+        } else {
+            own(hold)  // The labels follow.
+        }
         watchOurselves(from: hold.modRevision &+ 1)
         driveOwnership()
     }
@@ -222,38 +233,6 @@ extension MetadataCore {
     func retreated(_ restore: Ownership.Restore) {
         guard case .retreat(let hold, let isTaken) = restore.step else { return }
         if isTaken { supersede(supersededText) } else { withdrawnByOthers(hold) }
-    }
-
-    private func restoreLabels(_ restore: Ownership.Restore, _ hold: Hold, after last: Bytes?) {
-        if isWithdrawalWanted {
-            own(hold)
-            driveOwnership()
-            return
-        }
-        let batch = nextBatch(after: last)
-        guard !batch.isEmpty else {
-            counters.restores &+= 1
-            log(.info, "agent '\(ownName)' is restored")
-            own(hold)
-            if restore.isTold {
-                tell(.ownership(.restored(revision: counters.revision)), bytes: 0)
-            }
-            driveOwnership()
-            return
-        }
-        sendOwnership(
-            .txn(batchTransaction(batch, hold, onto: hold.lease)), .restoreLabels(batch))
-    }
-
-    func labelsRestored(
-        _ restore: Ownership.Restore, _ succeeded: Bool, _ batch: [LabelRecord], _ revision: Int64
-    ) {
-        guard case .labels(let hold, _) = restore.step else { return }
-        var restore = restore
-        if succeeded { wrote(batch, at: revision) }
-        restore.step = succeeded ? .labels(hold, after: batch.last?.label) : .read
-        ownership = .restoring(restore)
-        if !succeeded { restoreBeginsAnew() }
     }
 
     // MARK: - Withdrawing
@@ -348,6 +327,8 @@ extension MetadataCore {
     func nothingIsOurs() {
         ownership = .none
         isWithdrawalUnanswered = false
+        isLossTold = false
+        areLabelsBehind = false
         presenceLog.removeAll()
         cancel(&selfWatcher)
         labelsWereWithdrawn()

@@ -95,6 +95,62 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
+    @Test(arguments: [1, 2, 3])
+    func aRefusedWithdrawalLeavesNoMoveHalfDone(lost: Int) {
+        let alpha = world.add("alpha")
+        publishMany(alpha)
+        for _ in 1..<lost { world.fates.append((.txn, .ordinary)) }
+        world.fates.append((.txn, .answerLost))
+        let start = heartbeat(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.fates = [(.txn, .refused(permission))]
+        if lost == 1 { world.fates.insert((.txn, .ordinary), at: 0) }
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[operation]?.status == .permission)
+        #expect(alpha.completions[start]?.status == .success)
+        #expect(world.etcd.store.count == 251)
+        #expect(world.etcd.store.allSatisfy { $0.kv.lease == alpha.core.counters.leaseID })
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    @Test func aRefusedWithdrawalLeavesNoRestoreHalfDone() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publishMany(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.revoke(alpha.core.counters.leaseID)
+        world.fates = [(.txn, .ordinary), (.txn, .late)]
+        goDown(alpha) { stored(presence) != nil }
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.fates = [(.txn, .refused(permission))]
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[operation]?.status == .permission)
+        #expect(world.etcd.store.count == 251)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+    }
+
+    /// An operator, or the first half of a takeover: the lease lives, so it did not take the keys away.
+    @Test func whatIsRemovedAmidTheLabelsOfARestoreIsNotPutBack() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publishMany(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.revoke(alpha.core.counters.leaseID)
+        world.fates = [(.txn, .ordinary), (.txn, .ordinary), (.txn, .late)]
+        goDown(alpha) { stored(presence) != nil }
+        removeAll()
+        world.isDown = false
+        world.advance(by: 2000)
+        #expect(alpha.ownership == ["LOST", "WITHDRAWN"])
+        #expect(world.etcd.store.isEmpty)
+    }
+
     /// A permanent claim that comes late, where the lease has just taken away what was ours.
     @Test func aLateClaimDoesNotHideThatTheLeaseWasLost() {
         let alpha = world.add("alpha")
