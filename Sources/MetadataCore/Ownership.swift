@@ -212,13 +212,13 @@ extension MetadataCore {
         } else if isWithdrawalWanted {
             guard labelsInFlight == 0 else { return }
             ownership = .withdrawing(hold)
-        } else if let target = targetLease,
-            target != hold.lease || mayMoveLate(hold)
-        {
+        } else if let target = targetLease, target != hold.lease || mayMoveLate(hold) {
             // Where a move that was given up may yet be carried out, too: its lease is about to end, and would take the key
-            // along. Written anew, the key is not the one that it is bound to.
+            // along. Written anew, the key is not the one that it is bound to; before it is moved onto a third lease, too.
             guard labelsInFlight == 0 else { return }
-            ownership = .moving(Ownership.Move(target: target, step: .presence(hold)))
+            let isElsewhere = hold.lease == 0 && mayMoveLate(hold) && lateMove?.lease != target
+            ownership = .moving(
+                Ownership.Move(target: isElsewhere ? 0 : target, step: .presence(hold)))
         } else if areLabelsBehind, drainDeadline == nil || !isWithdrawalRefused {
             guard labelsInFlight == 0 else { return }
             ownership = .moving(
@@ -282,12 +282,15 @@ extension MetadataCore {
         case .restorePut(let lease, _, _):
             if lease != 0 { tainted = lease }
         case .movePresence(let lease, let batch):
-            if lease != 0 { tainted = lease }
-            if lease != 0, case .moving(let move) = ownership {
-                lateMove = (lease, over: move.hold.modRevision)
-            }
             areLabelsBehind = true
             for record in batch { record.noteUnanswered() }
+            guard lease != 0 else { return }
+            tainted = lease
+            switch ownership {
+            case .moving(let move): lateMove = (lease, over: move.hold.modRevision)
+            case .checking(let check): lateMove = (lease, over: check.hold.modRevision)
+            default: break
+            }
         case .moveLabels(let batch):
             for record in batch { record.noteUnanswered() }
         case .withdraw:

@@ -192,7 +192,7 @@ extension MetadataCore {
             return
         }
         switch move.step {
-        case .presence(let hold) where move.target != targetLease:
+        case .presence(let hold) where move.target != targetLease && move.target != hold.lease:
             // The heartbeat has ended or begun anew since. What was sent may have been carried out.
             ownership = .checking(Ownership.Check(hold: hold, move: move))
             driveOwnership()
@@ -304,9 +304,9 @@ extension MetadataCore {
 
     private func presenceIsAbsent(_ check: Ownership.Check, areLabelsLeft: Bool) {
         // A move whose answer was lost may have brought it onto a lease that has ended since.
+        let late = mayMoveLate(check.hold) ? lateMove?.lease : nil
         let lease =
-            check.hold.lease != 0
-            ? check.hold.lease : check.move?.target ?? leaseOfLateMove(since: check.hold)
+            check.hold.lease != 0 ? check.hold.lease : late ?? check.move?.target ?? 0
         if isWithdrawalWanted || check.mayHaveWithdrawn {
             withdrawWhatIsLeft(areLabelsLeft)
         } else if lease == 0 {
@@ -316,12 +316,6 @@ extension MetadataCore {
             check.step = .askLease(lease)
             ownership = .checking(check)
         }
-    }
-
-    /// A move that was given up may have been carried out all the same.
-    private func leaseOfLateMove(since hold: Hold) -> Int64 {
-        guard let lateMove, lateMove.over == hold.modRevision else { return 0 }
-        return lateMove.lease
     }
 
     /// Our presence key is gone. With its lease: we were too slow. Without: somebody removed it, an

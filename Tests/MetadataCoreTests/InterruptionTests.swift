@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-import EtcdProtocol
 import Testing
 
+@testable import EtcdProtocol
 @testable import MetadataCore
 
 /// What becomes of a move or a restore that something else comes amid.
@@ -164,5 +164,89 @@ import Testing
         world.advance(by: 5000)
         #expect(alpha.ownership == ["LOST", "RESTORED"])
         #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+    }
+
+    /// Two moves of one key were given up: the lease of the first may have taken it along.
+    @Test func theLeaseOfAnEarlierMoveIsOurs() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        world.fates = [(.txn, .late)]
+        _ = heartbeat(alpha)
+        let first = alpha.core.counters.leaseID
+        world.isDown = true
+        world.cut(alpha)
+        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 100)
+        world.advance(by: 200)
+        world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 60_000)
+        world.fates = [(.txn, .late)]
+        goDown(alpha) { world.fates.isEmpty }
+        world.executeLate()
+        #expect(stored(presence)?.lease == first)
+        world.etcd.revoke(first)
+        world.isDown = false
+        world.advance(by: 3000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+    }
+
+    /// What was to take the place of a move that was given up found that it had been carried out, and its lease ended.
+    @Test func theLeaseOfAMoveThatWasGivenUpIsOurs() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        world.fates = [(.txn, .late)]
+        _ = heartbeat(alpha)
+        let first = alpha.core.counters.leaseID
+        world.isDown = true
+        world.cut(alpha)
+        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 100)
+        world.advance(by: 200)
+        world.fates = [(.txn, .late)]
+        goDown(alpha) { world.fates.isEmpty }
+        world.executeLate()
+        #expect(stored(presence)?.lease == first)
+        world.etcd.revoke(first)
+        world.isDown = false
+        world.advance(by: 3000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored(presence)?.lease == 0)
+    }
+
+    /// The self-watch is interrupted while the move is on its way, so that its state is another when its answer is lost.
+    @Test func aMoveThatIsLostAmidALookMayComeLate() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        world.submit(alpha, .unpublish(label: Bytes("a")))
+        world.answerInstead = { [world] method, reply in
+            if method == .leaseGrant { world.isSilent = true }
+            return reply
+        }
+        let start = heartbeat(alpha)
+        world.answerInstead = nil
+        let lease = alpha.core.counters.leaseID
+        if let watcher = alpha.core.selfWatcher, let stream = alpha.watchStreams.first {
+            let compacted = WireWriter.message {
+                $0.header(cluster: world.etcd.cluster, revision: world.etcd.revision)
+                $0.int64(2, watcher.id)
+                $0.bool(4, true)
+                $0.int64(5, world.etcd.revision)
+            }
+            alpha.core.receive(.message(stream & 0xffff_ffff, compacted), now: world.now)
+        }
+        if case .checking = alpha.core.ownership {} else { Issue.record("it does not look") }
+        alpha.core.cancel(start, now: world.now)
+        world.isSilent = false
+        // It is carried out between the look and the end of the lease.
+        var looks = 0
+        world.answerInstead = { [world, presence] method, reply in
+            if method == .range { looks += 1 }
+            if looks == 2, method == .range {
+                world.etcd.apply([.put(key: Bytes(presence), value: [], lease: lease)])
+            }
+            return reply
+        }
+        world.cut(alpha)
+        world.advance(by: 3000)
+        #expect(looks > 1)
+        #expect(alpha.ownership.isEmpty)
+        #expect(stored(presence)?.lease == 0)
     }
 }
