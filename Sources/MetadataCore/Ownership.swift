@@ -206,7 +206,7 @@ extension MetadataCore {
 
     private func drive(_ hold: Hold) {
         if let change = presenceLog.last, change.modRevision > hold.modRevision,
-            change.isDeleted || !isOurs(lease: change.lease)
+            !isOurs(lease: change.lease) || change.createRevision != hold.createRevision
         {
             ownership = .checking(Ownership.Check(hold: hold, move: nil))
         } else if isWithdrawalWanted {

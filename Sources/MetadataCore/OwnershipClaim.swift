@@ -276,14 +276,14 @@ extension MetadataCore {
             presenceIsAbsent(check, areLabelsLeft: !response.kvs.isEmpty)
             return
         }
-        if mayBeOurLateClaim(presence, response),
-            presence.createRevision != check.hold.createRevision
+        if presence.createRevision != check.hold.createRevision,
+            isOurs(lease: presence.lease) || mayBeOurLateClaim(presence, response)
         {
             // Ours was removed first, by its lease or by somebody.
             if isWithdrawalWanted || check.mayHaveWithdrawn {
                 ownership = .withdrawing(
                     Hold(
-                        lease: 0, createRevision: presence.createRevision,
+                        lease: presence.lease, createRevision: presence.createRevision,
                         modRevision: presence.modRevision))
             } else {
                 presenceIsAbsent(check, areLabelsLeft: true)

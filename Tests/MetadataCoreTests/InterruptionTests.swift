@@ -249,4 +249,19 @@ import Testing
         #expect(alpha.ownership.isEmpty)
         #expect(stored(presence)?.lease == 0)
     }
+
+    /// The Put of a claim comes late, onto the lease that lives, just when somebody has removed everything.
+    @Test func aLateClaimDoesNotHideThatSomebodyRemovedAll() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        world.fates = [(.txn, .late)]
+        publish(alpha)
+        world.advance(by: 2000)
+        #expect(stored("/nixl/agents//alpha/a") != nil)
+        removeAll()
+        world.executeLate()
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["WITHDRAWN"])
+        #expect(stored(presence) == nil)
+    }
 }
