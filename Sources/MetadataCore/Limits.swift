@@ -62,6 +62,8 @@ enum Limits {
     static let batchBytes = 1 << 20
     /// Conflicts in one claim before it is given up.
     static let claimConflicts = 3
+    /// Stores before this one whose presence key is remembered.
+    static let creations = 4
     /// Keys in one page of a list without values.
     static let pageKeys: Int64 = 1000
     /// Keys in the first page of a list with values; adapted to their size after that. A page is decoded in

@@ -173,6 +173,8 @@ public final class MetadataCore {
     var isWithdrawalUnanswered = false
     /// etcd refused to give a lease back.
     var isRevocationRefused = false
+    /// At which our presence key was made in the stores before this one.
+    var creations: [Int64] = []
     /// LOST was told, and RESTORED is to follow.
     var isLossTold = false
     /// Labels may be missing, or on another lease than the presence key.

@@ -94,8 +94,8 @@ enum Ownership {
         var step = Step.read
         /// Of the last presence key that was known to be ours.
         var created: Int64
-        /// Of ours in the store that was replaced; 0: it is the same store.
-        let createdBefore: Int64
+        /// Of ours in the stores that were replaced; empty: it is the same store.
+        let createdBefore: [Int64]
         /// When the key was last seen not to be there.
         var absentAt: Int64 = 0
         var isPutUnanswered = false
@@ -110,7 +110,7 @@ enum Ownership {
             }
         }
 
-        init(lost: Hold, createdBefore: Int64 = 0) {
+        init(lost: Hold, createdBefore: [Int64] = []) {
             self.lost = lost
             created = lost.createRevision
             self.createdBefore = createdBefore

@@ -44,23 +44,26 @@ extension MetadataCore {
             claim.absentAt = 0
             ownership = .claiming(claim)
         case .owned(let hold), .withdrawing(let hold):
-            loseStore(hold, text)
+            tellLoss(text)
+            loseStore(created: hold.createRevision)
         case .checking(let check):
-            loseStore(check.hold, text)
+            tellLoss(text)
+            loseStore(created: check.hold.createRevision)
         case .moving(let move):
-            loseStore(move.hold, text)
+            tellLoss(text)
+            loseStore(created: move.hold.createRevision)
         case .restoring(let restore):
-            ownership = .restoring(
-                Ownership.Restore(
-                    lost: .absent,
-                    createdBefore: restore.created != 0 ? restore.created : restore.createdBefore))
+            loseStore(created: restore.created)
         }
     }
 
-    private func loseStore(_ hold: Hold, _ text: Text) {
-        tellLoss(text)
-        ownership = .restoring(
-            Ownership.Restore(lost: .absent, createdBefore: hold.createRevision))
+    /// An older state of any of them may come back.
+    private func loseStore(created: Int64) {
+        if created != 0 {
+            if creations.count == Limits.creations { creations.removeFirst() }
+            creations.append(created)
+        }
+        ownership = .restoring(Ownership.Restore(lost: .absent, createdBefore: creations))
     }
 
     private func lose(_ hold: Hold, _ text: Text) {
@@ -196,8 +199,7 @@ extension MetadataCore {
     /// The store may be an older state of the one that we know, with our permanent key in it and labels that have been
     /// unpublished since; or a new one, where another process has made its key at the same revision.
     private func mayBeFromBefore(_ presence: KeyValue, _ restore: Ownership.Restore) -> Bool {
-        presence.lease == 0 && restore.createdBefore != 0
-            && presence.createRevision == restore.createdBefore
+        presence.lease == 0 && restore.createdBefore.contains(presence.createRevision)
     }
 
     func restoreCleared(_ restore: Ownership.Restore, _ succeeded: Bool, _ revision: Int64) {

@@ -264,4 +264,25 @@ import Testing
         #expect(alpha.ownership == ["WITHDRAWN"])
         #expect(stored(presence) == nil)
     }
+
+    /// etcd came back empty; then its backup was put back.
+    @Test func aKeyOfTheStoreBeforeTheLastIsKnown() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        let (store, revision) = (world.etcd.store, world.etcd.revision)
+        world.etcd.wipe()
+        for _ in 0..<10 { world.etcd.apply([.put(key: Bytes("/x"), value: [], lease: 0)]) }
+        world.etcd.cluster += 1
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        world.etcd.store = store
+        world.etcd.history = []
+        world.etcd.revision = revision
+        world.etcd.cluster += 1
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED", "LOST", "RESTORED"])
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+    }
 }
