@@ -127,7 +127,7 @@ MUTATIONS = [
         "the lease is not asked before WITHDRAWN is told",
         "OwnershipClaim.swift",
         "if secondsLeft > 0 {",
-        "if secondsLeft > 0, lease == 0 {",
+        "if secondsLeft >= -1 {",
     ),
     Mutation(
         "a move from one lease to another is not guarded",
@@ -158,7 +158,7 @@ MUTATIONS = [
     ),
     Mutation(
         "RESTORED is told after the first transaction",
-        "OwnershipRestore.swift",
+        "OwnershipClaim.swift",
         "guard !batch.isEmpty else {",
         "guard !batch.isEmpty, last == nil else {",
     ),
