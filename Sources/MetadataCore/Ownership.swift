@@ -458,8 +458,14 @@ extension MetadataCore {
         ownershipFailures += 1
         ownershipRetryAt = now &+ min(Timing.retryPause << min(ownershipFailures, 5), 2000)
         switch ownership {
-        case .claiming:
-            giveUpClaim()
+        case .claiming(let claim):
+            if !claim.isPutUnanswered || lateClaimAfter == nil {
+                giveUpClaim()
+            } else if isWithdrawalWanted {
+                // What a permanent Put may have made that was never answered is still to be looked for.
+                isWithdrawalRefused = true
+                failWithdrawal(status, text)
+            }
             failChanges(status, "the agent's name cannot be claimed: \(text)")
         case .moving:
             if let operation = heartbeat.startOperation {
@@ -486,15 +492,5 @@ extension MetadataCore {
         case .none, .owned, .checking, .restoring, .withdrawn, .superseded:
             break
         }
-    }
-
-    /// The store was wiped, or is another one: nothing that was learned from it holds any more.
-    func ownershipStoreReplaced() {
-        presenceLog.removeAll()
-        cancel(&selfWatcher)
-        lateClaimAfter = nil
-        let text: Text = "the store was replaced: it does not hold what it held"
-        forgetLease(text)
-        storeIsLost(text)
     }
 }

@@ -34,6 +34,16 @@ extension MetadataCore {
         }
     }
 
+    /// The store was wiped, or is another one: nothing that was learned from it holds any more.
+    func ownershipStoreReplaced() {
+        presenceLog.removeAll()
+        cancel(&selfWatcher)
+        lateClaimAfter = nil
+        let text: Text = "the store was replaced: it does not hold what it held"
+        forgetLease(text)
+        storeIsLost(text)
+    }
+
     /// Everything is gone, and so is the meaning of every revision that we knew.
     func storeIsLost(_ text: Text) {
         switch ownership {

@@ -31,6 +31,8 @@ extension MetadataCore {
         switch ownership {
         case .none, .withdrawn, .superseded:
             break
+        case .claiming where isWithdrawalRefused:
+            break
         case .owned(let hold) where isWithdrawalRefused && hold.lease != 0:
             leaveToLease(hold)
         case .checking where isWithdrawalRefused:

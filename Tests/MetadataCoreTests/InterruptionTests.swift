@@ -285,4 +285,18 @@ import Testing
         #expect(alpha.ownership == ["LOST", "RESTORED", "LOST", "RESTORED"])
         #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
     }
+
+    /// A permanent Put whose answer was lost, and a claim that etcd refuses from then on.
+    @Test func aRefusedClaimLeavesNoPermanentKeyBehind() {
+        let alpha = world.add("alpha")
+        world.fates = [(.txn, .answerLost), (.range, .ordinary)]
+        for _ in 0..<5 { world.fates.append((.range, .refused(permission))) }
+        publish(alpha)
+        world.advance(by: 500)
+        #expect(stored(presence)?.lease == 0)
+        let start = heartbeat(alpha)
+        world.advance(by: 9000)
+        #expect(alpha.completions[start]?.status == .success)
+        #expect(world.etcd.store.allSatisfy { $0.kv.lease != 0 })
+    }
 }
