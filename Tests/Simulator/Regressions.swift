@@ -29,6 +29,9 @@ struct Regression {
         Regression(
             seed: 5155, shows: "a first Put of a restore passed for another's after its removal"),
         Regression(
+            seed: 2567,
+            shows: "a permanent key stayed where the look after a lost answer was refused"),
+        Regression(
             seed: 5258, shows: "a lease in its last second passed for one that had ended"),
         Regression(seed: 45, shows: "a blob that is too large ended the start of the heartbeat"),
         Regression(
