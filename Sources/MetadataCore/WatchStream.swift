@@ -136,7 +136,7 @@ extension MetadataCore {
     }
 
     /// Where there is a past to tell, one revision earlier than wanted: a deletion at exactly the revision to which etcd
-    /// was compacted is told to nobody (https://github.com/etcd-io/etcd/issues/18089, until 3.4.33 and 3.5.15). Begun
+    /// was compacted is told to nobody (https://github.com/etcd-io/etcd/issues/18089, until 3.4.34 and 3.5.16). Begun
     /// before it, the watch is canceled as compacted. What is told twice so is dropped. Not always, because etcd
     /// tells the past only after up to 100 ms.
     private func firstRevision(of watcher: Watcher) -> Int64 {

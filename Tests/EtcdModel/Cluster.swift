@@ -65,7 +65,7 @@ package final class Cluster {
         package var credentials: (user: [UInt8], password: [UInt8])?
         /// Renewed leases are kept this much longer, at most.
         package var slack: Instant = 500_000
-        /// etcd before 3.4.33 and 3.5.15 forgets a deletion at exactly the compacted revision
+        /// etcd before 3.4.34 and 3.5.16 forgets a deletion at exactly the compacted revision
         /// (https://github.com/etcd-io/etcd/issues/18089).
         package var forgetsCompactedDeletions = true
         /// Some servers tell older events than were asked for.

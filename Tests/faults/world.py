@@ -204,7 +204,7 @@ def contacts(host: Host, watch: int) -> list[str]:
 def settle_after(world: World, agents: Sequence[Host], keys: Sequence[bytes]) -> None:
     """What holds after a leader that hung goes on.
 
-    etcd before 3.4.29 and 3.5.11 (issue 15247 there) lets it revoke leases that its successor keeps
+    etcd before 3.4.31 and 3.5.13 (issue 15247 there) lets it revoke leases that its successor keeps
     alive. Then, and only then, the agent is told LOST and RESTORED, and its keys are back."""
     time.sleep(2)
     wait_until(lambda: set(keys) <= set(world.keys()), PATIENCE, f"{keys}")
