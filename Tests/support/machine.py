@@ -129,6 +129,23 @@ def _stolen() -> int:
     return int(columns[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
+class Delay:
+    """What is withheld from a few processes from now on, exactly; Machine tells what it was at most
+    for all. The kernel counts a wait when it is over: to be asked once the process has run."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self._before = self._now()
+
+    def _now(self) -> dict[str, int]:
+        return {"steal": _stolen(), **dict(each for pid in self._pids for each in _delays(pid))}
+
+    @property
+    def seconds(self) -> float:
+        now = self._now()
+        return sum(now[name] - self._before.get(name, 0) for name in now) / 1e9
+
+
 def _watch(root: int) -> None:
     known: dict[str, int] = {"steal": _stolen()}
     total = 0
