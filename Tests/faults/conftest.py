@@ -6,7 +6,7 @@ measured, printed after the tests."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 import pytest
@@ -47,6 +47,17 @@ def figure(request: pytest.FixtureRequest, machine: Machine) -> Figure:
         )
 
     return keep
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that has passed must have looked at all its hosts."""
+    result = yield
+    assert isinstance(item, pytest.Function)
+    world = item.funcargs.get("world")
+    if isinstance(world, World):
+        world.check_observed()
+    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Figure
 from store import PATIENCE
-from world import World, observed
+from world import World
 
 SLACK = 2  # what etcd takes to notice that a lease has run out, and to remove its keys
 
@@ -25,7 +25,7 @@ def test_killed_agents_are_told_within_ttl_and_2_s(world: World, figure: Figure)
     }
     peer, watch = world.observer()
     _, term = world.cluster.elected()
-    with observed(peer):
+    with world.observed(peer, *agents.values()):
         time.sleep(2)
         killed = {ttl: agent.kill() for ttl, agent in agents.items()}
         for ttl in agents:
@@ -49,7 +49,9 @@ def test_killed_agent_with_an_election_in_between(world: World, figure: Figure, 
     agent = world.agent(b"alpha", ttl=ttl, interval=1)
     peer, watch = world.observer("python")
     _, term = world.cluster.elected()
-    with observed(peer):
+    with world.observed(peer, agent):
+        # Long enough for a renewal.
+        time.sleep(2)
         killed = agent.kill()
         time.sleep(3)
         struck = time.monotonic()

@@ -13,7 +13,7 @@ from conftest import Figure
 from etcd_server import Etcd
 from hosts import Host
 from store import PATIENCE, KeySampler
-from world import CONTACT, NS, World, contacts, observed, renewing, settle_after
+from world import CONTACT, NS, World, contacts, renewing, settle_after
 
 REQUEST_DEADLINE = 2.0
 SILENCE = 5.0
@@ -30,7 +30,7 @@ def test_publishing_goes_on_without_a_heartbeat(world: World, figure: Figure, ro
     world.make_leader(member if role == "leader" else world.others(member)[0])
     host.succeed("publish", label=b"l", blob=b"1")
     _, term = world.cluster.elected()
-    with observed(host):
+    with world.observed(host):
         member.freeze()
         begin = time.monotonic()
         op = host.start("publish", label=b"l", blob=b"2", timeout=60_000)
@@ -57,7 +57,7 @@ def test_no_lease_is_lost_when_one_member_dies_or_hangs(
     leases = [agent.stats()["lease_id"] for agent in agents]
     keys = world.keys()
     world.everywhere(keys)
-    with observed(*agents):
+    with world.observed(*agents):
         for member in world.cluster.members:
             begun = time.monotonic()
             with KeySampler(world.cluster.members, NS) as looks:
@@ -115,7 +115,7 @@ def test_handle_that_only_watches_finds_a_silent_member(
     member = world.in_use(peer)
     world.make_leader(member if role == "leader" else world.others(member)[0])
     _, term = world.cluster.elected()
-    with observed(peer):
+    with world.observed(peer):
         member.freeze()
         frozen = time.monotonic()
         leader, _ = world.cluster.elected(after=term if role == "leader" else 0)

@@ -152,13 +152,14 @@ def test_member_replaced(world: World, figure: Figure, role: str) -> None:
         join(scene, member, spans)
         late = world.host()
         late.open(world.network.endpoints(world.place(late), [member]), NS, agent=b"late")
-        op = late.start("publish", label=b"l", blob=b"b", timeout=60_000)
-        joined = time.monotonic()
-        publish_until(scene, after(joined + 3), spans)
-        assert late.lines("done") == []
-        # etcd refuses until it has caught up.
-        promoted = operate(scene, member, spans, "member", "promote", member_id(member))
-        done = late.done(op, PATIENCE)
+        with world.observed(late):
+            op = late.start("publish", label=b"l", blob=b"b", timeout=60_000)
+            joined = time.monotonic()
+            publish_until(scene, after(joined + 3), spans)
+            assert late.lines("done") == []
+            # etcd refuses until it has caught up.
+            promoted = operate(scene, member, spans, "member", "promote", member_id(member))
+            done = late.done(op, PATIENCE)
         assert done["status"] == capi.SUCCESS
         figure("publish by the new member, since it votes", promoted, done["t"] / 1e9, 1)
         world.cluster.learn_ids()

@@ -16,7 +16,7 @@ from conftest import Figure
 from gateway import put_all_body
 from hosts import Host
 from store import PATIENCE
-from world import NS, World, observed
+from world import NS, World
 
 AGENTS = 10_000
 BLOB = b"x" * 1024
@@ -124,7 +124,7 @@ def test_10000_agents(world: World, figure: Figure, history: str) -> None:
         host.event("SYNCED", watch=watch, within=PATIENCE)
         assert told(host, watch, 0, "PUT") == dict.fromkeys(everyone, 1)
     assert told(host, watches["blobs"], 0, "PUT", has_label=True) == dict.fromkeys(everyone, 1)
-    with observed(host):
+    with world.observed(host):
         mark = host.mark()
         healthy = restart(
             world,

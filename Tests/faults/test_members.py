@@ -17,7 +17,7 @@ import capi
 from conftest import Figure
 from etcd_server import Etcd
 from store import PATIENCE
-from world import CONTACT, NS, Scene, World, contacts, observed, settle_after
+from world import CONTACT, NS, Scene, World, contacts, settle_after
 
 REQUEST_DEADLINE = 2.0
 RENEWAL = 1 + 5 / 6  # at the latest, at TTL 5 s: when one is due, and its own deadline
@@ -177,7 +177,7 @@ def test_all_members_out_of_reach_longer_than_the_ttl(world: World, figure: Figu
     agent = world.agent(b"alpha", ttl=5, interval=1)
     peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
     lease = agent.stats()["lease_id"]
-    with observed(agent, peer):
+    with world.observed(agent, peer):
         for member in world.cluster.members:
             world.network.part(world.place(agent), member.place)
         parted = time.monotonic()
@@ -201,7 +201,7 @@ def test_stream_that_the_member_ended(world: World, figure: Figure) -> None:
     host looks: every question is answered, only the watch is dead. It goes on all the same."""
     peer, watch = world.observer(agent=b"beta")
     member = world.in_use(peer)
-    with observed(peer):
+    with world.observed(peer):
         peer.freeze()
         for other in world.others(member):
             other.kill()

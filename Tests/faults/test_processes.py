@@ -16,7 +16,7 @@ from conftest import Figure
 from hosts import Host
 from procfs import remote_addresses
 from store import PATIENCE, KeySampler
-from world import NS, World, observed, renewing
+from world import NS, World, renewing
 
 LANGUAGES = ("cpp", "python")
 REQUEST_DEADLINE = 2.0
@@ -34,7 +34,7 @@ def test_host_stopped_longer_than_its_ttl(world: World, figure: Figure, language
     lease = agent.stats()["lease_id"]
     keys = [NS + b"/alpha/", *sorted(NS + b"/alpha/" + each for each in [*labels, b"metadata"])]
     peer, watch = world.observer(flags=capi.WATCH_BLOBS)
-    with observed(agent, peer):
+    with world.observed(agent, peer):
         stopped = agent.freeze()
         gone = peer.event("GONE", watch=watch, agent=b"alpha", within=PATIENCE)
         figure("peer is told GONE", stopped, gone["t"] / 1e9, 5 + 2)
@@ -75,7 +75,7 @@ def test_fork(world: World, figure: Figure, language: str, how: str) -> None:
     gateway = world.cluster.leader().gateway
     keys = world.keys()
     world.everywhere(keys)
-    with observed(agent), KeySampler(world.cluster.members, NS + b"/alpha/") as looks:
+    with world.observed(agent), KeySampler(world.cluster.members, NS + b"/alpha/") as looks:
         for number in range(3):
             child = agent.do("fork_beside", how=how, ms=2000)["child"]
             for step in range(8):
@@ -125,10 +125,12 @@ def test_500_agents_killed_at_once(world: World, figure: Figure) -> None:
     peer, watch = world.observer("python")
     told = {bytes.fromhex(line["agent"]) for line in peer.events(watch=watch, event="PUT")}
     assert told == names
-    for host in hosts:
-        for h in range(handles):
-            host.keep_stats(h)
-    with observed(peer):
+    with world.observed(peer, *hosts):
+        # Long enough for a renewal of each.
+        time.sleep(ttl / 3 + 1)
+        for host in hosts:
+            for h in range(handles):
+                host.keep_stats(h)
         mark = peer.mark()
         _, term = world.cluster.elected()
         # No host is asked for anything in between: they die within milliseconds of one another.

@@ -14,7 +14,7 @@ from conftest import Figure
 from etcd_server import Etcd
 from gateway import GatewayError
 from store import PATIENCE, KeySampler, wait_until
-from world import NS, World, observed, renewing
+from world import NS, World, renewing
 
 QUOTA = 8 << 20
 FILL = b"/fill/"
@@ -63,7 +63,10 @@ def test_database_is_full(world: World, figure: Figure) -> None:
     begun = time.monotonic()
     keys = [NS + b"/alpha/", NS + b"/alpha/metadata", NS + b"/beta/", NS + b"/beta/l"]
     world.everywhere(keys)
-    with observed(agent, peer), KeySampler(world.cluster.members, NS) as looks:
+    with (
+        world.observed(agent, peer, permanent, late),
+        KeySampler(world.cluster.members, NS) as looks,
+    ):
         fill(world)
         for host, label in ((agent, b"metadata"), (agent, b"new"), (permanent, b"l"), (late, b"l")):
             begin = time.monotonic()
@@ -102,32 +105,35 @@ def test_reading_and_leaving_while_the_database_is_full(world: World, figure: Fi
     staying.succeed("publish", label=b"other", blob=b"1")
     gateway = world.cluster.leader().gateway
     gateway.put(NS + b"/stock/metadata", b"blob")
-    fill(world)
     peer = world.host("python")
-    world.open(peer)
-    names = [bytes.fromhex(a[0]) for a in peer.succeed("list", within=PATIENCE)["agents"]]
-    assert names == [b"leaving", b"staying", b"stock"]
-    watches = [peer.start("watch", flags=f) for f in (capi.WATCH_PRESENCE_ONLY, capi.WATCH_BLOBS)]
-    for watch in watches:
-        peer.event("SYNCED", watch=watch, within=PATIENCE)
-        assert {bytes.fromhex(line["agent"]) for line in peer.events(event="PUT")} == set(names)
-    # etcd 3.5.1 refuses every transaction while it is full, also one that only removes.
-    done = staying.finish("unpublish", label=b"other", within=PATIENCE)
-    is_removed = done["status"] == capi.SUCCESS
-    assert is_removed or (done["status"] == capi.NO_SPACE and world.version == "3.5")
-    assert (NS + b"/staying/other" in set(world.keys())) is not is_removed
-    begin = time.monotonic()
-    leaving.do("shutdown", drain=5000)
-    ended = leaving.line("shut_down", within=PATIENCE)
-    figure("shutdown", begin, ended["t"] / 1e9, 2)
-    for watch in watches:
-        gone = peer.event("GONE", watch=watch, agent=b"leaving", within=PATIENCE)
-        figure("peer is told GONE", begin, gone["t"] / 1e9, 2)
-    assert not any(b"leaving" in each for each in set(world.keys()))
-    make_room(world)
-    staying.succeed("publish", label=b"other", blob=b"2", within=PATIENCE)
-    assert staying.events() == []
-    assert "ENDED" not in peer.names()
+    with world.observed(leaving, staying, peer):
+        fill(world)
+        world.open(peer)
+        names = [bytes.fromhex(a[0]) for a in peer.succeed("list", within=PATIENCE)["agents"]]
+        assert names == [b"leaving", b"staying", b"stock"]
+        watches = [
+            peer.start("watch", flags=f) for f in (capi.WATCH_PRESENCE_ONLY, capi.WATCH_BLOBS)
+        ]
+        for watch in watches:
+            peer.event("SYNCED", watch=watch, within=PATIENCE)
+            assert {bytes.fromhex(line["agent"]) for line in peer.events(event="PUT")} == set(names)
+        # etcd 3.5.1 refuses every transaction while it is full, also one that only removes.
+        done = staying.finish("unpublish", label=b"other", within=PATIENCE)
+        is_removed = done["status"] == capi.SUCCESS
+        assert is_removed or (done["status"] == capi.NO_SPACE and world.version == "3.5")
+        assert (NS + b"/staying/other" in set(world.keys())) is not is_removed
+        begin = time.monotonic()
+        leaving.do("shutdown", drain=5000)
+        ended = leaving.line("shut_down", within=PATIENCE)
+        figure("shutdown", begin, ended["t"] / 1e9, 2)
+        for watch in watches:
+            gone = peer.event("GONE", watch=watch, agent=b"leaving", within=PATIENCE)
+            figure("peer is told GONE", begin, gone["t"] / 1e9, 2)
+        assert not any(b"leaving" in each for each in set(world.keys()))
+        make_room(world)
+        staying.succeed("publish", label=b"other", blob=b"2", within=PATIENCE)
+        assert staying.events() == []
+        assert "ENDED" not in peer.names()
 
 
 @pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
@@ -136,7 +142,7 @@ def test_lease_is_lost_while_the_database_is_full(world: World, figure: Figure) 
     doing."""
     agent = world.agent(b"alpha", ttl=5, interval=1, language="python")
     peer, watch = world.observer(flags=capi.WATCH_BLOBS)
-    with observed(agent, peer):
+    with world.observed(agent, peer):
         fill(world)
         world.cluster.leader().gateway.revoke(agent.stats()["lease_id"])
         revoked = time.monotonic()

@@ -15,7 +15,7 @@ import capi
 from conftest import Figure
 from hosts import Host
 from store import PATIENCE, wait_until
-from world import NS, World, observed
+from world import NS, World
 
 TTL = 5
 
@@ -115,7 +115,7 @@ def test_snapshot_restored(world: World, figure: Figure, tmp_path: Path, revisio
     after(world)
     old_id = world.cluster.leader().status()["header"]["cluster_id"]
     peer.event("PUT", watch=watch, agent=b"comes", label=b"l", within=PATIENCE)
-    with observed(agent, peer):
+    with world.observed(agent, peer, late):
         mark = peer.mark()
         # Nobody looks until the new cluster is as the test wants it; then first the peer.
         for host in (agent, late, peer):

@@ -12,7 +12,7 @@ import capi
 from conftest import Figure
 from hosts import Host
 from store import PATIENCE, wait_until
-from world import NS, World, observed, renewing
+from world import NS, World, renewing
 
 
 def told_of(host: Host, watch: int, since: int) -> list[tuple[str, bytes, bytes]]:
@@ -33,7 +33,7 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
     agent = world.agent(b"alpha", ttl=5, interval=1)
     lease = agent.stats()["lease_id"]
     peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
-    with observed(agent, peer):
+    with world.observed(agent, peer):
         for member in world.cluster.members:
             world.network.part(world.place(peer), member.place)
         parted = time.monotonic()
@@ -81,7 +81,7 @@ def test_store_wiped_and_restarted(world: World, figure: Figure) -> None:
     peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
     cluster_id = world.cluster.leader().status()["header"]["cluster_id"]
     keys = [NS + b"/alpha/", NS + b"/alpha/metadata"]
-    with observed(agent, peer):
+    with world.observed(agent, peer):
         mark = peer.mark()
         for member in world.cluster.members:
             member.kill()

@@ -13,7 +13,7 @@ from conftest import Figure
 from gateway import Gateway
 from hosts import Host
 from store import PATIENCE, wait_until
-from world import NS, World, observed, renewing
+from world import NS, World, renewing
 
 ROOT = "root-password"
 ALICE = {"user": b"alice", "password": b"secret"}
@@ -83,7 +83,7 @@ def test_authentication_switched_on(world: World, figure: Figure) -> None:
     Switched off again: LOST, RESTORED."""
     agents = Agents(world)
     named, nameless = agents.named, agents.nameless
-    with observed(named, nameless):
+    with world.observed(named, nameless):
         gateway = enable(world)
         begin = time.monotonic()
         done = named.succeed("publish", label=b"metadata", blob=b"1", within=PATIENCE)
@@ -131,7 +131,7 @@ def test_credentials_become_wrong(world: World, figure: Figure, what: str) -> No
     agent.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
     agent.succeed("publish", label=b"metadata", blob=b"0")
     lease = agent.stats()["lease_id"]
-    with observed(agent):
+    with world.observed(agent):
         for number, away in enumerate((3, TTL + 5)):
             watch = agent.start("watch", agent=b"other")
             agent.event("SYNCED", watch=watch, within=PATIENCE)
@@ -178,7 +178,7 @@ def test_role_revoked_and_granted(world: World, figure: Figure) -> None:
     agent.event("SYNCED", watch=watch)
     lease = agent.stats()["lease_id"]
     begun = time.monotonic()
-    with observed(agent):
+    with world.observed(agent):
         gateway.authenticate("root", ROOT)
         gateway.revoke_permission("alice", NS)
         gateway.authenticate("root", ROOT)

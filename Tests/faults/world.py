@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,8 @@ from writer import Writer
 
 NS = b"/ns/"
 MEMBERS = 3
+# However many hosts there are to look at: they need the processors themselves.
+SAMPLERS = 2
 
 
 class World:
@@ -44,6 +47,7 @@ class World:
         self._hosts = hosts
         self._places: dict[int, Place] = {}
         self._started: list[Host] = []
+        self._unobserved: list[Host] = []
         self.cluster = Cluster(version, [network.add(f"m{n}") for n in range(MEMBERS)], *flags)
         network.connect(self.cluster.members)
 
@@ -61,7 +65,13 @@ class World:
         host = self._hosts(language, prefix=place.prefix)
         self._places[host.pid] = place
         self._started.append(host)
+        self._unobserved.append(host)
         return host
+
+    def dismiss(self, host: Host) -> None:
+        """Ends one that has no part in the test."""
+        host.quit()
+        self._unobserved.remove(host)
 
     def print_logs(self) -> None:
         """What the library said; pytest shows it with a test that failed."""
@@ -132,6 +142,34 @@ class World:
     # What holds
 
     @contextmanager
+    def observed(self, *hosts: Host) -> Iterator[None]:
+        """No thread appears in these processes, and none ever has more connections than handles,
+        until it is killed, if it is."""
+        self._unobserved = [host for host in self._unobserved if host not in hosts]
+        before = [(host, thread_count(host.pid), len(host.open_handles)) for host in hosts]
+        parts = [hosts[i::SAMPLERS] for i in range(min(SAMPLERS, len(hosts)))]
+        with ExitStack() as stack:
+            samplers = [
+                stack.enter_context(Sampler(*(host.pid for host in part))) for part in parts
+            ]
+            yield
+        found = {pid: seen for sampler in samplers for pid, seen in sampler.seen.items()}
+        for host, threads, handles in before:
+            seen = found[host.pid]
+            is_killed = host.process.poll() == -signal.SIGKILL
+            assert is_killed or not seen.is_ended, f"process {host.pid} has ended by itself"
+            assert seen.count > 10, f"process {host.pid} was looked at {seen.count} times"
+            assert seen.threads == {threads}, f"process {host.pid} had {seen.threads} threads"
+            # Some hosts open their handle meanwhile.
+            allowed = max(handles, 1)
+            assert seen.connections_max <= allowed, f"process {host.pid}: {seen.connections}"
+
+    def check_observed(self) -> None:
+        """Every host of a test must have been."""
+        missed = [host.pid for host in self._unobserved]
+        assert missed == [], f"nobody looked at the threads and connections of {missed}"
+
+    @contextmanager
     def unless_late(self, since: float, span: float, seconds: float) -> Iterator[None]:
         """What is checked inside holds, unless the machine held hosts and etcd up for so many
         seconds within any so long a span: nobody can keep a time then."""
@@ -155,20 +193,6 @@ class World:
             )
 
         wait_until(are_there, PATIENCE, f"{keys} on every member")
-
-
-@contextmanager
-def observed(*hosts: Host) -> Iterator[None]:
-    """No thread appears in these processes, and none has two connections at one time."""
-    before = [thread_count(host.pid) for host in hosts]
-    with ExitStack() as stack:
-        samplers = [stack.enter_context(Sampler(host.pid)) for host in hosts]
-        yield
-    for host, threads, sampler in zip(hosts, before, samplers, strict=True):
-        seen = sampler.samples
-        assert seen.count > 10, f"process {host.pid} was looked at {seen.count} times"
-        assert seen.threads == {threads}, f"process {host.pid} had {seen.threads} threads"
-        assert seen.connections_max <= 1, f"process {host.pid}: {seen.connections}"
 
 
 def changes_told(host: Host, watch: int) -> list[tuple[int, bytes, bytes]]:
@@ -238,14 +262,14 @@ class Scene:
         self.peer, self.watch = world.observer(second, flags=capi.WATCH_BLOBS)
         # Both use one member, so that a fault of it hits both; where a handle starts is random.
         while world.in_use(self.peer) is not world.in_use(self.agent):
-            self.peer.quit()
+            world.dismiss(self.peer)
             self.peer, self.watch = world.observer(second, flags=capi.WATCH_BLOBS)
         world.everywhere(self.own_keys)
         self._stack = ExitStack()
 
     def __enter__(self) -> Scene:
         with ExitStack() as stack:
-            stack.enter_context(observed(self.agent, self.peer))
+            stack.enter_context(self.world.observed(self.agent, self.peer))
             self.looks = stack.enter_context(
                 KeySampler(self.world.cluster.members, NS + b"/alpha/")
             )

@@ -13,6 +13,8 @@ import struct
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +33,7 @@ def thread_states(pid: int) -> list[str]:
     for task in os.listdir(f"/proc/{pid}/task"):
         try:
             text = Path(f"/proc/{pid}/task/{task}/stat").read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         found.append(text.rpartition(") ")[2][0])
     return found
@@ -102,17 +104,19 @@ class Samples:
     connections: set[str] = field(default_factory=set)
     connections_max: int = 0
     count: int = 0
+    is_ended: bool = False
 
 
 class Sampler:
-    """Looks at a process every few milliseconds, from a process of its own, until stopped."""
+    """Looks at processes, one every few milliseconds, from a process of its own, until stopped; at
+    each as long as it lives."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self.samples = Samples()
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self.seen: dict[int, Samples] = {}
 
     def __enter__(self) -> Sampler:
-        command = [sys.executable, __file__, str(self._pid)]
+        command = [sys.executable, __file__, *(str(pid) for pid in self._pids)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
@@ -120,34 +124,66 @@ class Sampler:
 
     def __exit__(self, *_: object) -> None:
         output, _errors = self._process.communicate(b"stop\n", timeout=10)
-        told = json.loads(output)
-        self.samples = Samples(
-            set(told["threads"]), set(told["connections"]), told["connections_max"], told["count"]
-        )
+        for pid, told in zip(self._pids, json.loads(output), strict=True):
+            told["threads"], told["connections"] = set(told["threads"]), set(told["connections"])
+            self.seen[pid] = Samples(**told)
+
+    @property
+    def samples(self) -> Samples:
+        """Of the first."""
+        return self.seen[self._pids[0]]
 
 
-def _sample(pid: int) -> None:
-    seen = Samples()
-    inodes: set[str] = set()
-    now_open: set[str] = set()
+class _Look:
+    """What was seen of one process so far."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.seen = Samples()
+        self._inodes: set[str] = set()
+        self._open: set[str] = set()
+
+    def again(self) -> bool:
+        """False when the process is ending."""
+        try:
+            states = thread_states(self.pid)
+            # The table of connections takes the kernel 20 ms; only a new socket can be in it anew.
+            if (sockets := _socket_inodes(self.pid)) != self._inodes:
+                self._inodes = sockets
+                self._open = _tcp_connections(self.pid, sockets)
+        except OSError:
+            states = []
+        if all(state in "ZX" for state in states):
+            self.seen.is_ended = True
+            return False
+        self.seen.threads.add(len(states))
+        self.seen.connections |= self._open
+        self.seen.connections_max = max(self.seen.connections_max, len(self._open))
+        self.seen.count += 1
+        return True
+
+
+def _sample(pids: Sequence[int]) -> None:
+    looks = [_Look(pid) for pid in pids]
+    left = deque(looks)
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0.003)[0]:
-        seen.threads.add(thread_count(pid))
-        # The table of connections takes the kernel 20 ms; only a new socket can be in it anew.
-        if (sockets := _socket_inodes(pid)) != inodes:
-            inodes = sockets
-            now_open = _tcp_connections(pid, inodes)
-        seen.connections |= now_open
-        seen.connections_max = max(seen.connections_max, len(now_open))
-        seen.count += 1
-    told = {
-        "threads": sorted(seen.threads),
-        "connections": sorted(seen.connections),
-        "connections_max": seen.connections_max,
-        "count": seen.count,
-    }
+        if left and left[0].again():
+            left.rotate(-1)
+        elif left:
+            left.popleft()
+    told = [
+        {
+            "threads": sorted(look.seen.threads),
+            "connections": sorted(look.seen.connections),
+            "connections_max": look.seen.connections_max,
+            "count": look.seen.count,
+            "is_ended": look.seen.is_ended,
+        }
+        for look in looks
+    ]
     print(json.dumps(told))
 
 
 if __name__ == "__main__":
-    _sample(int(sys.argv[1]))
+    _sample([int(pid) for pid in sys.argv[1:]])
