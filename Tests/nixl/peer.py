@@ -203,6 +203,7 @@ class AdapterPeer(Peer):
             "interval": float(os.environ.get("TEST_INTERVAL", "1")),
             "ttl": float(os.environ.get("TEST_TTL", "5")),
             "check_interval": 0.2,
+            "publish_all": "TEST_PARTIAL_ONLY" not in os.environ,
             "refuse_takeover": "TEST_REFUSE_TAKEOVER" in os.environ,
             "on_peer": self.on_peer,
         }
@@ -242,6 +243,9 @@ class AdapterPeer(Peer):
 
     def is_published(self) -> Any:
         return {"is_published": self.metadata.is_published}
+
+    def check_registrations(self) -> Any:
+        return {"is_any": self.metadata.check()}
 
     def publish(self) -> None:
         self.metadata.publish()

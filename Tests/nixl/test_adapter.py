@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from agents import is_refused
 from conftest import (
     SLACK,
     SOON,
@@ -161,11 +162,43 @@ def test_invalidate(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: st
     mark = reader.mark()
     alpha.do("withdraw")
     told(reader, False, since=mark)
+    assert not alpha.do("is_published")["is_published"]
     alpha.do("register", size=64)
+    assert not alpha.do("check_registrations")["is_any"]
     time.sleep(1)
     assert etcd34.gateway.keys(namespace + b"/alpha/") == []
+    assert not alpha.do("is_published")["is_published"]
     alpha.do("publish")
     told(reader, True, since=mark)
+    assert alpha.do("is_published")["is_published"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_removed_by_an_operator(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+) -> None:
+    """As after an invalidate: the name is claimed again only by publish."""
+    reader = peers("tick", "beta", etcd34, namespace)
+    reader.do("want", agent="alpha")
+    alpha, _ = serve(peers, kind, etcd34, namespace, seed=1)
+    told(reader, True)
+    mark = reader.mark()
+    etcd34.gateway.delete_prefix(namespace + b"/alpha/")
+    eventually(lambda: not alpha.do("is_published")["is_published"], SOON, "it is known")
+    told(reader, False, since=mark)
+    assert "alpha: WITHDRAWN" in peers.log(alpha)
+    alpha.do("register", size=64)
+    assert not alpha.do("check_registrations")["is_any"]
+    time.sleep(1)
+    assert etcd34.gateway.keys(namespace + b"/alpha/") == []
+    assert not alpha.do("is_published")["is_published"]
+    alpha.do("publish")
+    told(reader, True, since=mark)
+    assert alpha.do("is_published")["is_published"]
+    # Registrations are looked at again.
+    alpha.do("register", size=64)
+    key = namespace + b"/alpha/metadata"
+    eventually(lambda: etcd34.gateway.range(key)[0].value == blob_of(alpha), SOON, "it is new")
 
 
 def test_partial_metadata(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
@@ -261,6 +294,13 @@ def test_two_processes_of_one_name(peers: PeerFactory, etcd34: Etcd, namespace: 
     told(reader, True, since=mark)
     check_read(reader, address, seed=18)
     eventually(lambda: "alpha: SUPERSEDED" in peers.log(first), SOON, "it is logged")
+    assert not first.do("is_published")["is_published"]
+    first.do("register", size=64)
+    assert not first.do("check_registrations")["is_any"]
+    assert not first.do("is_published")["is_published"]
+    # It is told why it cannot have it back.
+    first.do("publish")
+    eventually(lambda: is_refused(first, "Superseded"), SOON, "publish is refused")
     # Nor does it withdraw what is not its own.
     first.quit()
     time.sleep(1)

@@ -21,6 +21,7 @@ from conftest import (
 )
 from etcd_server import Etcd
 from gateway import Gateway
+from hosts import Host
 
 
 def alarm(gateway: Gateway, action: str) -> None:
@@ -57,6 +58,88 @@ def test_never_without_a_lease(
     assert peers.log(alpha).count("publish metadata: NO_SPACE") == 1
     alpha.kill()
     eventually(lambda: not etcd.gateway.keys(namespace), TTL + 2 + SLACK, "the lease ends")
+
+
+def publish_parts(host: Host) -> None:
+    host.do("publish_partial", registration=0, label="conn", conn=1)
+    host.do("publish_partial", registration=0, label="part")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("refused", ["lease", "lease and labels", "labels"])
+def test_only_partial_metadata(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, refused: str
+) -> None:
+    """The loop asks again for what of it was refused, the lease or the labels, and publishes
+    nothing else."""
+    etcd = own_etcd()
+    partial = {"TEST_PARTIAL_ONLY": "1", "TEST_TTL": str(TTL)}
+    if refused == "labels":
+        alpha = peers(kind, "alpha", etcd, namespace, **partial)
+        eventually(lambda: etcd.gateway.leases() != [], SOON, "there is a lease")
+        alarm(etcd.gateway, "ACTIVATE")
+    else:
+        alarm(etcd.gateway, "ACTIVATE")
+        alpha = peers(kind, "alpha", etcd, namespace, **partial)
+        told_of = "start_heartbeat: NO_SPACE"
+        eventually(lambda: told_of in peers.log(alpha), SOON, "the refusal of the lease is told")
+    if refused != "lease":
+        publish_parts(alpha)
+        eventually(lambda: is_refused(alpha, "NoSpace"), SOON, "the refusal is told")
+        # For several checks.
+        time.sleep(1)
+    alarm(etcd.gateway, "DEACTIVATE")
+    if refused == "lease":
+        eventually(lambda: etcd.gateway.leases() != [], SOON, "there is a lease")
+        assert not alpha.do("is_published")["is_published"]
+        publish_parts(alpha)
+    root = namespace + b"/alpha/"
+    keys = [root, root + b"conn", root + b"part"]
+    eventually(lambda: etcd.gateway.keys(namespace) == keys, SOON, "both are published")
+    wait_published(alpha)
+    # Nor does the loop publish anything else, or once more.
+    kept = etcd.gateway.range(namespace)
+    time.sleep(1)
+    assert etcd.gateway.range(namespace) == kept
+    assert {kv.lease for kv in kept} == set(etcd.gateway.leases())
+    assert len(etcd.gateway.leases()) == 1
+    for refusal in ("start_heartbeat: NO_SPACE", "publish conn: NO_SPACE"):
+        assert peers.log(alpha).count(refusal) <= 1
+
+
+def test_removed_by_an_operator(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
+) -> None:
+    """To make room, say. What was refused before is then not tried again either."""
+    etcd = own_etcd()
+    alpha = start(peers, "tick", "alpha", etcd, namespace)
+    wait_published(alpha)
+    alarm(etcd.gateway, "ACTIVATE")
+    alpha.do("publish_partial", registration=0, label="part")
+    eventually(lambda: is_refused(alpha, "NoSpace"), SOON, "the refusal is told")
+    etcd.gateway.delete_prefix(namespace + b"/alpha/")
+    eventually(lambda: "alpha: WITHDRAWN" in peers.log(alpha), SOON, "it is told")
+    assert not alpha.do("is_published")["is_published"]
+    alarm(etcd.gateway, "DEACTIVATE")
+    time.sleep(1)
+    assert etcd.gateway.keys(namespace) == []
+    publish_parts(alpha)
+    eventually(lambda: len(etcd.gateway.keys(namespace)) == 3, SOON, "only that is published")
+    wait_published(alpha)
+
+
+def test_lease_lost(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes) -> None:
+    """Until everything is back, it is not published."""
+    etcd = own_etcd()
+    alpha = start(peers, "tick", "alpha", etcd, namespace)
+    wait_published(alpha)
+    alarm(etcd.gateway, "ACTIVATE")
+    etcd.gateway.revoke(etcd.gateway.leases()[0])
+    eventually(lambda: "alpha: LOST" in peers.log(alpha), SOON, "it is told")
+    assert not alpha.do("is_published")["is_published"]
+    alarm(etcd.gateway, "DEACTIVATE")
+    wait_published(alpha)
+    assert len(etcd.gateway.keys(namespace)) == 2
 
 
 def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 from ._agent import Agent
@@ -45,8 +46,8 @@ class _Waiting(Operation):
 
 class LeasedPublisher:
     """To the library a heartbeat that etcd refuses is over, and what is published then permanent.
-    Here it waits until the lease is granted, or ends as the heartbeat did; the next publication
-    asks for the heartbeat again."""
+    Here it waits until the lease is granted, or ends as the heartbeat did; the next publication, or
+    `start_again`, asks for the heartbeat again."""
 
     def __init__(
         self, agent: Agent, interval: float | None, ttl: float | None, on_heartbeat: DoneCallback
@@ -66,6 +67,11 @@ class LeasedPublisher:
             self._heartbeat = self._agent.start_heartbeat(
                 self._interval, self._ttl, timeout=NEVER, on_done=self._started
             )
+
+    def start_again(self) -> None:
+        """The same, after a refusal. What is refused at once is asked for the next time."""
+        with contextlib.suppress(NixlMDError):
+            self.start()
 
     def publish(self, label: str, blob: bytes, on_done: DoneCallback) -> Operation:
         """What is refused is told by the operation, not raised: it may be refused later as well."""

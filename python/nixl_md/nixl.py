@@ -37,6 +37,8 @@ from ._operations import DoneCallback, EventCallback, Operation, Watch
 
 ENDPOINTS_VARIABLE = "NIXL_ETCD_ENDPOINTS"
 DEFAULT_LABEL = "metadata"
+# As the log calls it.
+LEASE = "start_heartbeat"
 # What etcd refuses today and may take tomorrow. The rest is final, or another's to put right.
 MAY_PASS = frozenset(
     [
@@ -81,6 +83,31 @@ def take_endpoints() -> str | None:
     """$NIXL_ETCD_ENDPOINTS, which is removed from the environment, so that an agent made after this
     does not start NIXL's own etcd layer."""
     return os.environ.pop(ENDPOINTS_VARIABLE, None)
+
+
+@dataclass
+class _Published:
+    """What a label is to hold."""
+
+    blob: bytes
+    operation: Operation
+    # The metadata of all registrations, which is published again when they change.
+    is_all: bool
+    # It was there, and the library is putting it back.
+    is_lost: bool = False
+
+    @property
+    def is_there(self) -> bool:
+        return self.operation.done() and self.refusal is None and not self.is_lost
+
+    @property
+    def refusal(self) -> NixlMDError | None:
+        if self.operation.done():
+            try:
+                self.operation.result()
+            except NixlMDError as refusal:
+                return refusal
+        return None
 
 
 @dataclass
@@ -135,8 +162,8 @@ class Exchange:
         self._publisher: LeasedPublisher | None = None
         self._peers: dict[str, _Peer] = {}
         self._search: Operation | None = None
-        self._published: bytes | None = None
-        self._publication: Operation | None = None
+        # By label, in the order of their publication.
+        self._published: dict[str, _Published] = {}
         # The last failure of each kind that the log was told of.
         self._told: dict[str, Status] = {}
         self._next_check = math.inf
@@ -149,10 +176,9 @@ class Exchange:
 
     def _start(self, agent: Agent) -> None:
         self._agent = agent
-        self._publisher = LeasedPublisher(
-            agent, self._interval, self._ttl, self._logged("start_heartbeat")
-        )
+        self._publisher = LeasedPublisher(agent, self._interval, self._ttl, self._logged(LEASE))
         self._publisher.start()
+        self._plan_check()
         if self._publishes_all:
             self.publish()
 
@@ -168,15 +194,14 @@ class Exchange:
     def publish(self) -> Operation:
         """Publishes the agent's metadata as it is now, whether it has changed or not; also takes
         back an `invalidate`."""
-        self._published = self._nixl.get_agent_metadata()
-        self._publication = self._publish(DEFAULT_LABEL, self._published)
-        self._plan_check()
-        return self._publication
+        return self._publish(DEFAULT_LABEL, self._nixl.get_agent_metadata(), is_all=True)
 
-    def _publish(self, label: str, blob: bytes) -> Operation:
+    def _publish(self, label: str, blob: bytes, *, is_all: bool) -> Operation:
         if self._publisher is None:
             raise RuntimeError("use it in 'async with'")
-        return self._publisher.publish(label, blob, self._logged(f"publish {label}"))
+        operation = self._publisher.publish(label, blob, self._logged(f"publish {label}"))
+        self._published[label] = _Published(blob, operation, is_all)
+        return operation
 
     def publish_partial(
         self,
@@ -187,36 +212,47 @@ class Exchange:
         backends: Sequence[str] = (),
     ) -> Operation:
         """Publishes the metadata of some registrations under a label of their own. It is not
-        published again when registrations change."""
+        published again when registrations change. Under the label `metadata` it takes the place of
+        the metadata of all."""
         blob = self._nixl.get_partial_agent_metadata(descs, inc_conn_info, list(backends))
-        return self._publish(label, blob)
+        return self._publish(label, blob, is_all=False)
 
     def invalidate(self) -> Operation:
         """Withdraws everything this agent published, now; until `publish` is called again."""
-        self._next_check = math.inf
+        self._published.clear()
         if self._publisher is not None:
             self._publisher.withdraw()
         return self.agent.invalidate(on_done=self._logged("invalidate"))
 
     @property
     def is_published(self) -> bool:
-        """Whether etcd holds what was published last; raises what kept it from that."""
-        publication = self._publication
-        if publication is None or not publication.done():
-            return False
-        publication.result()
-        return True
+        """Whether etcd holds all that was published, as far as it has told; raises what it refused.
+        False where nothing is: it was withdrawn, by `invalidate` or by others, or another process
+        has the name; and while what a lost lease took is put back."""
+        for published in self._published.values():
+            if published.refusal is not None:
+                raise published.refusal
+        return bool(self._published) and all(
+            published.is_there for published in self._published.values()
+        )
 
     def check(self) -> bool:
-        """Publishes again if registrations have changed since, or if etcd refused what may pass;
-        whether it does. Done by the loop every `check_interval` seconds."""
+        """Publishes again what etcd refused and may take now, and the agent's metadata if its
+        registrations have changed since; whether there was any. Also asks again for a lease that
+        was refused. Done by the loop every `check_interval` seconds. What was withdrawn, by
+        `invalidate` or by others, waits for `publish`."""
         self._plan_check()
-        is_over = self._publication is not None and self._publication.done()
-        is_refused = is_over and self._told.get(f"publish {DEFAULT_LABEL}") in MAY_PASS
-        if self._nixl.get_agent_metadata() == self._published and not is_refused:
-            return False
-        self.publish()
-        return True
+        is_any = False
+        for label, published in list(self._published.items()):
+            blob = self._nixl.get_agent_metadata() if published.is_all else published.blob
+            refusal = published.refusal
+            may_pass = refusal is not None and refusal.status in MAY_PASS
+            if blob != published.blob or may_pass:
+                self._publish(label, blob, is_all=published.is_all)
+                is_any = True
+        if self._publisher is not None and self._told.get(LEASE) in MAY_PASS:
+            self._publisher.start_again()
+        return is_any
 
     def _plan_check(self) -> None:
         if self._check_interval is not None:
@@ -241,7 +277,17 @@ class Exchange:
         return done
 
     def _on_own_event(self, event: Event) -> None:
-        """What befell this agent's own keys. The library puts back what a lost lease took."""
+        """What befell this agent's own keys. The library puts back what a lost lease took, and
+        nothing else. What is on the way ends by itself."""
+        # Before the application is told, which may publish in there.
+        for label, published in list(self._published.items()):
+            if event.type == EventType.RESTORED:
+                published.is_lost = False
+            elif published.operation.done():
+                if event.type == EventType.LOST:
+                    published.is_lost = True
+                elif event.type in (EventType.SUPERSEDED, EventType.WITHDRAWN):
+                    del self._published[label]
         is_harmless = event.type == EventType.RESTORED
         _log.log(
             logging.INFO if is_harmless else logging.WARNING,
@@ -435,10 +481,10 @@ class NixlMetadata(Exchange):
 
     `nixl` is a `nixl_agent` that was made without NIXL_ETCD_ENDPOINTS in the environment.
     `interval` and `ttl` are those of the heartbeat; every `check_interval` seconds (None: never)
-    the loop looks whether registrations have changed. `publish_all` False leaves all but partial
-    metadata unpublished. `on_peer` is called with (name, True) when a wanted peer is loaded, with
-    (name, False) before it is removed: the moment to release transfer handles to it. All other
-    arguments are those of `Agent`.
+    the loop looks whether registrations have changed, and asks again for what etcd refused.
+    `publish_all` False leaves all but partial metadata unpublished. `on_peer` is called with
+    (name, True) when a wanted peer is loaded, with (name, False) before it is removed: the moment
+    to release transfer handles to it. All other arguments are those of `Agent`.
 
     As a context manager it withdraws what it published and closes. What is loaded stays.
     """
