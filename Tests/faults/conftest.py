@@ -7,46 +7,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from typing import Protocol
 
 import pytest
 
+from figures import Figure, figure, machine, print_figures
 from fixtures import HostFactory, host_binary, hosts, library, soname_directory, version
 from loopback import Loopback
 from machine import Machine
 from namespaces import Namespaces, are_allowed, remove_orphans
 from world import World
 
-__all__ = ["HostFactory", "host_binary", "hosts", "library", "soname_directory", "version"]
-
-
-class Figure(Protocol):
-    """Checks the time from `begin` to `end` (monotonic) against its bound and keeps it for the
-    table.
-
-    The bound is what is promised where hosts and etcd get a processor when they want one. What
-    the machine withheld from them meanwhile is measured (see machine.py) and comes on top."""
-
-    def __call__(self, what: str, begin: float, end: float, bound: float) -> None: ...
-
-
-@pytest.fixture(scope="session")
-def machine() -> Iterator[Machine]:
-    with Machine() as looking:
-        yield looking
-
-
-@pytest.fixture
-def figure(request: pytest.FixtureRequest, machine: Machine) -> Figure:
-    def keep(what: str, begin: float, end: float, bound: float) -> None:
-        seconds = end - begin
-        withheld = machine.withheld(begin, end)
-        request.node.user_properties.append(("figure", (what, seconds, bound, withheld)))
-        assert seconds <= bound + withheld, (
-            f"{what}: {seconds:.2f} s, promised are {bound:.2f} s, held up {withheld:.2f} s"
-        )
-
-    return keep
+__all__ = [
+    "Figure",
+    "HostFactory",
+    "figure",
+    "host_binary",
+    "hosts",
+    "library",
+    "machine",
+    "soname_directory",
+    "version",
+]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,17 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if report.when == "teardown"
     ]
     ticks = [(value, test) for test, name, value in ends if name == "tick"]
-    rows = []
-    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        if report.when == "call":
-            test = report.nodeid.rpartition("::")[2]
-            rows += [(test, *value) for name, value in report.user_properties if name == "figure"]
-    if rows:
-        terminalreporter.section("figures")
-        for test, what, seconds, bound, withheld in sorted(rows):
-            terminalreporter.write_line(
-                f"{test:52} {what:44} {seconds:6.2f} of {bound:5.2f} s, held up {withheld:5.2f} s"
-            )
+    print_figures(terminalreporter)
     if ticks:
         longest, test = max(ticks)
         terminalreporter.write_line(f"the longest tick took {longest:.1f} ms of CPU, in {test}")

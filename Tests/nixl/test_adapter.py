@@ -10,9 +10,10 @@ import pytest
 
 from agents import is_refused
 from conftest import (
-    SLACK,
+    EXPIRY,
     SOON,
     EtcdFactory,
+    Figure,
     HostFactory,
     PeerFactory,
     blob_of,
@@ -66,7 +67,7 @@ def lease_of(etcd: Etcd, namespace: bytes, agent: bytes = b"alpha") -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_restarted(
-    peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure, kind: str
 ) -> None:
     """The reader's application says once whom it wants, and nothing more."""
     reader = peers(kind, "beta", etcd34, namespace)
@@ -77,8 +78,9 @@ def test_killed_and_restarted(
 
     mark = reader.mark()
     lease = lease_of(etcd34, namespace)
-    old.kill()
-    told(reader, False, since=mark, within=TTL + 2 + SLACK)
+    killed = old.kill()
+    dropped = told(reader, False, since=mark)
+    figure("dropped, since the kill", killed, dropped["t"] / 1e9, TTL + EXPIRY)
     assert etcd34.gateway.time_to_live(lease) <= 0
     wait_dropped(reader, "alpha")
     assert not reader.do("is_loaded", agent="alpha")["is_loaded"]
@@ -214,13 +216,16 @@ def test_partial_metadata(peers: PeerFactory, etcd34: Etcd, namespace: bytes) ->
     assert not reader.do("check", agent="alpha", address=hidden["address"], size=SIZE)["is_there"]
 
 
-def test_stock_peer_loads_it(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_stock_peer_loads_it(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure
+) -> None:
     stock = peers("stock", "beta", etcd34, namespace)
     old, address = serve(peers, "tick", etcd34, namespace, seed=10)
     load_in_stock(stock, etcd34, "alpha")
     check_read(stock, address, seed=10)
-    old.kill()
-    wait_dropped(stock, "alpha", TTL + 2 + SLACK)
+    killed = old.kill()
+    wait_dropped(stock, "alpha")
+    figure("dropped, since the kill", killed, time.monotonic(), TTL + EXPIRY)
     _, address = serve(peers, "tick", etcd34, namespace, seed=11)
     stock.do("fetch", agent="alpha")
     wait_loaded(stock, "alpha")
@@ -308,6 +313,18 @@ def test_two_processes_of_one_name(peers: PeerFactory, etcd34: Etcd, namespace: 
     assert len(etcd34.gateway.keys(namespace + b"/alpha/")) == 2
 
 
+def test_the_name_is_taken_meanwhile(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """While the earlier process stood still: it is told at once that the name has gone."""
+    first, _ = serve(peers, "tick", etcd34, namespace, seed=17, ttl=LONG_TTL)
+    first.freeze()
+    second, _ = serve(peers, "tick", etcd34, namespace, seed=18)
+    first.thaw()
+    eventually(lambda: "alpha: SUPERSEDED" in peers.log(first), SOON, "it is logged")
+    assert "alpha: WITHDRAWN" not in peers.log(first)
+    assert not first.do("is_published")["is_published"]
+    assert second.do("is_published")["is_published"]
+
+
 def test_wrong_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     for values in ({"agent": "beta"}, {"agent": "alpha", "labels": ""}):
@@ -334,7 +351,9 @@ def test_etcd_is_down_at_the_start(
     check_read(reader, alpha.do("where")["address"], seed=15)
 
 
-def test_etcd_restarts(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes) -> None:
+def test_etcd_restarts(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, figure: Figure
+) -> None:
     """Nothing is dropped by that, and a death afterwards is still noticed."""
     etcd = own_etcd()
     reader = peers("tick", "beta", etcd, namespace)
@@ -347,5 +366,6 @@ def test_etcd_restarts(peers: PeerFactory, own_etcd: EtcdFactory, namespace: byt
     time.sleep(2 * TTL + 2)
     assert not reader.lines("peer", is_loaded=False)
     check_read(reader, address, seed=16)
-    alpha.kill()
-    told(reader, False, within=2 * TTL + 2 + SLACK)
+    killed = alpha.kill()
+    dropped = told(reader, False)
+    figure("dropped, since the kill", killed, dropped["t"] / 1e9, 2 * TTL + EXPIRY)

@@ -13,9 +13,10 @@ import pytest
 import capi
 from agents import KINDS, LONG_TTL, SIZE, TTL, check_read, is_refused, start, told, wait_published
 from conftest import (
-    SLACK,
+    EXPIRY,
     SOON,
     EtcdFactory,
+    Figure,
     HostFactory,
     PeerFactory,
     blob_of,
@@ -230,7 +231,9 @@ def test_stock_is_killed_and_taken_over(peers: PeerFactory, etcd34: Etcd, namesp
     check_read(stock, new, 45)
 
 
-def test_several_in_one_process(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_several_in_one_process(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure
+) -> None:
     """Each has a name, a lease and peers of its own, the others of the process among them."""
     both = start(peers, "several", "alpha,beta", etcd34, namespace, seed=46)
     other = start(peers, "tick", "gamma", etcd34, namespace, seed=47)
@@ -257,8 +260,9 @@ def test_several_in_one_process(peers: PeerFactory, etcd34: Etcd, namespace: byt
     told(other, False, name="alpha")
     told(both, False, who="beta", name="alpha")
     check_read(other, Member(both, "beta"), 46, "beta")
-    other.kill()
-    told(both, False, who="beta", name="gamma", within=TTL + 2 + SLACK)
+    killed = other.kill()
+    dropped = told(both, False, who="beta", name="gamma")
+    figure("dropped, since the kill", killed, dropped["t"] / 1e9, TTL + EXPIRY)
 
 
 class Member(Host):

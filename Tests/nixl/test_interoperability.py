@@ -10,9 +10,10 @@ import pytest
 
 import capi
 from conftest import (
-    SLACK,
+    EXPIRY,
     SOON,
     EtcdFactory,
+    Figure,
     HostFactory,
     PeerFactory,
     blob_of,
@@ -110,7 +111,7 @@ def test_stock_loads_and_uses_ours(
 
 
 def test_ours_is_killed(
-    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
+    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes, figure: Figure
 ) -> None:
     """The stock peer drops it when the lease ends: not before, for it is renewed."""
     stock = peers("stock", "beta", etcd34, namespace)
@@ -120,8 +121,9 @@ def test_ours_is_killed(
     time.sleep(TTL + 2)
     assert has_loaded(stock, "alpha")
     lease = ours.host.stats()["lease_id"]
-    ours.kill()
-    wait_dropped(stock, "alpha", TTL + 2 + SLACK)
+    killed = ours.kill()
+    wait_dropped(stock, "alpha")
+    figure("dropped, since the kill", killed, time.monotonic(), TTL + EXPIRY)
     assert etcd34.gateway.time_to_live(lease) <= 0
     assert etcd34.gateway.keys(namespace + b"/alpha/") == []
 

@@ -10,9 +10,10 @@ import pytest
 
 from agents import KINDS, LONG_TTL, SIZE, TTL, check_read, is_refused, start, told, wait_published
 from conftest import (
-    SLACK,
+    EXPIRY,
     SOON,
     EtcdFactory,
+    Figure,
     PeerFactory,
     blob_of,
     eventually,
@@ -35,7 +36,12 @@ def alarm(gateway: Gateway, action: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", [None, "publish"], ids=["the loop", "the application"])
 def test_never_without_a_lease(
-    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, command: str | None
+    peers: PeerFactory,
+    own_etcd: EtcdFactory,
+    namespace: bytes,
+    figure: Figure,
+    kind: str,
+    command: str | None,
 ) -> None:
     """etcd grants no lease at first. What is published later, by the loop or by the application, is
     on a lease all the same; nothing has to be called for it."""
@@ -56,8 +62,9 @@ def test_never_without_a_lease(
     assert 0 not in leases
     # Once while it lasts, not at each attempt.
     assert peers.log(alpha).count("publish metadata: NO_SPACE") == 1
-    alpha.kill()
-    eventually(lambda: not etcd.gateway.keys(namespace), TTL + 2 + SLACK, "the lease ends")
+    killed = alpha.kill()
+    eventually(lambda: not etcd.gateway.keys(namespace), SOON, "the lease ends")
+    figure("the lease ends, since the kill", killed, time.monotonic(), TTL + EXPIRY)
 
 
 def publish_parts(host: Host) -> None:
@@ -142,7 +149,7 @@ def test_lease_lost(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes)
     assert len(etcd.gateway.keys(namespace)) == 2
 
 
-def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure) -> None:
     """Where taking over is refused, the name is had as soon as the other process has lost it, by
     the loop alone."""
     reader = peers("tick", "beta", etcd34, namespace)
@@ -154,8 +161,9 @@ def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None
     time.sleep(1)
     check_read(reader, old, 55)
     mark = reader.mark()
-    old.kill()
-    told(reader, False, since=mark, within=TTL + 2 + SLACK)
+    killed = old.kill()
+    dropped = told(reader, False, since=mark)
+    figure("dropped, since the kill", killed, dropped["t"] / 1e9, TTL + EXPIRY)
     told(reader, True, since=mark)
     check_read(reader, new, 1)
     assert peers.log(new).count("publish metadata: NOT_ALLOWED") == 1

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import (
-    SLACK,
+    EXPIRY,
     SOON,
     EtcdFactory,
+    Figure,
     HostFactory,
     PeerFactory,
     eventually,
@@ -215,7 +216,9 @@ def test_ours_is_not(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None
     assert late < 5
 
 
-def test_several_keys_one_lease(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_several_keys_one_lease(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes, figure: Figure
+) -> None:
     """101 keys cost the renewals of one, and end in one revision."""
     host = hosts()
     host.open(etcd34.endpoint, namespace, agent=b"alpha")
@@ -230,8 +233,9 @@ def test_several_keys_one_lease(hosts: HostFactory, etcd34: Etcd, namespace: byt
     print(f"101 keys: {renewals} renewals in {seconds:.1f} s at an interval of 1 s")
     # Due after 1 s less a jitter of up to a fifth, and not one for each key.
     assert 1 <= renewals <= seconds / 0.8 + 1
-    host.kill()
-    eventually(lambda: not etcd34.gateway.keys(namespace), 5 + 2 + SLACK, "the lease ends")
+    killed = host.kill()
+    eventually(lambda: not etcd34.gateway.keys(namespace), SOON, "the lease ends")
+    figure("the lease ends, since the kill", killed, time.monotonic(), 5 + EXPIRY)
     ended = etcd34.gateway.history(namespace, first + 1, etcd34.gateway.revision())
     deleted = [change for change in ended if change.is_delete]
     assert len(deleted) == 101
