@@ -201,6 +201,7 @@ final class WatchChecker {
         }
         let next = expected[expectedTold]
         if next != told, ambiguous.remove(next.agent) != nil {
+            known[next.agent]?.hadPresence = true
             history[next.agent]?.hadPresence = true
             history[next.agent]?.isPresent = false
             history[next.agent]?.labels = [:]
