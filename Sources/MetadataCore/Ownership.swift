@@ -166,10 +166,14 @@ extension MetadataCore {
         lease != 0 && Incarnation.of(lease: lease) == incarnation
     }
 
-    /// What began with our Put is ours, on whatever lease our own moves have put it since, and whether or not they were answered:
-    /// whoever takes a name over removes the presence key first.
-    func isOurs(_ presence: KeyValue, created: Int64) -> Bool {
-        isOurs(lease: presence.lease) || (created != 0 && presence.createRevision == created)
+    /// Without a lease what began with our Put is ours while nobody has put it anew but we ourselves, as far as we know. Our own
+    /// kind removes the key before it takes a name over; stock NIXL puts it over what is there.
+    func isOurs(_ presence: KeyValue, created: Int64, known: Int64) -> Bool {
+        guard presence.lease == 0 else { return isOurs(lease: presence.lease) }
+        let isUnchanged =
+            presence.modRevision == known || presence.modRevision == presence.createRevision
+        return created != 0 && presence.createRevision == created
+            && (isUnchanged || latePermanent != nil)
     }
 
     func mayMoveLate(_ hold: Hold) -> Bool { lateMove?.over == hold.modRevision }
@@ -237,21 +241,13 @@ extension MetadataCore {
         send(body, .ownership(step))
     }
 
-    /// Reads which of our keys are there, and of which revision.
-    func readKeys(_ step: OwnershipStep) {
-        let prefix = ownPresenceKey ?? []
-        sendOwnership(
-            .range(
-                RangeRequest(key: prefix, rangeEnd: Keyspace.end(of: prefix), keysOnly: true)),
-            step)
-    }
-
     /// Settled as ours: what we knew of others' doing before is history.
     func own(_ hold: Hold) {
         ownership = .owned(hold)
         wasRemovedByOthers = false
         ownershipFailures = 0
         isWithdrawalUnanswered = false
+        if latePermanent != hold.modRevision { latePermanent = nil }
         presenceLog.removeAll { $0.modRevision <= hold.modRevision }
     }
 
@@ -279,17 +275,19 @@ extension MetadataCore {
                 ownership = .restoring(restore)
             }
             putUnanswered(on: lease, absentAt: absentAt)
-        case .restorePut(let lease, _, _):
-            if lease != 0 { tainted = lease }
+        case .restorePut(let lease, let seen, _):
+            if lease != 0 { tainted = lease } else { latePermanent = seen }
         case .movePresence(let lease, let batch):
             areLabelsBehind = true
             for record in batch { record.noteUnanswered() }
-            guard lease != 0 else { return }
-            tainted = lease
-            switch ownership {
-            case .moving(let move): lateMove = (lease, over: move.hold.modRevision)
-            case .checking(let check): lateMove = (lease, over: check.hold.modRevision)
-            default: break
+            var over: Int64 = 0
+            if case .moving(let move) = ownership { over = move.hold.modRevision }
+            if case .checking(let check) = ownership { over = check.hold.modRevision }
+            if lease == 0 {
+                latePermanent = over
+            } else {
+                tainted = lease
+                if over != 0 { lateMove = (lease, over) }
             }
         case .moveLabels(let batch):
             for record in batch { record.noteUnanswered() }
@@ -446,7 +444,9 @@ extension MetadataCore {
             retreated(restore)
         case (.withdraw, .withdrawing(let hold)):
             withdrew(hold, succeeded, revision)
-        default: break  // As above.
+        case (.movePresence(lease: 0, _), _), (.restorePut(lease: 0, _, _), _):
+            latePermanent = 0  // As above; what was put is ours.
+        default: break
         }
     }
 

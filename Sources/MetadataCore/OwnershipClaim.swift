@@ -250,6 +250,15 @@ extension MetadataCore {
 
     // MARK: - Checking
 
+    /// Reads which of our keys are there, and of which revision.
+    func readKeys(_ step: OwnershipStep) {
+        let prefix = ownPresenceKey ?? []
+        sendOwnership(
+            .range(
+                RangeRequest(key: prefix, rangeEnd: Keyspace.end(of: prefix), keysOnly: true)),
+            step)
+    }
+
     /// A transaction of a label found the name not to be ours.
     func guardFailed() {
         if case .owned(let hold) = ownership {
@@ -290,7 +299,10 @@ extension MetadataCore {
             }
             return
         }
-        guard isOurs(presence, created: check.hold.createRevision) else {
+        guard
+            isOurs(
+                presence, created: check.hold.createRevision, known: check.hold.modRevision)
+        else {
             supersede(supersededText)
             return
         }

@@ -39,6 +39,7 @@ extension MetadataCore {
         presenceLog.removeAll()
         cancel(&selfWatcher)
         lateClaimAfter = nil
+        latePermanent = nil
         let text: Text = "the store was replaced: it does not hold what it held"
         forgetLease(text)
         storeIsLost(text)
@@ -152,7 +153,7 @@ extension MetadataCore {
             ownership = .restoring(restore)
             return
         }
-        guard isOurs(presence, created: restore.created) else {
+        guard isOurs(presence, created: restore.created, known: restore.lost.modRevision) else {
             supersede(supersededText)
             return
         }
@@ -196,6 +197,7 @@ extension MetadataCore {
                     lease: lease, createRevision: restore.created, modRevision: revision))
         } else {
             restore.step = .read
+            if succeeded, lease == 0 { latePermanent = 0 }
         }
         ownership = .restoring(restore)
         if !succeeded { restoreBeginsAnew() }

@@ -46,12 +46,11 @@ extension MetadataCore {
         log(.warn, text)
     }
 
-    /// The revision at which another process last took the name, since `hold`. Put over what we had, it was our own move.
+    /// The revision at which another process last took the name, since `hold`.
     func foreignPresence(since hold: Hold, but own: Int64? = nil) -> Int64? {
         for change in presenceLog.reversed()
         where change.modRevision > hold.modRevision && !change.isDeleted
-            && change.modRevision != own && !beganOnOurLease(change)
-            && (hold.createRevision == 0 || change.createRevision != hold.createRevision)
+            && change.modRevision != own && !isOurMove(change, since: hold)
             && !mayBeOurLateClaim(
                 lease: change.lease, created: change.createRevision,
                 modified: change.modRevision)
@@ -59,6 +58,14 @@ extension MetadataCore {
             return change.modRevision
         }
         return nil
+    }
+
+    private func isOurMove(_ change: PresenceChange, since hold: Hold) -> Bool {
+        guard change.lease == 0 else { return isOurs(lease: change.lease) }
+        let isOfOurs =
+            (hold.createRevision != 0 && change.createRevision == hold.createRevision)
+            || beganOnOurLease(change)
+        return isOfOurs && latePermanent != nil
     }
 
     /// What we put onto a lease of ours, and then over it, whether or not it was answered.

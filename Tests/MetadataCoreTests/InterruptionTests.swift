@@ -299,4 +299,20 @@ import Testing
         #expect(alpha.completions[start]?.status == .success)
         #expect(world.etcd.store.allSatisfy { $0.kv.lease != 0 })
     }
+
+    /// Stock NIXL, and who else writes with etcdctl, put the presence key over what is there.
+    @Test(arguments: [0, 77], [true, false])
+    func whoPutsTheKeyOverOursHasTheName(lease: Int64, isLeased: Bool) {
+        let alpha = world.add("alpha")
+        if isLeased { _ = heartbeat(alpha) }
+        publish(alpha)
+        world.etcd.apply([
+            .put(key: Bytes(presence), value: [], lease: lease),
+            .put(key: Bytes("/nixl/agents//alpha/a"), value: Bytes("stock"), lease: lease),
+        ])
+        world.advance(by: 10_000)
+        #expect(alpha.ownership == ["SUPERSEDED"])
+        #expect(stored(presence)?.lease == lease)
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("stock"))
+    }
 }
