@@ -29,6 +29,10 @@ constexpr std::uint64_t maxHeartbeatSeconds = NIXL_MD_MAX_TIMEOUT_MS / 3 / 1000;
 // How long an agent that ends waits for its last writes and its withdrawal.
 constexpr milliseconds drainTime{2000};
 
+// How long one that is missing from a store that came back empty may take to put its keys there: a TTL,
+// as long as any other death goes unnoticed.
+constexpr int intervalsInTTL = 3;
+
 milliseconds heartbeatInterval() {
     constexpr char variable[] = "NIXL_ETCD_HEARTBEAT_INTERVAL";
     const auto seconds =
@@ -71,7 +75,11 @@ nixlEtcdMetadataBackend::nixlEtcdMetadataBackend(nixlMetadataContext &ctx,
                                                               NIXL_MD_DEFAULT_NAMESPACE)),
       watchTimeout_(std::chrono::ceil<milliseconds>(config.etcdWatchTimeout)),
       workerDelay_(std::max(std::chrono::ceil<milliseconds>(config.workerDelay), milliseconds(1))),
-      heartbeatInterval_(heartbeatInterval()), handle_(open()) {}
+      heartbeatInterval_(heartbeatInterval()),
+      returnTime_(intervalsInTTL * (heartbeatInterval_.count() > 0
+                                        ? heartbeatInterval_
+                                        : milliseconds(NIXL_MD_DEFAULT_INTERVAL_MS))),
+      handle_(open()) {}
 
 nixlEtcdMetadataBackend::~nixlEtcdMetadataBackend() {
     stop();
@@ -245,6 +253,7 @@ void nixlEtcdMetadataBackend::serviceEvents() {
     try {
         pollfd readable = {handle_.efd(), POLLIN, 0};
         if (::poll(&readable, 1, static_cast<int>(workerDelay_.count())) != 0) handle_.tick();
+        dropMissing();
     } catch (const nixlmd::error &e) {
         NIXL_ERROR << "[" << ctx_.agentName() << "] etcd: " << e.what();
         // The descriptor may still be readable: not in a circle.
@@ -313,12 +322,29 @@ void nixlEtcdMetadataBackend::noticed(const std::string &remote_name, const nixl
         known.present = true;
         if (event.revision > known.revision && event.incarnation != 0) drop(found);
         break;
-    case NIXL_MD_EVENT_RESTARTED:
-    case NIXL_MD_EVENT_GONE: drop(found); break;
-    case NIXL_MD_EVENT_RETURNED: known.present = true; break;
+    case NIXL_MD_EVENT_RESTARTED: drop(found); break;
+    // A store that was replaced is empty at first, and those that live are still putting their keys back.
+    case NIXL_MD_EVENT_GONE:
+        if (!known.resyncing || !known.present) {
+            drop(found);
+            break;
+        }
+        known.present = false;
+        known.dropAt = std::chrono::steady_clock::now() + returnTime_;
+        nextDrop_ = std::min(nextDrop_, known.dropAt);
+        break;
+    case NIXL_MD_EVENT_RETURNED:
+        known.present = true;
+        known.dropAt = never;
+        break;
     // The store may have been replaced: then it counts anew, and only what has changed is told.
-    case NIXL_MD_EVENT_RESYNC: known.revision = 0; break;
+    case NIXL_MD_EVENT_RESYNC:
+        known.revision = 0;
+        known.resyncing = true;
+        break;
     case NIXL_MD_EVENT_SYNCED:
+        known.resyncing = false;
+        if (known.dropAt != never) break;
         if (!known.present || event.revision < known.revision) drop(found);
         break;
     case NIXL_MD_EVENT_ENDED:
@@ -329,6 +355,20 @@ void nixlEtcdMetadataBackend::noticed(const std::string &remote_name, const nixl
         peers_.erase(found);
         break;
     default: break;
+    }
+}
+
+void nixlEtcdMetadataBackend::dropMissing() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < nextDrop_) return;
+    nextDrop_ = never;
+    for (auto next = peers_.begin(); next != peers_.end();) {
+        const auto found = next++;
+        if (found->second.dropAt <= now) {
+            drop(found);
+        } else {
+            nextDrop_ = std::min(nextDrop_, found->second.dropAt);
+        }
     }
 }
 

@@ -75,11 +75,15 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     void stop() override;
 
   private:
+    static constexpr auto never = std::chrono::steady_clock::time_point::max();
+
     /** One whose metadata is loaded. */
     struct peer {
         std::uint64_t watch = 0;
         std::int64_t revision = 0; /**< the lowest of what is loaded; 0: not comparable any more */
         bool present = false; /**< the watch has told so */
+        bool resyncing = false; /**< between RESYNC and SYNCED */
+        std::chrono::steady_clock::time_point dropAt = never; /**< unless it returns before */
     };
     using peers = std::unordered_map<std::string, peer>;
 
@@ -106,6 +110,8 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     void watch(const std::string &remote_name, std::int64_t revision);
     void noticed(const std::string &remote_name, const nixlmd::event &event);
     void drop(peers::iterator found);
+    /** Drops who has not returned in time. */
+    void dropMissing();
 
     void finish();
 
@@ -114,6 +120,7 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     const std::chrono::milliseconds watchTimeout_;
     const std::chrono::milliseconds workerDelay_;
     const std::chrono::milliseconds heartbeatInterval_;
+    const std::chrono::milliseconds returnTime_;
 
     std::once_flag finished_;
     std::atomic<bool> stopping_{false};
@@ -125,6 +132,7 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     std::map<std::string, nixl_blob_t> unleased_; /**< what waits for it, by label */
 
     peers peers_;
+    std::chrono::steady_clock::time_point nextDrop_ = never; /**< the first of their `dropAt` */
 
     // After the state that its callbacks use, which run once more as it closes.
     nixlmd::handle handle_;
