@@ -32,6 +32,27 @@ def watching(host: Host, etcd: Etcd, namespace: bytes) -> int:
     return watch
 
 
+@pytest.mark.parametrize("leased", [True, False])
+def test_stock_agent_of_the_same_name(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, leased: bool
+) -> None:
+    """It does not remove the presence key first, as our own kind does, but puts it over ours."""
+    host = hosts()
+    live(host, etcd, namespace, b"ours", leased=leased)
+    etcd.gateway.put(namespace + b"/alpha/", b"")
+    etcd.gateway.put(namespace + b"/alpha/metadata", b"stock's")
+    host.event("SUPERSEDED", within=2)
+    time.sleep(2)  # Two renewals would be due.
+    assert host.finish("publish", label=b"metadata", blob=b"x")["status"] == capi.SUPERSEDED
+    host.do("shutdown", drain=2000)
+    host.line("shut_down", within=3)
+    left = {kv.key: (kv.value, kv.lease) for kv in etcd.gateway.range(namespace)}
+    assert left == {
+        namespace + b"/alpha/": (b"", 0),
+        namespace + b"/alpha/metadata": (b"stock's", 0),
+    }
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("leased", [True, False])
 def test_takeover(

@@ -224,12 +224,6 @@ MUTATIONS = [
         "        _ = bytes\n",
     ),
     Mutation(
-        "a restore does not ask whether somebody removed the keys",
-        "OwnershipRestore.swift",
-        "} else if !restore.mayHaveCleared, wasRemoved(since: restore) {",
-        "} else if hold.modRevision < 0, wasRemoved(since: restore) {",
-    ),
-    Mutation(
         "a restore does not ask who came and went",
         "OwnershipRestore.swift",
         "if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {",

@@ -325,6 +325,21 @@ def test_the_name_is_taken_meanwhile(peers: PeerFactory, etcd34: Etcd, namespace
     assert second.do("is_published")["is_published"]
 
 
+def test_a_stock_agent_takes_the_name(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """What NIXL's own layer sends under our name is not undone, now or at the next renewal."""
+    ours, _ = serve(peers, "tick", etcd34, namespace, seed=27)
+    peers("stock", "alpha", etcd34, namespace, TEST_SIZE=str(SIZE), TEST_SEED="28").do("send")
+    eventually(lambda: "alpha: SUPERSEDED" in peers.log(ours), SOON, "it is logged")
+
+    def leases() -> list[int]:
+        return [kv.lease for kv in etcd34.gateway.range(namespace)]
+
+    eventually(lambda: leases() == [0, 0], SOON, "presence key and metadata are its own")
+    sent = etcd34.gateway.range(namespace)
+    time.sleep(TTL)
+    assert etcd34.gateway.range(namespace) == sent
+
+
 def test_wrong_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     for values in ({"agent": "beta"}, {"agent": "alpha", "labels": ""}):
