@@ -97,8 +97,9 @@ final class OperationChecker {
             default: nil
             }
         let until = fault.flatMap { host.world.refusedUntil[$0] }
-        // A slow host is told late.
-        guard let until, host.world.now <= until || host.appetite <= 2 else {
+        // A slow host is told late, and one that stood still.
+        let isLate = host.appetite <= 2 || host.clock <= host.excusedUntil + 1000
+        guard let until, host.world.now <= until || isLate else {
             host.fail("\(what) ended with \(status) for no reason")
             return
         }

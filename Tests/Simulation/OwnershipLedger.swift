@@ -39,6 +39,7 @@ final class OwnershipLedger {
     private var lastWithdrawal = 0
     /// Whether a heartbeat must be running; nil: it is not known.
     private(set) var wantsLease: Bool? = false
+    private var stopsOpen = 0
 
     init(author: Int) { self.author = author }
 
@@ -100,6 +101,7 @@ final class OwnershipLedger {
     func stopHeartbeat(keep: Bool, _ host: SimulatedHost) {
         let id = host.operations.submit(.stopHeartbeat(keep: keep), timeout: timeout(host), host)
         wantsLease = nil
+        stopsOpen += 1
         if !keep { withdraw(id) }
     }
 
@@ -123,6 +125,7 @@ final class OwnershipLedger {
 
     func completed(_ completion: Completion, _ call: HostCall, _ host: SimulatedHost) {
         let isDone = completion.status == .success
+        if case .stopHeartbeat = call { stopsOpen -= 1 }
         switch call {
         case .publish(let label, let blob):
             let isLast = (publishCalls[completion.operation] ?? 0) > lastWithdrawal
@@ -139,7 +142,8 @@ final class OwnershipLedger {
             withdrew(completion.operation, isDone)
         case .startHeartbeat:
             if isDone {
-                wantsLease = !isSuperseded
+                // What was told before the host asked for the stop may be heard after it.
+                wantsLease = stopsOpen > 0 ? nil : !isSuperseded
             } else if completion.status != .notAllowed {
                 wantsLease = nil
             }
