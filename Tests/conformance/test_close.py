@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import capi
+import memcheck
 import silent_names
 from certificates import Authority
 from conftest import EtcdFactory, HostFactory
@@ -228,10 +229,14 @@ def test_forked_child(
         assert thread_count(host.pid) == threads
         assert host.stats()["operations_open"] == count
         if where.accepted is not None:
-            # Neither an end nor a farewell of TLS or HTTP/2 on the connection.
+            # Neither an end nor a farewell of TLS or HTTP/2 on the connection. (Memcheck makes the
+            # handshake take longer than the second after which the parent itself gives it up.)
             where.accepted.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                where.accepted.recv(1)
+            has_given_up = host.stats()["connects_failed"] > 0
+            assert not has_given_up or memcheck.IS_ON
+            if not has_given_up:
+                with pytest.raises(BlockingIOError):
+                    where.accepted.recv(1)
         if where.etcd is not None:
             where.etcd.thaw()
             assert host.done(ops[0])["status"] == capi.SUCCESS

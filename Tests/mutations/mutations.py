@@ -67,12 +67,6 @@ MUTATIONS = [
         "compare: [],",
     ),
     Mutation(
-        "a claim that was never answered may bring the presence key back",
-        "Heartbeat.swift",
-        "guard let lease = heartbeat.lease, lease.id == tainted,",
-        "guard let lease = heartbeat.lease, lease.id == 0,",
-    ),
-    Mutation(
         "a store that was wiped is not noticed",
         "Link.swift",
         "if wasReplaced { storeWasReplaced() }",
@@ -81,8 +75,9 @@ MUTATIONS = [
     Mutation(
         "another's presence key is taken for one's own",
         "OwnershipClaim.swift",
-        "guard isOurs(presence, created: check.hold.createRevision) else {",
-        "guard isOurs(presence, created: presence.createRevision) else {",
+        "presence, created: check.hold.createRevision, known: check.hold.modRevision)",
+        "presence, created: check.hold.createRevision, known: check.hold.modRevision)\n"
+        "                || presence.modRevision > 0",
     ),
     Mutation(
         "an overflow is silence",

@@ -142,14 +142,19 @@ class _Look:
         self.seen = Samples()
         self._inodes: set[str] = set()
         self._open: set[str] = set()
+        self._changed = 0.0
 
     def again(self) -> bool:
         """False when the process is ending."""
         try:
             states = thread_states(self.pid)
-            # The table of connections takes the kernel 20 ms; only a new socket can be in it anew.
+            # The table of connections takes the kernel 20 ms; only a new socket can be in it anew,
+            # and one that is being connected: under valgrind that takes its time.
             if (sockets := _socket_inodes(self.pid)) != self._inodes:
                 self._inodes = sockets
+                self._changed = time.monotonic()
+                self._open = _tcp_connections(self.pid, sockets)
+            elif len(self._open) < len(sockets) and time.monotonic() < self._changed + 1:
                 self._open = _tcp_connections(self.pid, sockets)
         except OSError:
             states = []
