@@ -115,7 +115,7 @@ simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= R
 	@.build/simulate/release/simulate --seeds $(SEEDS) --first $(FIRST) --steps $(STEPS) \
 		$(if $(TRACE),--trace) $(if $(REGRESSIONS),--regressions)
 
-mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (20 minutes)
+mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (25 minutes)
 	@tools/require swift python
 	$(PYTHON) Tests/mutations/run.py $(BUILD)/mutations 1000
 

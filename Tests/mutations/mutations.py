@@ -113,12 +113,6 @@ MUTATIONS = [
         "position = current",
     ),
     Mutation(
-        "the self-watch is not brought up to date before a restore",
-        "OwnershipRestore.swift",
-        "if let selfWatcher, selfWatcher.next <= hold.modRevision { return }",
-        "if let selfWatcher, selfWatcher.next <= 0 { return }",
-    ),
-    Mutation(
         "the lease is not asked before WITHDRAWN is told",
         "OwnershipClaim.swift",
         "if secondsLeft > 0 {",
@@ -217,13 +211,6 @@ MUTATIONS = [
         "MetadataCore.swift",
         "        noticeBytes -= bytes\n",
         "        _ = bytes\n",
-    ),
-    Mutation(
-        "a restore does not ask who came and went",
-        "OwnershipRestore.swift",
-        "if foreignPresence(since: restore.lost, but: hold.modRevision) != nil {",
-        "if hold.modRevision < 0,\n"
-        "            foreignPresence(since: restore.lost, but: hold.modRevision) != nil\n        {",
     ),
     Mutation(
         "one's own withdrawal is taken for somebody else's",
