@@ -144,7 +144,7 @@ $(BUILD)/nixl/%/installed:
 	$(@D)/bin/python -m pip install -q --no-deps nixl-cu12==$*
 	@touch $@
 
-memcheck: ## the C++ hosts of the conformance suite under valgrind; needs a quiet machine, half an hour
+memcheck: ## the C++ hosts of the conformance suite under valgrind; 20 minutes, needs a quiet machine
 	@tools/require --install $(TEST_NEEDS) valgrind $(if $(ETCD_34),,etcd)
 	@$(MAKE) --no-print-directory all $(VENV)/tests
 	@WORKERS=$(if $(filter file,$(origin WORKERS)),2,$(WORKERS)) tools/test memcheck
