@@ -142,9 +142,11 @@ def stuck(name: str, own_etcd: EtcdFactory, directory: Path) -> Iterator[Stuck]:
             listener.settimeout(3)
             endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
             where = Stuck(name, endpoint, values, listener=listener)
-            yield where
-            if where.accepted is not None:
-                where.accepted.close()
+            try:
+                yield where
+            finally:
+                if where.accepted is not None:
+                    where.accepted.close()
 
 
 def check_canceled(host: Host, ops: list[int], watches: list[int]) -> list[Line]:

@@ -29,6 +29,7 @@ STATUSES = {
     capi.BACKEND,
     capi.NOT_FOUND,
     capi.NOT_ALLOWED,
+    capi.MISMATCH,  # What it says of its keys contradicts itself: somebody must have removed ours.
     capi.CANCELED,
     capi.TIMED_OUT,
     capi.TOO_LARGE,

@@ -101,7 +101,7 @@ void closeHandle(Host &host, const Arguments &arguments) {
     Handle &handle = host.at(arguments);
     const uint64_t before = ownNanoseconds();
     const int32_t rc = nixl_md_close(handle.md);
-    const uint64_t took = ownNanoseconds() - before;
+    const uint64_t took = ownNanosecondsSince(before);
     if (rc == NIXL_MD_SUCCESS) handle.md = nullptr;
     Line(arguments.request, rc).add("took_ns", took);
 }

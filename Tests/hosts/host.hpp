@@ -50,6 +50,8 @@ uint64_t cpuNanoseconds();
 // The time without that in which the calling thread waited for a processor: a machine that is busy makes
 // nothing longer.
 uint64_t ownNanoseconds();
+// 0 where others ran between the two looks of which the former is made.
+uint64_t ownNanosecondsSince(uint64_t before);
 
 // The arguments of a request.
 class Arguments {

@@ -57,6 +57,11 @@ uint64_t ownNanoseconds() {
     return monotonicNanoseconds() - waited;
 }
 
+uint64_t ownNanosecondsSince(uint64_t before) {
+    const uint64_t now = ownNanoseconds();
+    return now > before ? now - before : 0;
+}
+
 uint64_t cpuNanoseconds() {
     return nanoseconds(CLOCK_THREAD_CPUTIME_ID);
 }

@@ -134,7 +134,7 @@ void forkChild(Host &host, const Arguments &arguments) {
         callEverything(md);
         const uint64_t before = ownNanoseconds();
         const int32_t rc = nixl_md_close(md);
-        const uint64_t took = ownNanoseconds() - before;
+        const uint64_t took = ownNanosecondsSince(before);
         Line("child")
             .text("call", "close")
             .add("rc", static_cast<int64_t>(rc))
