@@ -158,7 +158,14 @@ class Run:
             for watch in agent.watches.values():
                 is_up = watch.is_synced and not watch.is_out_of_contact
                 if not is_up or watch.view != watch.expected(store):
-                    wrong.append(f"{agent.name!r}: {watch.agent!r}: {list(watch.recent)}")
+                    knows, there = (
+                        {name: sorted(labels) for name, labels in view.items()}
+                        for view in (watch.view, watch.expected(store))
+                    )
+                    wrong.append(
+                        f"{agent.name!r}: {watch.agent!r} knows {knows}, there is {there}: "
+                        f"{list(watch.recent)}"
+                    )
         return wrong
 
     def end(self) -> None:

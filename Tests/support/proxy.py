@@ -134,7 +134,10 @@ class Proxy:
             self._forward(side)
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return  # it is gone already, and tries again if it lives
         self.accepted += 1
         if self._is_cut:
             client.close()
