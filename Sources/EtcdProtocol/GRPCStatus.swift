@@ -12,21 +12,19 @@ public struct GRPCStatus: Sendable, Equatable {
         self.message = message
     }
 
+    // Those that mean something here; etcd's own errors come under some of them (see `Failure`).
     public static let ok: Int32 = 0
     public static let canceled: Int32 = 1
     public static let unknown: Int32 = 2
     public static let invalidArgument: Int32 = 3
     public static let deadlineExceeded: Int32 = 4
     public static let notFound: Int32 = 5
-    public static let alreadyExists: Int32 = 6
     public static let permissionDenied: Int32 = 7
     public static let resourceExhausted: Int32 = 8
     public static let failedPrecondition: Int32 = 9
     public static let aborted: Int32 = 10
     public static let outOfRange: Int32 = 11
-    public static let unimplemented: Int32 = 12
     public static let internalError: Int32 = 13
     public static let unavailable: Int32 = 14
-    public static let dataLoss: Int32 = 15
     public static let unauthenticated: Int32 = 16
 }

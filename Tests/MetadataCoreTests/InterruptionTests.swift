@@ -45,6 +45,18 @@ import Testing
         world.cut(node)
     }
 
+    /// A move onto a lease is on its way, the heartbeat is over, and nothing reaches etcd. The lease.
+    func giveUpMove(_ node: World.Node) -> Int64 {
+        world.fates = [(.txn, .late)]
+        _ = heartbeat(node)
+        let lease = node.core.counters.leaseID
+        world.isDown = true
+        world.cut(node)
+        world.submit(node, .stopHeartbeat(keep: true), timeout: 100)
+        world.advance(by: 200)
+        return lease
+    }
+
     @Test func twoUnansweredPutsOfARestoreAreNobodyElses() {
         let alpha = world.add("alpha")
         _ = heartbeat(alpha)
@@ -170,13 +182,7 @@ import Testing
     @Test func theLeaseOfAnEarlierMoveIsOurs() {
         let alpha = world.add("alpha")
         publish(alpha)
-        world.fates = [(.txn, .late)]
-        _ = heartbeat(alpha)
-        let first = alpha.core.counters.leaseID
-        world.isDown = true
-        world.cut(alpha)
-        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 100)
-        world.advance(by: 200)
+        let first = giveUpMove(alpha)
         world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 60_000)
         world.fates = [(.txn, .late)]
         goDown(alpha) { world.fates.isEmpty }
@@ -192,13 +198,7 @@ import Testing
     @Test func theLeaseOfAMoveThatWasGivenUpIsOurs() {
         let alpha = world.add("alpha")
         publish(alpha)
-        world.fates = [(.txn, .late)]
-        _ = heartbeat(alpha)
-        let first = alpha.core.counters.leaseID
-        world.isDown = true
-        world.cut(alpha)
-        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 100)
-        world.advance(by: 200)
+        let first = giveUpMove(alpha)
         world.fates = [(.txn, .late)]
         goDown(alpha) { world.fates.isEmpty }
         world.executeLate()

@@ -154,6 +154,16 @@ def test_forgotten(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     check_read(reader, address, seed=9)
 
 
+def check_waits_for_publish(alpha: Host, etcd: Etcd, namespace: bytes) -> None:
+    """What was withdrawn is not claimed again when registrations change, but by publish."""
+    alpha.do("register", size=64)
+    assert not alpha.do("check_registrations")["is_any"]
+    time.sleep(1)
+    assert etcd.gateway.keys(namespace + b"/alpha/") == []
+    assert not alpha.do("is_published")["is_published"]
+    alpha.do("publish")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_invalidate(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str) -> None:
     """Withdrawn at once, and not put back by registrations that change, only by publish."""
@@ -165,12 +175,7 @@ def test_invalidate(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: st
     alpha.do("withdraw")
     told(reader, False, since=mark)
     assert not alpha.do("is_published")["is_published"]
-    alpha.do("register", size=64)
-    assert not alpha.do("check_registrations")["is_any"]
-    time.sleep(1)
-    assert etcd34.gateway.keys(namespace + b"/alpha/") == []
-    assert not alpha.do("is_published")["is_published"]
-    alpha.do("publish")
+    check_waits_for_publish(alpha, etcd34, namespace)
     told(reader, True, since=mark)
     assert alpha.do("is_published")["is_published"]
 
@@ -189,12 +194,7 @@ def test_removed_by_an_operator(
     eventually(lambda: not alpha.do("is_published")["is_published"], SOON, "it is known")
     told(reader, False, since=mark)
     assert "alpha: WITHDRAWN" in peers.log(alpha)
-    alpha.do("register", size=64)
-    assert not alpha.do("check_registrations")["is_any"]
-    time.sleep(1)
-    assert etcd34.gateway.keys(namespace + b"/alpha/") == []
-    assert not alpha.do("is_published")["is_published"]
-    alpha.do("publish")
+    check_waits_for_publish(alpha, etcd34, namespace)
     told(reader, True, since=mark)
     assert alpha.do("is_published")["is_published"]
     # Registrations are looked at again.
