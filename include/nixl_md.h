@@ -227,7 +227,9 @@ enum {
 
     /** This agent's lease ran out although the process lives: its keys are gone; they are being put back. */
     NIXL_MD_EVENT_LOST = 101,
-    NIXL_MD_EVENT_RESTORED = 102,   /**< everything that was published is back, under a new lease */
+    /** Everything that was published is back, under a new lease; but for labels that etcd, with a lower limit than before,
+     *  refuses as too large: the log names them. */
+    NIXL_MD_EVENT_RESTORED = 102,
     /** Another process took over this agent's name: final, nothing is written by this handle any more. */
     NIXL_MD_EVENT_SUPERSEDED = 103,
     /** Somebody deleted this agent's keys. They are not put back; the next publish claims the name again. */
@@ -540,7 +542,7 @@ int32_t nixl_md_unpublish(nixl_md_t *md,
  *
  * Call it before the first publish: keys that were permanent are rewritten onto the lease, which peers see
  * as RESTARTED. It completes when the lease is granted and everything published hangs on it.
- * If etcd refuses the lease, or the time-out passes first, or the start is canceled, publishes that wait for it
+ * If etcd refuses the lease, or the time-out passes first, or nixl_md_cancel() ends it, publishes that wait for it
  * complete with the same status: none becomes permanent.
  *
  * A renewal is due min(interval, TTL/3) after the last answered one was sent, less a jitter of up to

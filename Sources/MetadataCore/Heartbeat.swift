@@ -110,7 +110,7 @@ extension MetadataCore {
         if !keep { wantWithdrawal("the heartbeat was stopped and everything withdrawn") }
     }
 
-    /// The start operation ended by its time-out or by cancel: then no heartbeat may run.
+    /// The start operation ended without success: then no heartbeat may run.
     func heartbeatStartEnded(_ status: Status, _ text: Text) {
         heartbeat.startOperation = nil
         failWhatWaitsForTheLease(status, text)

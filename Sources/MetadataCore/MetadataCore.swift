@@ -156,7 +156,8 @@ public final class MetadataCore {
     var lateClaimAfter: Int64?
     /// A move that was never answered: it may put the presence key onto the lease while its revision is `over`.
     var lateMove: (lease: Int64, over: Int64)?
-    /// The same with no lease, over this revision (0: one that is gone). Else who makes our key permanent is another.
+    /// A move to permanent that was never answered, over this revision (0: one that is gone). While there is none, who makes
+    /// our key permanent is another.
     var latePermanent: Int64?
     var ownership = Ownership.none
     var isOwnershipBusy = false

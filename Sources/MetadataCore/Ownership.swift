@@ -445,7 +445,8 @@ extension MetadataCore {
         case (.withdraw, .withdrawing(let hold)):
             withdrew(hold, succeeded, revision)
         case (.movePresence(lease: 0, _), _), (.restorePut(lease: 0, _, _), _):
-            latePermanent = 0  // As above; what was put is ours.
+            // The state has moved on; what was put is ours.
+            if succeeded { latePermanent = 0 }
         default: break
         }
     }
@@ -476,14 +477,16 @@ extension MetadataCore {
             // Wanted by a stop that has timed out: nobody renews the lease, nobody is told, and nothing is to stay.
             withdrawalIsDone(revision: 0)
             leaveToLease(hold)
+        case .withdrawing(let hold) where isWithdrawalUnanswered:
+            // An earlier attempt may have been carried out: nobody is told that it was refused before that is known.
+            ownership = .checking(
+                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
         case .withdrawing(let hold):
             // Nothing was changed, and nothing of it may be done later: the host has been told so.
             isWithdrawalRefused = true
             failWithdrawal(status, text)
             ownership = .checking(
-                Ownership.Check(
-                    hold: hold, move: nil,
-                    mayHaveWithdrawn: isWithdrawalUnanswered || hold == .absent))
+                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: hold == .absent))
         case .checking(let check) where check.isForSelfWatch:
             // What is published goes on without.
             ownershipRetryAt = now

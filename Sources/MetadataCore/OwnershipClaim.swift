@@ -372,8 +372,8 @@ extension MetadataCore {
         ownership = .superseded
         presenceLog.removeAll()
         cancel(&selfWatcher)
-        tell(.ownership(.superseded(text)), bytes: 0)
         dropLabels(.superseded, text)
+        tell(.ownership(.superseded(text)), bytes: 0)
         failWithdrawal(.superseded, text)
         complete(heartbeat.startOperation, .superseded, text)
         heartbeat.startOperation = nil

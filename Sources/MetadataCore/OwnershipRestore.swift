@@ -39,6 +39,7 @@ extension MetadataCore {
         presenceLog.removeAll()
         cancel(&selfWatcher)
         lateClaimAfter = nil
+        lateMove = nil
         latePermanent = nil
         let text: Text = "the store was replaced: it does not hold what it held"
         forgetLease(text)

@@ -300,6 +300,50 @@ import Testing
         #expect(world.etcd.store.allSatisfy { $0.kv.lease != 0 })
     }
 
+    /// Carried out, its answer lost; the second attempt is refused (etcd 3.5.1 refuses every transaction while it is full).
+    @Test func aWithdrawalThatWasCarriedOutIsNotToldAsRefused() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha)
+        world.fates = [(.txn, .answerLost), (.txn, .refused(permission))]
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.advance(by: 5000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(alpha.completions[operation]?.status == .success)
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    /// The first attempt was not carried out: then the refusal of the next is told.
+    @Test func aWithdrawalThatWasNotCarriedOutIsToldAsRefused() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha)
+        world.fates = [(.txn, .late), (.txn, .refused(permission)), (.txn, .refused(permission))]
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.advance(by: 5000)
+        #expect(alpha.completions[operation]?.status == .permission)
+        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+    }
+
+    /// What was not answered in the old store means nothing in the new one, whose revisions are low again.
+    @Test func aMoveIsForgottenWithItsStore() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        world.fates = [(.txn, .late)]
+        _ = heartbeat(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        world.etcd.wipe()
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.core.lateMove == nil)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        let put = stored(presence)
+        world.advance(by: 5000)
+        #expect(put?.version == 1)
+        #expect(stored(presence)?.modRevision == put?.modRevision)
+    }
+
     /// Stock NIXL, and who else writes with etcdctl, put the presence key over what is there.
     @Test(arguments: [0, 77], [true, false])
     func whoPutsTheKeyOverOursHasTheName(lease: Int64, isLeased: Bool) {

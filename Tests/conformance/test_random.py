@@ -128,6 +128,8 @@ class Run:
         found: Agents = {}
         for kv in self.etcd.gateway.range(b"/random//"):
             agent, _, label = kv.key.removeprefix(b"/random//").partition(b"/")
+            if label and not kv.value:
+                continue  # Put where a late write could bring back what is removed: as good as absent.
             labels = found.setdefault(agent, {})
             if label:
                 labels[label] = kv.value

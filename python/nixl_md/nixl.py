@@ -162,7 +162,7 @@ class Exchange:
         self._publisher: LeasedPublisher | None = None
         self._peers: dict[str, _Peer] = {}
         self._search: Operation | None = None
-        # By label, in the order of their publication.
+        # By label.
         self._published: dict[str, _Published] = {}
         # The last failure of each kind that the log was told of.
         self._told: dict[str, Status] = {}
