@@ -129,7 +129,7 @@ class Run:
         for kv in self.etcd.gateway.range(b"/random//"):
             agent, _, label = kv.key.removeprefix(b"/random//").partition(b"/")
             if label and not kv.value:
-                continue  # Put where a late write could bring back what is removed: as good as absent.
+                continue  # As good as absent: a late write must not bring a removed one back.
             labels = found.setdefault(agent, {})
             if label:
                 labels[label] = kv.value
