@@ -330,32 +330,55 @@ void nixlEtcdMetadataBackend::noticed(const std::string &remote_name, const nixl
             break;
         }
         known.present = false;
-        known.dropAt = std::chrono::steady_clock::now() + returnTime_;
-        nextDrop_ = std::min(nextDrop_, known.dropAt);
+        known.missing = true;
+        awaitReturn(known);
         break;
     case NIXL_MD_EVENT_RETURNED:
         known.present = true;
-        known.dropAt = never;
+        known.missing = false;
+        awaitReturn(known);
         break;
-    // The store may have been replaced: then it counts anew, and only what has changed is told.
+    // Nobody can put anything back while etcd is away.
+    case NIXL_MD_EVENT_CONTACT_LOST:
+        known.contact = false;
+        awaitReturn(known);
+        break;
+    case NIXL_MD_EVENT_CONTACT_REGAINED:
+        known.contact = true;
+        awaitReturn(known);
+        break;
+    // The store may have been replaced: then it counts anew, and only what has changed is told. Of one that
+    // is missing already there is no second GONE.
     case NIXL_MD_EVENT_RESYNC:
         known.revision = 0;
         known.resyncing = true;
+        awaitReturn(known);
         break;
     case NIXL_MD_EVENT_SYNCED:
         known.resyncing = false;
-        if (known.dropAt != never) break;
+        if (known.missing) break;
         if (!known.present || event.revision < known.revision) drop(found);
         break;
     case NIXL_MD_EVENT_ENDED:
+        known.watch = 0;
         if (!stopping_) {
             NIXL_ERROR << "Watcher failed to watch agent " << remote_name
                        << " from etcd: " << event.text;
         }
-        peers_.erase(found);
+        if (known.missing && !stopping_) {
+            drop(found); // nobody would tell that it has returned
+        } else {
+            peers_.erase(found);
+        }
         break;
     default: break;
     }
+}
+
+void nixlEtcdMetadataBackend::awaitReturn(peer &known) {
+    const bool waits = known.missing && known.contact;
+    known.dropAt = waits ? std::chrono::steady_clock::now() + returnTime_ : never;
+    nextDrop_ = std::min(nextDrop_, known.dropAt);
 }
 
 void nixlEtcdMetadataBackend::dropMissing() {
@@ -376,7 +399,7 @@ void nixlEtcdMetadataBackend::drop(peers::iterator found) {
     const std::string name = found->first;
     const std::uint64_t watch = found->second.watch;
     peers_.erase(found);
-    (void)start("end a watch", [&] { handle_.unwatch(watch); });
+    if (watch != 0) (void)start("end a watch", [&] { handle_.unwatch(watch); });
     const nixl_status_t status = ctx_.invalidateRemoteMD(name);
     if (status == NIXL_SUCCESS || status == NIXL_ERR_NOT_FOUND) { // the host may have been faster
         NIXL_DEBUG << "Invalidated remote metadata for agent: " << name;

@@ -79,11 +79,13 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
 
     /** One whose metadata is loaded. */
     struct peer {
-        std::uint64_t watch = 0;
+        std::uint64_t watch = 0; /**< 0: it has ended */
         std::int64_t revision = 0; /**< the lowest of what is loaded; 0: not comparable any more */
         bool present = false; /**< the watch has told so */
         bool resyncing = false; /**< between RESYNC and SYNCED */
-        std::chrono::steady_clock::time_point dropAt = never; /**< unless it returns before */
+        bool contact = true; /**< with etcd, as the watch has told */
+        bool missing = false; /**< from a store that came back empty, where it may return */
+        std::chrono::steady_clock::time_point dropAt = never; /**< see `awaitReturn` */
     };
     using peers = std::unordered_map<std::string, peer>;
 
@@ -110,6 +112,8 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     void watch(const std::string &remote_name, std::int64_t revision);
     void noticed(const std::string &remote_name, const nixlmd::event &event);
     void drop(peers::iterator found);
+    /** Starts the wait for one that is missing anew, or stops it: where it is not, or etcd is away. */
+    void awaitReturn(peer &known);
     /** Drops who has not returned in time. */
     void dropMissing();
 
@@ -132,7 +136,7 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     std::map<std::string, nixl_blob_t> unleased_; /**< what waits for it, by label */
 
     peers peers_;
-    std::chrono::steady_clock::time_point nextDrop_ = never; /**< the first of their `dropAt` */
+    std::chrono::steady_clock::time_point nextDrop_ = never; /**< not after the first `dropAt` */
 
     // After the state that its callbacks use, which run once more as it closes.
     nixlmd::handle handle_;
