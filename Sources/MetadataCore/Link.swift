@@ -72,6 +72,7 @@ extension MetadataCore {
         }
         let connection = newID()
         currentTarget = describe(target)
+        currentEndpoint = target.endpoint
         token = []
         connectionCluster = 0
         connectionRevision = 0
@@ -168,6 +169,7 @@ extension MetadataCore {
         hadSilence = false
         unreachableSince = nil
         isContactLost = false
+        troubled.removeAll()
         log(.info, "connected to \(currentTarget)")
         linkIsReady()
         if wasReplaced { storeWasReplaced() }
@@ -201,8 +203,7 @@ extension MetadataCore {
     /// The connection is of no use any more: everything on it is dropped and asked again on the next.
     func failConnection(_ reason: Text) {
         guard let connection = link.connection else { return }
-        lastTrouble = reason
-        logTrouble(reason)
+        trouble(currentEndpoint, reason)
         counters.connectsFailed &+= 1
         counters.isConnected = false
         act(.disconnect(connection))
@@ -217,9 +218,12 @@ extension MetadataCore {
         if endpoints.left == 0 { backOff() }
     }
 
-    /// Once it has been told that no etcd can be reached, each further attempt is no news.
-    private func logTrouble(_ reason: Text) {
-        log(isContactLost ? .debug : .warn, reason)
+    /// The first of an endpoint is told; each further attempt in vain is no news.
+    private func trouble(_ endpoint: Int, _ reason: Text) {
+        lastTrouble = reason
+        let isNews = !troubled.contains(endpoint)
+        if isNews { troubled.append(endpoint) }
+        log(isNews ? .warn : .debug, reason)
     }
 
     private func backOff() {
@@ -234,8 +238,8 @@ extension MetadataCore {
         let wasEmpty = endpoints.isEmpty
         endpoints.resolved(endpoint, addresses: addresses)
         if addresses.isEmpty, configuration.endpoints.indices.contains(endpoint) {
-            lastTrouble = "\(configuration.endpoints[endpoint].name) cannot be resolved: \(reason)"
-            logTrouble(lastTrouble)
+            let name = configuration.endpoints[endpoint].name
+            trouble(endpoint, "\(name) cannot be resolved: \(reason)")
         }
         if wasEmpty, !endpoints.isEmpty, case .backoff = link { link = .idle }
     }

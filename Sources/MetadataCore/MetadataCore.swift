@@ -104,11 +104,14 @@ public final class MetadataCore {
     var link = Link.idle
     var endpoints: EndpointPool
     var currentTarget: Text = ""
+    var currentEndpoint = 0
     var connectDeadline = Timing.connectDeadline
     var backoff = Timing.backoffFirst
     var hadSilence = false
     var lastReceived: Milliseconds = 0
     var lastTrouble: Text = ""
+    /// Endpoints whose trouble has been told since one has answered.
+    var troubled: [Int] = []
     var token = Bytes()
     var clusterID: UInt64 = 0
     /// What the answers on this connection have told; 0: nothing yet.

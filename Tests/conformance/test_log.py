@@ -10,6 +10,7 @@ import pytest
 
 import capi
 from conftest import EtcdFactory, HostFactory
+from etcd_server import free_ports
 from hosts import Host
 
 LANGUAGES = ("cpp", "python")
@@ -129,10 +130,38 @@ def test_an_outage_is_told_once(hosts: HostFactory, own_etcd: EtcdFactory) -> No
     assert host.stats()["connects_failed"] >= failed + 4, "nothing was tried"
     lines = [line["line"] for line in host.lines("log")]
     assert len(lines) == told, lines
-    assert sum("no etcd can be reached" in line for line in lines) == 1
+    trouble = [line["line"] for line in host.lines("log") if line["level"] >= 4]
+    assert len(trouble) == 2, trouble
+    assert etcd.endpoint in trouble[0]
+    assert "no etcd can be reached" in trouble[1]
     etcd.start().wait_healthy()
     host.succeed("fetch", agent=b"alpha", label=b"l")
     assert "connected to" in host.lines("log")[-1]["line"]
+
+
+def test_no_etcd_is_told_once_for_each_endpoint(hosts: HostFactory) -> None:
+    """Three that refuse, a name that is none: a line for each, and one that it is tried on."""
+    host = hosts()
+    endpoints = [f"http://127.0.0.1:{port}" for port in free_ports(3)]
+    named = "no-such-host.invalid"
+    host.open(",".join([*endpoints, f"http://{named}:2379"]), b"/ns/", log=1, log_level=3)
+    host.start("watch", agent=b"alpha")
+
+    def trouble() -> list[str]:
+        return [line["line"] for line in host.lines("log") if line["level"] >= 4]
+
+    # A resolver that cannot be reached takes its time to say so.
+    end = time.monotonic() + 30
+    while len(trouble()) < 5 and time.monotonic() < end:
+        time.sleep(0.1)
+    failed = host.stats()["connects_failed"]
+    time.sleep(2)
+    assert host.stats()["connects_failed"] > failed, "not tried on"
+    told = trouble()
+    assert len(told) == 5, told
+    for each in (*endpoints, f"{named}:2379 cannot be resolved"):
+        assert sum(line.startswith(each) for line in told) == 1, told
+    assert sum(line.startswith("no etcd can be reached") for line in told) == 1
 
 
 def test_level_off(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
