@@ -338,14 +338,20 @@ extension MetadataCore {
     /// Ends changes that wait for the name; what is confirmed stays.
     func failChanges(_ status: Status, _ text: Text) {
         for record in labels.values {
-            if let next = record.next {
-                record.next = nil
-                complete(next.operation, status, text)
-            }
             if case .unknown(let change) = record.write {
                 record.write = .none
                 complete(change.operation, status, text)
             }
+        }
+        failQueuedChanges(status, text)
+    }
+
+    /// Ends those that were never sent, as what must come before them is refused.
+    func failQueuedChanges(_ status: Status, _ text: Text) {
+        for record in labels.values {
+            guard let next = record.next else { continue }
+            record.next = nil
+            complete(next.operation, status, text)
         }
         dropEmptyLabels()
     }

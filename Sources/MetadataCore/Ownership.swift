@@ -73,6 +73,8 @@ enum Ownership {
         var mayHaveWithdrawn = false
         /// Nothing contradicts our hold; but there is no self-watch: etcd refused it, and may allow it now.
         var isForSelfWatch = false
+        /// etcd refused a withdrawal: no guard has failed, and what is asked again has its pause.
+        var isAfterRefusal = false
         var step = Step.read
     }
 
@@ -341,6 +343,8 @@ extension MetadataCore {
             batchBytes /= 2
             log(.info, "labels are written in smaller portions: \(text)")
         case .refused(let failure, let text):
+            // What is refused itself is told; an earlier attempt is to be looked for.
+            let wasUnanswered = isWithdrawalUnanswered
             switch failure {
             case .permission, .noSpace, .tooLarge: break  // Nothing of it was, or will be, done.
             case .transient, .tokenRefused, .unauthenticated, .authenticationNotEnabled,
@@ -348,10 +352,12 @@ extension MetadataCore {
                 noteUnanswered(step)
             }
             ownershipEnded(step)
-            ownershipRefused(failure.status, text)
+            ownershipRefused(failure.status, text, wasUnanswered: wasUnanswered)
         case .oversized(let size):
+            let wasUnanswered = isWithdrawalUnanswered
             ownershipUnanswered(step)
-            ownershipRefused(.backend, "etcd answered with \(size) bytes")
+            ownershipRefused(
+                .backend, "etcd answered with \(size) bytes", wasUnanswered: wasUnanswered)
         }
     }
 
@@ -448,52 +454,6 @@ extension MetadataCore {
             // The state has moved on; what was put is ours.
             if succeeded { latePermanent = 0 }
         default: break
-        }
-    }
-
-    /// etcd refuses what ownership needs (permission, no space, ...): those who wait are told, and what must go on is
-    /// tried again, slowly.
-    private func ownershipRefused(_ status: Status, _ text: Text) {
-        log(.warn, "etcd refused to write the agent's keys: \(text)")
-        lastTrouble = text
-        ownershipFailures += 1
-        ownershipRetryAt = now &+ min(Timing.retryPause << min(ownershipFailures, 5), 2000)
-        switch ownership {
-        case .claiming(let claim):
-            if !claim.isPutUnanswered || lateClaimAfter == nil {
-                giveUpClaim()
-            } else if isWithdrawalWanted {
-                // What a permanent Put may have made that was never answered is still to be looked for.
-                isWithdrawalRefused = true
-                failWithdrawal(status, text)
-            }
-            failChanges(status, "the agent's name cannot be claimed: \(text)")
-        case .moving:
-            if let operation = heartbeat.startOperation {
-                complete(operation, status, text)
-                heartbeatStartEnded(status, text)
-            }
-        case .withdrawing(let hold) where hold.lease != 0 && withdrawals.isEmpty && !heartbeat.isOn:
-            // Wanted by a stop that has timed out: nobody renews the lease, nobody is told, and nothing is to stay.
-            withdrawalIsDone(revision: 0)
-            leaveToLease(hold)
-        case .withdrawing(let hold) where isWithdrawalUnanswered:
-            // An earlier attempt may have been carried out: nobody is told that it was refused before that is known.
-            ownership = .checking(
-                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: true))
-        case .withdrawing(let hold):
-            // Nothing was changed, and nothing of it may be done later: the host has been told so.
-            isWithdrawalRefused = true
-            failWithdrawal(status, text)
-            ownership = .checking(
-                Ownership.Check(hold: hold, move: nil, mayHaveWithdrawn: hold == .absent))
-        case .checking(let check) where check.isForSelfWatch:
-            // What is published goes on without.
-            ownershipRetryAt = now
-            selfWatchRetryAt = now &+ Timing.selfWatchPause
-            ownership = .owned(check.hold)
-        case .none, .owned, .checking, .restoring, .withdrawn, .superseded:
-            break
         }
     }
 }

@@ -290,6 +290,8 @@ extension MetadataCore {
         {
             // Ours was removed first, by its lease or by somebody.
             if isWithdrawalWanted || check.mayHaveWithdrawn {
+                // If that is refused, they are to be put back.
+                areLabelsBehind = true
                 ownership = .withdrawing(
                     Hold(
                         lease: presence.lease, createRevision: presence.createRevision,
@@ -307,7 +309,10 @@ extension MetadataCore {
             return
         }
         // Why did the guard fail? Asked once more, a write is as good as ever; but not as fast as the server answers.
-        guard !givesUpRestarting(&ownershipRestarts, "it refuses what is ours") else { return }
+        guard
+            check.isAfterRefusal
+                || !givesUpRestarting(&ownershipRestarts, "it refuses what is ours")
+        else { return }
         take(presence, from: revision)
         presenceLog.removeAll { $0.modRevision <= revision }
         // What is left of a move begins anew from what was found.

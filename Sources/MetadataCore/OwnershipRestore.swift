@@ -87,7 +87,7 @@ extension MetadataCore {
     }
 
     /// Once, however often it is lost before everything is back.
-    private func tellLoss(_ text: Text) {
+    func tellLoss(_ text: Text) {
         areLabelsBehind = true
         guard !isWithdrawalWanted, !isLossTold else { return }
         isLossTold = true

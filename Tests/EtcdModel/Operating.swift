@@ -14,10 +14,13 @@ extension Cluster {
         store.leases[lease] != nil && (expiries[lease] ?? 0) > now
     }
 
-    /// Somebody who is no client of ours changes keys.
+    /// The author of what is written by nobody who is a client of ours.
+    package static var outsider: Int { -1 }
+
+    /// An outsider changes keys.
     package func operate(_ operations: [Operation], at time: Instant) {
         now = max(now, time)
-        if store.apply(operations, author: -1) { revisionCommitted() }
+        if store.apply(operations, author: Self.outsider) { revisionCommitted() }
     }
 
     package func revokeLease(_ id: Int64, at time: Instant) {

@@ -28,7 +28,7 @@ extension World {
             clusterFault(fault, lasts)
         case .noSpace, .forbidden, .passwordChanged: refusal(fault, lasts)
         case .hostStalled, .hostCrashed, .clockJumped: hostFault(fault, lasts)
-        case .operatorDeletes, .operatorRevokes, .stockAgent: operatorFault(fault)
+        case .operatorDeletes, .operatorRevokes, .stockAgent, .namesake: operatorFault(fault)
         }
     }
 
@@ -202,7 +202,18 @@ extension World {
             guard !leases.isEmpty else { return }
             excuse(nil, 0)
             cluster.revokeLease(random.pick(leases), at: now)
+        case .namesake: takeName()
         default: actAsStockAgent()
+        }
+    }
+
+    /// A stock agent under a host's name: it puts its keys over what is there, and asks nobody.
+    private func takeName() {
+        guard let name = random.pick(hosts).name else { return }
+        cluster.operate([.put(key: key(name, []), value: [], lease: 0)], at: now)
+        for label in Self.labels where random.oneIn(2) {
+            let blob = Array("namesake\(random.below(1000))".utf8)
+            cluster.operate([.put(key: key(name, label), value: blob, lease: 0)], at: now)
         }
     }
 

@@ -86,6 +86,11 @@ final class NameHistory {
             .allSatisfy { $0.modRevision <= record.modRevision }
     }
 
+    /// A stock agent that takes a name removes nothing, and whoever had it has no business with the name any more.
+    func isLeft(_ record: Record, of dead: Dead) -> Bool {
+        record.lease == 0 && holders[dead.name]?.contains(Cluster.outsider) == true
+    }
+
     /// Of a process whose notices have all been taken. A claim whose answer was lost, with its connection or by a refusal that
     /// says nothing about what was done, is made again; what was lost is put back before it is known whether another came
     /// and went.

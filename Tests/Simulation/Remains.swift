@@ -48,7 +48,9 @@ extension World {
         var end = prefix
         end[end.count - 1] += 1
         for record in store.range(prefix, end, at: store.revision)
-        where author(of: record) == dead.author && !mayHaveComeLate(record) {
+        where author(of: record) == dead.author && !mayHaveComeLate(record)
+            && !history.isLeft(record, of: dead)
+        {
             let key = String(decoding: record.key, as: UTF8.self)
             fail("\(dead.who) is gone and left \(key) on lease \(record.lease)")
         }

@@ -14,7 +14,7 @@ struct Scenario {
         case memberRemoved, memberAdded
         case noSpace, forbidden, passwordChanged
         case hostStalled, hostCrashed, clockJumped
-        case operatorDeletes, operatorRevokes, stockAgent
+        case operatorDeletes, operatorRevokes, stockAgent, namesake
     }
     let memberCount: Int
     let hostCount: Int
@@ -64,9 +64,14 @@ struct Scenario {
             let ofMembers: [Fault] = [.memberKilled, .memberVanished, .memberFrozen, .memberLags]
             faults = (gentle + (isThree ? ofMembers : [])).filter { _ in !random.oneIn(3) }
         } else {
-            faults = Fault.allCases.filter {
-                random.below(5) < probability && (isThree || !Self.ofThree.contains($0))
+            let drawn = Fault.allCases.filter {
+                $0 != .namesake && random.below(5) < probability
+                    && (isThree || !Self.ofThree.contains($0))
             }
+            // Drawn apart, so that the other worlds, those of `Regression.all` among them, stay as they were without it.
+            var apart = Generator(seed: seed ^ 0x6e61_6d65_0bbb)
+            let hasNamesake = apart.oneIn(3) && !drawn.contains(.wiped)
+            faults = drawn + (hasNamesake ? [.namesake] : [])
         }
         hasLargeBlobs = random.oneIn(6)
         // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.

@@ -218,4 +218,10 @@ MUTATIONS = [
         "if isWithdrawalWanted || check.mayHaveWithdrawn {\n            withdrawWhatIsLeft",
         "if isWithdrawalWanted {\n            withdrawWhatIsLeft",
     ),
+    Mutation(
+        "a permanent key that somebody has put anew passes for one's own",
+        "Ownership.swift",
+        "&& (isUnchanged || latePermanent != nil)",
+        "&& (isUnchanged || known >= 0)",
+    ),
 ]
