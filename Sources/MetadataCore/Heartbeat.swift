@@ -132,7 +132,7 @@ extension MetadataCore {
     }
 
     /// A new lease: its id names this process in the upper bits and counts generations in the lower.
-    private func wantLease() {
+    func wantLease() {
         if generation == UInt16.max {
             generation = 0
             incarnation = Incarnation.choose(&random)
@@ -323,6 +323,8 @@ extension MetadataCore {
     func forgetLease(_ text: Text) {
         guard let lease = heartbeat.lease else { return }
         counters.leasesLost &+= 1
+        counters.leaseID = 0
+        counters.leaseTTL = 0
         log(.warn, "lease \(hex: UInt64(bitPattern: lease.id)) is lost: \(text)")
         if heartbeat.stop == nil {
             wantLease()
@@ -330,7 +332,6 @@ extension MetadataCore {
             if now &- lease.grantedAt < Timing.backoffMax {
                 heartbeat.retryAt = now &+ Timing.backoffMax
             }
-            counters.leaseID = 0
         } else {
             heartbeat.state = .off
         }

@@ -45,7 +45,12 @@ extension MetadataCore {
         _ hold: Hold, _ status: Status, _ text: Text, wasUnanswered: Bool
     ) {
         if withdrawals.isEmpty, !heartbeat.isOn, hold.lease != 0 {
-            // Wanted by a stop that has timed out: nobody renews the lease, nobody is told, and nothing is to stay.
+            // Wanted by a stop that has timed out: nobody renews the lease, nobody is told, and nothing is to stay. What a
+            // move has not yet brought onto the lease would, so there it is tried on.
+            guard !areLabelsBehind else {
+                failQueuedChanges(status, "the agent's keys cannot be withdrawn: \(text)")
+                return
+            }
             withdrawalIsDone(revision: 0)
             leaveToLease(hold)
         } else if wasUnanswered {
@@ -58,8 +63,9 @@ extension MetadataCore {
             tellLoss(text)
             ownership = .restoring(Ownership.Restore(lost: .absent))
         } else {
+            // It counts as not done: if it was all the same, the agent is told that its keys are gone.
             withdrawalIsRefused(status, text)
-            look(for: hold, mayHaveWithdrawn: isWithdrawalUnanswered || hold == .absent)
+            look(for: hold, mayHaveWithdrawn: hold == .absent)
         }
     }
 

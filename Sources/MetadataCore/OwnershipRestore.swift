@@ -362,6 +362,8 @@ extension MetadataCore {
         if isStopWithdrawing {
             complete(heartbeat.stop?.operation, status, text)
             heartbeat.stop = nil
+            // It goes on, also where it has lost its lease meanwhile.
+            if case .off = heartbeat.state, drainDeadline == nil, !isSuperseded { wantLease() }
         }
         let waiting = withdrawals
         withdrawals.removeAll()

@@ -122,6 +122,63 @@ import Testing
         #expect(alpha.ownership == ["LOST", "RESTORED"])
     }
 
+    /// BACKEND leaves open whether it was done, but the host has been told that it was not.
+    @Test func whatIsLostAfterARefusedWithdrawalIsPutBack() {
+        let alpha = world.add("alpha")
+        _ = heartbeat(alpha)
+        publish(alpha)
+        refuse(corrupt, times: 1)
+        let operation = world.submit(alpha, .invalidate, timeout: nil)
+        #expect(alpha.completions[operation]?.status == .backend)
+        world.etcd.revoke(alpha.core.counters.leaseID)
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+    }
+
+    /// A stop that has timed out withdraws as soon as it may; on no lease are those labels that the move has not reached.
+    @Test func aRefusedWithdrawalLeavesNothingToALeaseThatDoesNotHoldAll() {
+        let alpha = world.add("alpha")
+        publishMany(alpha)
+        world.fates = [(.txn, .ordinary), (.txn, .late)]
+        _ = heartbeat(alpha)
+        world.isDown = true
+        world.cut(alpha)
+        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: 300)
+        world.advance(by: 1000)
+        #expect(alpha.completions[stop]?.status == .timedOut)
+        world.fates = []
+        refuse(permission)
+        world.isDown = false
+        world.advance(by: 10_000)
+        #expect(!world.etcd.store.isEmpty)
+        world.fates = []
+        world.advance(by: 10_000)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    /// The start is refused, the stop with it; in between the lease has ended.
+    @Test func aRefusedStopGoesOnAlsoWithoutALease() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        refuse(permission)
+        let start = heartbeat(alpha)
+        #expect(alpha.completions[start]?.status == .permission)
+        world.fates = []
+        world.advance(by: 3000)
+        world.isDown = true
+        world.cut(alpha)
+        let again = heartbeat(alpha)
+        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: nil)
+        #expect(alpha.completions[again]?.status == .canceled)
+        refuse(permission, times: 1)
+        world.isDown = false
+        world.advance(by: 5000)
+        #expect(alpha.completions[stop]?.status == .permission)
+        #expect(alpha.core.counters.leaseID != 0)
+        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+    }
+
     // MARK: - Amid others' work, and again and again
 
     /// With etcd 3.5.1 full every transaction is refused; an older state of the store has brought back our permanent key.

@@ -49,7 +49,11 @@ final class NameHistory {
                     world.fail("process \(author) took a name although it was told not to")
                 }
                 guard change.record != nil else {
-                    if let before, before != author { removed[before, default: 0] += 1 }
+                    // A stock agent's was put over that of the process with which the key began.
+                    let began = change.previous.flatMap { store.commit($0.createRevision).author }
+                    for holder in Set([before, began].compactMap(\.self)) where holder != author {
+                        removed[holder, default: 0] += 1
+                    }
                     keyWasRemoved(of: before, by: author, change)
                     continue
                 }
