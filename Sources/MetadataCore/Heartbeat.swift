@@ -20,6 +20,10 @@ struct Heartbeat {
         var ttl: Milliseconds
         var renewAt: Milliseconds
         var attempt: Attempt?
+        /// It cannot have run out before. 0: not known.
+        var endsAfter: Milliseconds
+        /// Nothing has been heard of it on this connection.
+        var isFromBefore = false
     }
     enum State {
         case off
@@ -195,7 +199,8 @@ extension MetadataCore {
         heartbeat.state = .alive(
             Heartbeat.Lease(
                 id: id, grantedAt: now, ttl: ttl,
-                renewAt: since == 0 ? now : since &+ jittered(period), attempt: nil))
+                renewAt: since == 0 ? now : since &+ jittered(period), attempt: nil,
+                endsAfter: since == 0 ? 0 : since &+ ttl))
         counters.leaseID = id
         counters.leaseTTL = ttl
         log(.info, "lease \(hex: UInt64(bitPattern: id)) granted for \(ttl) ms")
@@ -275,6 +280,8 @@ extension MetadataCore {
         log(.trace, "the lease is renewed, answered after \(now &- attempt.sentAt) ms")
         lease.attempt = nil
         lease.ttl = milliseconds(response.ttl)
+        lease.endsAfter = attempt.sentAt &+ lease.ttl
+        lease.isFromBefore = false
         lease.renewAt = attempt.sentAt &+ jittered(heartbeat.period(lease.ttl))
         heartbeat.state = .alive(lease)
         counters.leaseTTL = lease.ttl
@@ -285,6 +292,7 @@ extension MetadataCore {
         guard case .alive(var lease) = heartbeat.state else { return }
         lease.attempt = nil
         lease.renewAt = now
+        lease.isFromBefore = true
         heartbeat.state = .alive(lease)
     }
 
@@ -306,8 +314,16 @@ extension MetadataCore {
     /// The lease ran out although we live. What hung on it is put back under a new one.
     func leaseIsLost(_ text: Text) {
         guard let lease = heartbeat.lease else { return }
-        forgetLease(text)
-        keysAreLost(lease: lease.id, text)
+        guard lease.isFromBefore, now < lease.endsAfter else {
+            forgetLease(text)
+            keysAreLost(lease: lease.id, text)
+            return
+        }
+        let reason: Text =
+            "etcd does not know the lease, which had \(lease.endsAfter &- now) ms left: it was revoked, or the store was replaced"
+        forgetLease(reason)
+        keysAreLost(lease: lease.id, reason)
+        storeMayBeAnother()
     }
 
     /// etcd does not know the lease on which something of ours was to be put, whether it is renewed now or was before.

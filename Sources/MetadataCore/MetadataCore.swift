@@ -350,8 +350,13 @@ public final class MetadataCore {
     /// The revisions we know mean nothing in the store that answers now.
     func storeWasReplaced() {
         log(.warn, "the store behind \(currentTarget) is not the one known before")
-        sweep(.replaceStore)
+        sweep(.replaceStore("the store was replaced"))
         ownershipStoreReplaced()
+    }
+
+    /// One that was wiped, and has already passed the revision that we knew, shows itself by nothing but what it lacks.
+    func storeMayBeAnother() {
+        sweep(.replaceStore("the store may have been replaced: it does not know a lease of ours"))
     }
 
     private func noticeLostContact() {

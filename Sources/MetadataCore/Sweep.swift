@@ -11,7 +11,7 @@ struct Sweep {
         case endReaders(Text)
         case endAll(Status, Text)
         /// What was learned from the store that is gone means nothing any more.
-        case replaceStore
+        case replaceStore(Text)
     }
     let kind: Kind
     /// Those up to here are done.
@@ -46,7 +46,7 @@ extension MetadataCore {
             switch sweep.kind {
             case .endReaders(let text): endReader(id, operation, text)
             case .endAll(let status, let text): end(id, operation, status, text)
-            case .replaceStore: startAnew(operation)
+            case .replaceStore(let text): startAnew(operation, text)
             }
         }
     }
@@ -62,9 +62,9 @@ extension MetadataCore {
         }
     }
 
-    private func startAnew(_ operation: Operation) {
+    private func startAnew(_ operation: Operation, _ text: Text) {
         switch operation {
-        case .watch(let watch): resync(watch, "the store was replaced", forgetRevisions: true)
+        case .watch(let watch): resync(watch, text, forgetRevisions: true)
         case .fetch(let fetch): fetchAgain(fetch)
         case .list(let job): job.restart(keyspace.root)
         case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate: break

@@ -151,6 +151,54 @@ import Testing
         #expect(told(peer) == ["resync", "gone alpha", "synced"])
     }
 
+    /// Its revision tells nothing, for it is past the one that was known; that a lease is missing does.
+    @Test(arguments: [true, false])
+    func aWipedStoreThatHasGrownLeadsToResync(isAnothers: Bool) {
+        let alpha = world.add("alpha")
+        let peer = world.add("beta", seed: 2)
+        world.submit(peer, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+        publish(peer, "b", "1")
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        alpha.isStalled = true
+        world.etcd.wipe()
+        if isAnothers {
+            let key = Bytes("/nixl/agents//alpha/")
+            world.etcd.apply([.put(key: key, value: [], lease: 0)])
+        }
+        for _ in 0..<10 { world.etcd.apply([.put(key: Bytes("/x"), value: [], lease: 0)]) }
+        world.cut(peer)
+        world.advance(by: 1000)
+        let difference = isAnothers ? "restarted alpha" : "gone alpha"
+        #expect(told(peer) == ["resync", difference, "synced"])
+        #expect(peer.ownership == ["LOST", "RESTORED"])
+    }
+
+    /// What revokes it while we are there is told by the watch; what runs out while we are away proves nothing.
+    @Test(arguments: [true, false])
+    func aLeaseThatEndedLeadsToNoResync(isRevoked: Bool) {
+        let alpha = world.add("alpha")
+        let peer = world.add("beta", seed: 2)
+        world.submit(peer, .startHeartbeat(interval: 1000, ttlSeconds: 5))
+        publish(peer, "b", "1")
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        if isRevoked {
+            world.etcd.revoke(peer.core.counters.leaseID)
+        } else {
+            peer.isStalled = true
+            world.advance(by: 6000)
+            world.etcd.revoke(peer.core.counters.leaseID)
+            world.cut(peer)
+            peer.isStalled = false
+        }
+        world.advance(by: 3000)
+        #expect(peer.ownership == ["LOST", "RESTORED"])
+        #expect(told(peer) == [])
+    }
+
     @Test func labelsWithoutPresenceKeyImplyPresence() {
         let peer = world.add(nil)
         let key = Bytes("/nixl/agents//stock/metadata")

@@ -6,12 +6,16 @@ import EtcdProtocol
 
 /// A RESYNC costs the host a list: it must have had to be.
 extension WatchChecker {
+    /// A lease that was revoked while its host was away is as little known to etcd as one of another store.
+    static let mayBeAnother = "the store may have been replaced"
+
     func checkReason(_ text: String, _ host: SimulatedHost) {
         let reasons: [(String, () -> Bool)] = [
             (
                 "the store was replaced",
                 { self.heardFrom !== host.storeOfNotice || host.appetite <= 2 }
             ),
+            (Self.mayBeAnother, { host.world.scenario.allows(.operatorRevokes) }),
             ("etcd has compacted", { self.isCompacted }),
             ("the host left more than", { self.isSince(host.wasFullAt, host) }),
             ("etcd sent a watch message of", { self.isSince(host.wasTooLargeAt, host) }),

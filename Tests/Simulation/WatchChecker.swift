@@ -108,8 +108,9 @@ final class WatchChecker {
 
     private func resynced(_ text: Text, _ host: SimulatedHost) {
         if store == nil, !hasTold { host.fail("RESYNC before anything was told") }
-        checkReason(String(decoding: text.bytes, as: UTF8.self), host)
-        if heardFrom !== host.storeOfNotice {
+        let reason = String(decoding: text.bytes, as: UTF8.self)
+        checkReason(reason, host)
+        if heardFrom !== host.storeOfNotice || reason.hasPrefix(Self.mayBeAnother) {
             for name in known.keys { known[name]?.revisions = [:] }
             lastRevision = 0
         }

@@ -303,6 +303,29 @@ def test_store_replaced(
     peer.event("RESTARTED", watch=watch, agent=b"stock", within=2)
 
 
+def test_store_replaced_that_has_grown(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    """Its revision is past the known one already, but it lacks a lease that had time left."""
+    etcd = own_etcd(version)
+    host = hosts()
+    etcd.gateway.put(NS + b"/stock/", b"")
+    live(host, etcd.endpoint)
+    watch = synced(host, etcd.endpoint)
+    host.freeze()
+    etcd.kill()
+    etcd.wipe()
+    etcd.start().wait_healthy()
+    for number in range(30):
+        etcd.gateway.put(b"/other", b"%d" % number)
+    host.thaw()
+    host.event("RESYNC", watch=watch, within=5)
+    host.event("GONE", watch=watch, agent=b"stock", within=5)
+    host.event("RESTORED", within=5)
+    assert "had" in host.event("LOST")["text"]
+    assert etcd.gateway.keys(NS) == [NS + b"/alpha/", NS + b"/alpha/metadata"]
+
+
 def test_drain_with_a_dead_etcd(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     etcd = own_etcd()
     host = hosts()
