@@ -172,7 +172,13 @@ extension MetadataCore {
         troubled.removeAll()
         log(.info, "connected to \(currentTarget)")
         linkIsReady()
-        if wasReplaced { storeWasReplaced() }
+        if wasReplaced {
+            storeWasReplaced()
+        } else if isStoreInDoubt {
+            sweep(
+                .replaceStore("the store may have been replaced: it did not know a lease of ours"))
+        }
+        isStoreInDoubt = false
     }
 
     /// Wrong credentials end what cannot succeed with them; then it is tried again, slowly: they may be put

@@ -117,6 +117,8 @@ public final class MetadataCore {
     /// What the answers on this connection have told; 0: nothing yet.
     var connectionCluster: UInt64 = 0
     var connectionRevision: Int64 = 0
+    /// It lacks what the one known before must have had.
+    var isStoreInDoubt = false
     /// What an answer in hand must have seen of the store.
     var leastRevision: Int64 = 0
 
@@ -354,9 +356,11 @@ public final class MetadataCore {
         ownershipStoreReplaced()
     }
 
-    /// One that was wiped, and has already passed the revision that we knew, shows itself by nothing but what it lacks.
+    /// One that was wiped, and has already passed the revision that we knew, shows itself by nothing but what it lacks. What is
+    /// asked on this connection began in the one or in the other: all begins anew on the next.
     func storeMayBeAnother() {
-        sweep(.replaceStore("the store may have been replaced: it does not know a lease of ours"))
+        isStoreInDoubt = true
+        failConnection("\(currentTarget) may have another store than before")
     }
 
     private func noticeLostContact() {

@@ -10,8 +10,12 @@ struct Hold: Equatable {
     let createRevision: Int64
     let modRevision: Int64
 
-    /// Of nobody: what is guarded by it is done only while there is no presence key.
-    static let absent = Hold(lease: 0, createRevision: 0, modRevision: 0)
+    /// Of nobody, as was read at a revision: what is guarded by it is done only while there is no presence key.
+    static func absent(at revision: Int64) -> Hold {
+        Hold(lease: 0, createRevision: 0, modRevision: revision)
+    }
+
+    var isAbsent: Bool { createRevision == 0 }
 }
 
 /// Who owns this agent's name, as far as we know.
@@ -158,6 +162,7 @@ extension MetadataCore {
     /// whose answer was lost may be carried out much later, by a member that hung, and must then do nothing.
     func guardOf(_ hold: Hold) -> [Compare] {
         let key = ownPresenceKey ?? []
+        if hold.isAbsent { return [Compare(key: key, target: .modRevision(0))] }
         let isUnchanged = Compare(key: key, target: .modRevision(hold.modRevision))
         return hold.lease != 0
             ? [Compare(key: key, target: .lease(hold.lease)), isUnchanged] : [isUnchanged]

@@ -282,7 +282,7 @@ extension MetadataCore {
     ) {
         let revision = response.header.revision
         guard let presence else {
-            presenceIsAbsent(check, areLabelsLeft: !response.kvs.isEmpty)
+            presenceIsAbsent(check, areLabelsLeft: !response.kvs.isEmpty, at: revision)
             return
         }
         if presence.createRevision != check.hold.createRevision,
@@ -297,7 +297,7 @@ extension MetadataCore {
                         lease: presence.lease, createRevision: presence.createRevision,
                         modRevision: presence.modRevision))
             } else {
-                presenceIsAbsent(check, areLabelsLeft: true)
+                presenceIsAbsent(check, areLabelsLeft: true, at: revision)
             }
             return
         }
@@ -319,13 +319,15 @@ extension MetadataCore {
         if let move = check.move, presence.lease == move.target { areLabelsBehind = true }
     }
 
-    private func presenceIsAbsent(_ check: Ownership.Check, areLabelsLeft: Bool) {
+    private func presenceIsAbsent(
+        _ check: Ownership.Check, areLabelsLeft: Bool, at revision: Int64
+    ) {
         // A move whose answer was lost may have brought it onto a lease that has ended since.
         let late = mayMoveLate(check.hold) ? lateMove?.lease : nil
         let lease =
             check.hold.lease != 0 ? check.hold.lease : late ?? check.move?.target ?? 0
         if isWithdrawalWanted || check.mayHaveWithdrawn {
-            withdrawWhatIsLeft(areLabelsLeft)
+            withdrawWhatIsLeft(areLabelsLeft, at: revision)
         } else if lease == 0 {
             withdrawnByOthers(check.hold)
         } else {

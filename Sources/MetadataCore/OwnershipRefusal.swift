@@ -57,15 +57,15 @@ extension MetadataCore {
             // An earlier attempt may have been carried out: nobody is told that it was refused before that is known.
             isWithdrawalUnanswered = false
             look(for: hold, mayHaveWithdrawn: true)
-        } else if hold == .absent, drainDeadline == nil, heartbeat.isOn || !withdrawals.isEmpty {
+        } else if hold.isAbsent, drainDeadline == nil, heartbeat.isOn || !withdrawals.isEmpty {
             // A lease has ended amid a move. What it has left stays, so it is to be whole again.
             withdrawalIsRefused(status, text)
             tellLoss(text)
-            ownership = .restoring(Ownership.Restore(lost: .absent))
+            ownership = .restoring(Ownership.Restore(lost: hold))
         } else {
             // It counts as not done: if it was all the same, the agent is told that its keys are gone.
             withdrawalIsRefused(status, text)
-            look(for: hold, mayHaveWithdrawn: hold == .absent)
+            look(for: hold, mayHaveWithdrawn: hold.isAbsent)
         }
     }
 

@@ -75,7 +75,7 @@ extension MetadataCore {
             if creations.count == Limits.creations { creations.removeFirst() }
             creations.append(created)
         }
-        ownership = .restoring(Ownership.Restore(lost: .absent, createdBefore: creations))
+        ownership = .restoring(Ownership.Restore(lost: .absent(at: 0), createdBefore: creations))
     }
 
     private func lose(_ hold: Hold, _ text: Text) {
@@ -140,7 +140,7 @@ extension MetadataCore {
         var restore = restore
         guard let presence else {
             if isWithdrawalWanted {
-                withdrawWhatIsLeft(!response.kvs.isEmpty)
+                withdrawWhatIsLeft(!response.kvs.isEmpty, at: response.header.revision)
                 return
             }
             restore.step = .put(seen: 0, created: 0)
@@ -219,7 +219,7 @@ extension MetadataCore {
         var restore = restore
         restore.step = .read
         // What others did to the name counts from here.
-        if succeeded { restore.lost = Hold(lease: 0, createRevision: 0, modRevision: revision) }
+        if succeeded { restore.lost = .absent(at: revision) }
         ownership = .restoring(restore)
         restoreBeginsAnew()
     }
@@ -303,9 +303,9 @@ extension MetadataCore {
 
     /// The presence key is gone already. Labels may have stayed on another lease, or on none, where a lease ended
     /// amid a move.
-    func withdrawWhatIsLeft(_ areLabelsLeft: Bool) {
+    func withdrawWhatIsLeft(_ areLabelsLeft: Bool, at revision: Int64) {
         if areLabelsLeft {
-            ownership = .withdrawing(.absent)
+            ownership = .withdrawing(.absent(at: revision))
         } else {
             nothingIsOurs()
             withdrawalIsDone(revision: 0)

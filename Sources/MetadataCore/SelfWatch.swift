@@ -79,7 +79,7 @@ extension MetadataCore {
     /// made it permanent.
     func wasRemoved(since restore: Ownership.Restore) -> Bool {
         let hold = restore.lost
-        var isPermanent = hold.lease == 0 && hold != .absent
+        var isPermanent = hold.lease == 0 && !hold.isAbsent
         for change in presenceLog where change.modRevision > hold.modRevision {
             if change.isDeleted, isPermanent { return true }
             let isOurs =

@@ -87,6 +87,7 @@ import Testing
         _ = heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
+        world.advance(by: 6000)
         world.etcd.revoke(alpha.core.counters.leaseID)
         #expect(!world.etcd.store.isEmpty)
         #expect(stored(presence) == nil)

@@ -90,9 +90,11 @@ final class NameHistory {
             .allSatisfy { $0.modRevision <= record.modRevision }
     }
 
-    /// A stock agent that takes a name removes nothing, and whoever had it has no business with the name any more.
-    func isLeft(_ record: Record, of dead: Dead) -> Bool {
-        record.lease == 0 && holders[dead.name]?.contains(Cluster.outsider) == true
+    /// A stock agent that takes a name removes nothing, and whoever had it has no business with the name any more: what hangs
+    /// on a lease goes with it.
+    func isLeft(_ record: Record, of dead: Dead, _ store: Store) -> Bool {
+        holders[dead.name]?.contains(Cluster.outsider) == true
+            && (record.lease == 0 || store.leases[record.lease] != nil)
     }
 
     /// Of a process whose notices have all been taken. A claim whose answer was lost, with its connection or by a refusal that

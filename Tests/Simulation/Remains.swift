@@ -49,7 +49,7 @@ extension World {
         end[end.count - 1] += 1
         for record in store.range(prefix, end, at: store.revision)
         where author(of: record) == dead.author && !mayHaveComeLate(record)
-            && !history.isLeft(record, of: dead)
+            && !history.isLeft(record, of: dead, store)
         {
             let key = String(decoding: record.key, as: UTF8.self)
             fail("\(dead.who) is gone and left \(key) on lease \(record.lease)")
