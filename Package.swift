@@ -68,7 +68,7 @@ let package = Package(
         .testTarget(
             name: "EtcdProtocolTests", dependencies: ["EtcdProtocol"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "MetadataCoreTests", dependencies: ["MetadataCore", "EtcdProtocol"],
+            name: "MetadataCoreTests", dependencies: ["EtcdModel", "MetadataCore", "EtcdProtocol"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: swiftSettings),

@@ -53,15 +53,17 @@ final class World {
     var messageInstead: ((Bytes) -> Bytes?)?
 
     func add(
-        _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, refuseTakeover: Bool = false
+        _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, refuseTakeover: Bool = false,
+        portions: CoreConfiguration.Portions = CoreConfiguration.Portions()
     ) -> Node {
         let list = (0..<endpoints).map { index in
             CoreConfiguration.Endpoint(
                 name: Bytes("127.0.0.1:2379"), addresses: [[UInt8(index)]], canResolve: false)
         }
-        let configuration = CoreConfiguration(
+        var configuration = CoreConfiguration(
             namespace: Bytes("/nixl/agents/"), agent: agent.map { Bytes($0) }, endpoints: list,
             refuseTakeover: refuseTakeover, seed: (seed, 2))
+        configuration.portions = portions
         let node = Node(MetadataCore(configuration, now: now))
         nodes.append(node)
         return node

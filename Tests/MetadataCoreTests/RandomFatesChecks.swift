@@ -1,0 +1,212 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+@testable import MetadataCore
+
+/// What must hold of an agent, whatever befell its requests, when all has been well for a minute.
+extension RandomFates {
+    func check() {
+        for each in submitted where agent.completions[each.operation] == nil {
+            fail("\(each.operation) \(brief(each.call)) never ended")
+        }
+        if let rival {
+            checkRival(rival)
+            return
+        }
+        checkEvents()
+        checkStore()
+        for lease in world.etcd.leases.keys.sorted() where lease != agent.core.counters.leaseID {
+            fail("lease \(lease) is left")
+        }
+        // What was replaced stays in the queue until somebody looks there, as this does.
+        if agent.core.hasChanges { fail("something is still to be written") }
+        let waiting = agent.core.waiting
+        if waiting.calls + waiting.others + waiting.labels > 0 { fail("waits: \(waiting)") }
+        if isOwned(by: agent), !operatorHasRemoved, !wasWithdrawnLate { checkBlobs() }
+        checkQuiet()
+        checkUse()
+        checkShutdown()
+    }
+
+    /// The requests and connections since there were so many.
+    func checkPace(
+        since requests: Int, atMost limit: Int, _ connects: Int, atMost connectLimit: Int,
+        _ when: String
+    ) {
+        let sent = world.etcd.requests - requests
+        let connected = agent.connects - connects
+        if sent > limit { fail("\(sent) requests \(when)") }
+        if connected > connectLimit { fail("\(connected) connections \(when)") }
+    }
+
+    private func isOwned(by node: World.Node) -> Bool {
+        if case .owned = node.core.ownership { true } else { false }
+    }
+
+    private func text(_ bytes: Bytes?) -> String {
+        bytes.map { String(decoding: $0, as: UTF8.self) } ?? "nothing"
+    }
+
+    private func key(_ label: Bytes) -> Bytes { Self.presence + label }
+
+    private func isWithdrawal(_ call: HostCall) -> Bool {
+        switch call {
+        case .invalidate, .stopHeartbeat(keep: false): true
+        default: false
+        }
+    }
+
+    // MARK: - Two of one name
+
+    private func checkRival(_ rival: World.Node) {
+        if isOwned(by: agent), isOwned(by: rival) { fail("both own the name") }
+        // Its only publish is the last that it did.
+        let publish = rival.completions.max { $0.key < $1.key }?.value
+        guard publish?.status == .success else { return }
+        guard isOwned(by: rival) else {
+            if rival.ownership.isEmpty { fail("the other published, and owns nothing") }
+            return
+        }
+        let label = key(Bytes("rival"))
+        for (found, kv) in world.etcd.store where found != label && found != Self.presence {
+            fail("\(text(found)) on lease \(kv.lease) is among the other's keys")
+        }
+        if world.etcd.value(label) == nil { fail("the other's label is missing") }
+        if !isOwned(by: agent), !agent.core.isSuperseded, agent.core.labels.count != 0 {
+            fail("the other owns the name, labels are kept for it")
+        }
+    }
+
+    // MARK: - What the host was told
+
+    private func checkEvents() {
+        // A withdrawal ends what was lost: then there is nothing to put back, and nothing to tell.
+        let wasWithdrawn = submitted.contains { isWithdrawal($0.call) }
+        var isLost = false
+        for event in agent.ownership {
+            switch event {
+            case "LOST":
+                if isLost, !wasWithdrawn { fail("LOST twice") }
+                isLost = true
+            case "RESTORED":
+                if !isLost { fail("RESTORED without LOST") }
+                isLost = false
+            case "WITHDRAWN":
+                if !operatorHasRemoved, !wasWithdrawnLate { fail("WITHDRAWN, by nobody") }
+                isLost = false
+            default: fail("\(event), by nobody")
+            }
+        }
+        if isLost, !wasWithdrawn, isOwned(by: agent) { fail("LOST, and not RESTORED") }
+    }
+
+    // MARK: - What the store holds
+
+    private func checkStore() {
+        switch agent.core.ownership {
+        case .owned(let hold): checkOwned(hold)
+        case .none, .withdrawn:
+            // A permanent Put that was never answered may have been carried out after all.
+            for (found, kv) in world.etcd.store where kv.lease != 0 || found != Self.presence {
+                fail("\(text(found)) on lease \(kv.lease) is left")
+            }
+            if agent.core.labels.count != 0 { fail("labels are kept without a name") }
+        default: fail("not settled: \(agent.core.ownership)")
+        }
+    }
+
+    private func checkOwned(_ hold: Hold) {
+        let lease = agent.core.counters.leaseID
+        if hold.lease != lease { fail("holds on lease \(hold.lease), has \(lease)") }
+        let presence = world.etcd.value(Self.presence)
+        if presence?.lease != lease || presence?.modRevision != hold.modRevision {
+            fail("the presence key is \(String(describing: presence)), held by \(hold)")
+        }
+        for (found, kv) in world.etcd.store where found != Self.presence {
+            let label = Bytes(found.dropFirst(Self.presence.count))
+            if kv.lease != lease { fail("\(text(label)) is on lease \(kv.lease), not \(lease)") }
+            let record = agent.core.labels[label]
+            if let record, isUnknown(record) { continue }
+            if record?.confirmed != kv.value {
+                fail("\(text(label)) is \(text(kv.value)), not \(text(record?.confirmed))")
+            }
+        }
+        for record in agent.core.labels.values where !isUnknown(record) {
+            if record.isBusy { fail("\(text(record.label)) is still to be written") }
+            if record.confirmed != nil, world.etcd.value(key(record.label)) == nil {
+                fail("\(text(record.label)) is missing")
+            }
+        }
+    }
+
+    /// The answer was lost, and its host has given it up: nobody asks again.
+    private func isUnknown(_ record: LabelRecord) -> Bool {
+        if case .unknown = record.write { true } else { false }
+    }
+
+    /// What each label must hold after what the host was told of its calls.
+    private func checkBlobs() {
+        for label in Self.labels.map({ Bytes($0) }) {
+            guard case .some(let blob) = expected(label) else { continue }
+            // An empty value is none: it is what a label leaves whose removal waits for its turn.
+            let kept = world.etcd.value(key(label)).map { $0.value }
+            let found = kept?.isEmpty == true ? nil : kept
+            if found != blob { fail("\(text(label)) is \(text(found)), expected \(text(blob))") }
+        }
+    }
+
+    /// nil: it may be one or the other, or nothing was said.
+    private func expected(_ label: Bytes) -> Bytes?? {
+        var expected: Bytes??
+        for each in submitted {
+            let status = agent.completions[each.operation]?.status
+            switch each.call {
+            case .publish(label, let blob): expected = status == .success ? .some(blob) : nil
+            case .unpublish(label):
+                if status == .success {
+                    expected = .some(nil)
+                } else if status != .notFound {
+                    expected = nil
+                }
+            case let call where isWithdrawal(call):
+                switch status {
+                case .success: expected = .some(nil)
+                case .timedOut, .canceled, .replaced: expected = nil
+                default: break
+                }
+            default: break
+            }
+        }
+        return expected
+    }
+
+    // MARK: - What comes after
+
+    private func checkQuiet() {
+        let requests = world.etcd.requests
+        let connects = agent.connects
+        world.advance(by: 10_000)
+        checkPace(since: requests, atMost: 10, connects, atMost: 0, "when all is quiet")
+    }
+
+    /// It is as good as new.
+    private func checkUse() {
+        let publish = world.submit(
+            agent, .publish(label: Bytes("after"), blob: Bytes("after")), timeout: 10_000)
+        world.advance(by: 10_100)
+        guard let status = agent.completions[publish]?.status, status == .success else {
+            fail("a publish afterwards: \(String(describing: agent.completions[publish]))")
+            return
+        }
+    }
+
+    private func checkShutdown() {
+        agent.core.shutdown(drain: 5000, now: world.now)
+        agent.core.advance(now: world.now)
+        world.advance(by: 5100)
+        if !agent.core.isShutDown { fail("not shut down in its time") }
+        if !world.etcd.store.isEmpty { fail("a shutdown leaves \(world.etcd.store.count) keys") }
+    }
+}
