@@ -17,6 +17,7 @@ extension RandomFates {
         }
         checkEvents()
         checkStore()
+        if isHeartbeatExpected, agent.core.counters.leaseID == 0 { fail("the heartbeat is gone") }
         for lease in world.etcd.leases.keys.sorted() where lease != agent.core.counters.leaseID {
             fail("lease \(lease) is left")
         }
@@ -182,6 +183,23 @@ extension RandomFates {
         return expected
     }
 
+    /// By what the host was told of its calls, in their order.
+    private var isHeartbeatExpected: Bool {
+        var isOn = false
+        for each in submitted {
+            let status = agent.completions[each.operation]?.status
+            switch each.call {
+            case .startHeartbeat: isOn = status == .success || isOn && status == .notAllowed
+            // A stop that etcd refuses leaves it on.
+            case .stopHeartbeat:
+                let isRefused = status == .permission || status == .noSpace || status == .backend
+                isOn = isOn && isRefused
+            default: break
+            }
+        }
+        return isOn
+    }
+
     // MARK: - What comes after
 
     private func checkQuiet() {
@@ -197,7 +215,7 @@ extension RandomFates {
             agent, .publish(label: Bytes("after"), blob: Bytes("after")), timeout: 10_000)
         world.advance(by: 10_100)
         guard let status = agent.completions[publish]?.status, status == .success else {
-            fail("a publish afterwards: \(String(describing: agent.completions[publish]))")
+            fail("a publish afterwards: \(String(describing: agent.completions[publish]?.status))")
             return
         }
     }
