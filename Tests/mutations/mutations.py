@@ -69,8 +69,8 @@ MUTATIONS = [
     Mutation(
         "a store that was wiped is not noticed",
         "Link.swift",
-        "if wasReplaced { storeWasReplaced() }",
-        'if wasReplaced { log(.debug, "another store") }',
+        "if wasReplaced {\n            storeWasReplaced()",
+        'if wasReplaced {\n            log(.debug, "another store")',
     ),
     Mutation(
         "another's presence key is taken for one's own",
