@@ -488,7 +488,8 @@ int32_t nixl_md_close(nixl_md_t *md);
  *
  * A publish that is still queued when a newer publish or unpublish of its label is made completes
  * as REPLACED. After TIMED_OUT of a publish that had been sent, its outcome is unknown; the library goes on
- * until the label holds that blob (or a later one). After any other failure what the label held before stays.
+ * until the label holds that blob (or a later one). After any other failure what the label held before stays; but an
+ * attempt before the one that etcd refused, if its answer was lost with a connection, may have been carried out.
  * Any thread, and from callbacks.
  *
  * @param label, label_len 1 to NIXL_MD_MAX_LABEL bytes without NUL; may hold '/'
@@ -673,8 +674,9 @@ int32_t nixl_md_unwatch(nixl_md_t *md, uint64_t watch);
  *
  * Guarded: if another process has taken over the name, its keys stay and this completes as
  * SUPERSEDED. A publish still queued completes as REPLACED. The heartbeat, if any, goes on with an
- * empty lease; a later publish claims the name again. Succeeds if nothing is published. Any thread, and from
- * callbacks.
+ * empty lease; a later publish claims the name again. Succeeds if nothing is published. If etcd refuses it, nothing is
+ * changed; should it take effect all the same (after BACKEND, or an attempt before that was never answered), the event
+ * WITHDRAWN follows. Any thread, and from callbacks.
  *
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
