@@ -20,6 +20,9 @@ final class NameHistory {
     private var isInterrupted: Set<Int> = []
     /// The revision at which a process has put its key in spite of that.
     private(set) var resumed: [Int: Int64] = [:]
+    /// When a process last could not know what had become of a transaction, and when it last put its presence key.
+    var doubts: [Int: Int64] = [:]
+    private var puts: [Int: Int64] = [:]
     /// Those that were told not to take what another has.
     var refusing: Set<Int> = []
 
@@ -28,6 +31,8 @@ final class NameHistory {
         owners = [:]
         isInterrupted = []
         resumed = [:]
+        doubts = [:]
+        puts = [:]
     }
 
     /// It was told.
@@ -44,7 +49,8 @@ final class NameHistory {
                 guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
                 let before = change.previous.flatMap { store.commit($0.modRevision).author }
                 if let previous = change.previous, refusing.contains(author), before != author,
-                    !mayBeTakenForItsOwn(previous, store, followed - 1)
+                    !mayBeTakenForItsOwn(previous, store, followed - 1),
+                    !mayBeItsMove(previous, author, store)
                 {
                     world.fail("process \(author) took a name although it was told not to")
                 }
@@ -66,6 +72,7 @@ final class NameHistory {
                     resumed[author] = commit.revision
                 }
                 holders[agent, default: []].insert(author)
+                puts[author] = commit.revision
                 if owners[agent] != author { takes[author, default: 0] += 1 }
                 owners[agent] = author
             }
@@ -88,6 +95,14 @@ final class NameHistory {
         end[end.count - 1] += 1
         return store.range(record.key, end, at: revision)
             .allSatisfy { $0.modRevision <= record.modRevision }
+    }
+
+    /// A stock agent has put its key over one of the process, whose own last Put was perhaps never answered: that may have been
+    /// this one.
+    private func mayBeItsMove(_ record: Record, _ author: Int, _ store: Store) -> Bool {
+        record.lease == 0 && store.commit(record.modRevision).author == Cluster.outsider
+            && store.commit(record.createRevision).author == author
+            && doubts[author] ?? 0 >= puts[author] ?? .max
     }
 
     /// A stock agent that takes a name removes nothing, and whoever had it has no business with the name any more: what hangs

@@ -240,7 +240,7 @@ final class SimulatedHost {
             if case .ok = reply {
                 lastAnswer = clock
             } else if isTransaction {
-                timesInDoubt += 1
+                isInDoubt()
             }
         case .message:
             lastHeard = clock
@@ -251,6 +251,11 @@ final class SimulatedHost {
         case .progress: lastHeard = clock
         case .connectionLost, .resolved: break
         }
+    }
+
+    private func isInDoubt() {
+        timesInDoubt += 1
+        world.history.doubts[author] = world.cluster.store.revision
     }
 
     /// 5 s of silence, a question and its deadline, and a second of trying: then watches have been told.
@@ -334,7 +339,7 @@ final class SimulatedHost {
             disconnect()
             noticeConnect()
             // What was asked on the last connection is not answered any more.
-            if !openTransactions.isEmpty { timesInDoubt += 1 }
+            if !openTransactions.isEmpty { isInDoubt() }
             openTransactions.removeAll()
             let member = address.first.map(Int.init) ?? endpoint
             connection = world.connect(self, id, member: member)
