@@ -20,7 +20,8 @@ final class NameHistory {
     private var isInterrupted: Set<Int> = []
     /// The revision at which a process has put its key in spite of that.
     private(set) var resumed: [Int: Int64] = [:]
-    /// When a process last could not know what had become of a transaction, and when it last put its presence key.
+    /// When a process last could not know what had become of a transaction, or had one under way as a stock agent took its name;
+    /// and when it last put its presence key.
     var doubts: [Int: Int64] = [:]
     private var puts: [Int: Int64] = [:]
     /// Those that were told not to take what another has.
@@ -73,6 +74,12 @@ final class NameHistory {
                 }
                 holders[agent, default: []].insert(author)
                 puts[author] = commit.revision
+                if author == Cluster.outsider,
+                    let host = world.hosts.first(where: { $0.author == before }),
+                    host.hasOpenTransaction
+                {
+                    doubts[host.author] = commit.revision
+                }
                 if owners[agent] != author { takes[author, default: 0] += 1 }
                 owners[agent] = author
             }
@@ -97,8 +104,8 @@ final class NameHistory {
             .allSatisfy { $0.modRevision <= record.modRevision }
     }
 
-    /// A stock agent has put its key over one of the process, whose own last Put was perhaps never answered: that may have been
-    /// this one.
+    /// A stock agent has put its key over one of the process, whose own last Put was perhaps never answered, or not yet: that may
+    /// have been this one.
     private func mayBeItsMove(_ record: Record, _ author: Int, _ store: Store) -> Bool {
         record.lease == 0 && store.commit(record.modRevision).author == Cluster.outsider
             && store.commit(record.createRevision).author == author

@@ -258,6 +258,8 @@ final class SimulatedHost {
         world.history.doubts[author] = world.cluster.store.revision
     }
 
+    var hasOpenTransaction: Bool { !openTransactions.isEmpty }
+
     /// 5 s of silence, a question and its deadline, and a second of trying: then watches have been told.
     private func noticeSilence(_ now: Milliseconds) {
         guard appetite > 2, !watches.isEmpty, now > max(lastHeard, excusedUntil) + 9_000 else {
