@@ -7,28 +7,8 @@ import Testing
 @testable import MetadataCore
 
 /// What becomes of a move or a restore that something else comes amid.
-@Suite struct InterruptionTests {
+@Suite struct InterruptionTests: WorldSuite {
     let world = World()
-    let presence: StaticString = "/nixl/agents//alpha/"
-    let permission = GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied"))
-
-    func heartbeat(_ node: World.Node) -> OperationID {
-        world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
-    }
-
-    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
-
-    func publish(_ node: World.Node) {
-        world.submit(node, .publish(label: Bytes("a"), blob: Bytes("1")))
-    }
-
-    /// More than one transaction takes.
-    func publishMany(_ node: World.Node) {
-        for index in 0..<250 {
-            world.submit(
-                node, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
-        }
-    }
 
     func removeAll() {
         world.etcd.apply([
@@ -48,7 +28,7 @@ import Testing
     /// A move onto a lease is on its way, the heartbeat is over, and nothing reaches etcd. The lease.
     func giveUpMove(_ node: World.Node) -> Int64 {
         world.fates = [(.txn, .late)]
-        _ = heartbeat(node)
+        heartbeat(node)
         let lease = node.core.counters.leaseID
         world.isDown = true
         world.cut(node)
@@ -59,7 +39,7 @@ import Testing
 
     @Test func twoUnansweredPutsOfARestoreAreNobodyElses() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         world.isDown = true
         world.cut(alpha)
@@ -80,7 +60,7 @@ import Testing
     @Test(arguments: [true, false])
     func whatIsGoneAfterARefusedWithdrawalIsTold(isLeaseRevoked: Bool) {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         world.fates = [(.txn, .refused(permission))]
         let operation = world.submit(alpha, .invalidate)
@@ -93,7 +73,7 @@ import Testing
 
     @Test func aStopThatTimedOutMakesNothingPermanentThatWasToBeWithdrawn() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         world.isDown = true
         world.cut(alpha)
@@ -130,7 +110,7 @@ import Testing
 
     @Test func aRefusedWithdrawalLeavesNoRestoreHalfDone() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publishMany(alpha)
         world.isDown = true
         world.cut(alpha)
@@ -149,7 +129,7 @@ import Testing
     /// An operator, or the first half of a takeover: the lease lives, so it did not take the keys away.
     @Test func whatIsRemovedAmidTheLabelsOfARestoreIsNotPutBack() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publishMany(alpha)
         world.isDown = true
         world.cut(alpha)
@@ -169,7 +149,7 @@ import Testing
         world.fates = [(.txn, .late)]
         publish(alpha)
         world.advance(by: 2000)
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         #expect(stored(presence)?.lease == alpha.core.counters.leaseID)
         world.etcd.revoke(alpha.core.counters.leaseID)
         world.executeLate()
@@ -253,7 +233,7 @@ import Testing
     /// The Put of a claim comes late, onto the lease that lives, just when somebody has removed everything.
     @Test func aLateClaimDoesNotHideThatSomebodyRemovedAll() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.fates = [(.txn, .late)]
         publish(alpha)
         world.advance(by: 2000)
@@ -303,7 +283,7 @@ import Testing
     /// Carried out, its answer lost; the second attempt is refused (etcd 3.5.1 refuses every transaction while it is full).
     @Test func aWithdrawalThatWasCarriedOutIsNotToldAsRefused() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         world.fates = [(.txn, .answerLost), (.txn, .refused(permission))]
         let operation = world.submit(alpha, .invalidate, timeout: 60_000)
@@ -316,7 +296,7 @@ import Testing
     /// The first attempt was not carried out: then the refusal of the next is told.
     @Test func aWithdrawalThatWasNotCarriedOutIsToldAsRefused() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         world.fates = [(.txn, .late), (.txn, .refused(permission)), (.txn, .refused(permission))]
         let operation = world.submit(alpha, .invalidate, timeout: 60_000)
@@ -330,7 +310,7 @@ import Testing
         let alpha = world.add("alpha")
         publish(alpha)
         world.fates = [(.txn, .late)]
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
         world.etcd.wipe()
@@ -348,7 +328,7 @@ import Testing
     @Test(arguments: [0, 77], [true, false])
     func whoPutsTheKeyOverOursHasTheName(lease: Int64, isLeased: Bool) {
         let alpha = world.add("alpha")
-        if isLeased { _ = heartbeat(alpha) }
+        if isLeased { heartbeat(alpha) }
         publish(alpha)
         world.etcd.apply([
             .put(key: Bytes(presence), value: [], lease: lease),

@@ -7,28 +7,14 @@ import Testing
 @testable import MetadataCore
 
 /// What becomes of the name when answers are lost, requests are carried out late, or refused.
-@Suite struct LostAnswerTests {
+@Suite struct LostAnswerTests: WorldSuite {
     let world = World()
-    let presence: StaticString = "/nixl/agents//alpha/"
-
-    @discardableResult
-    func publish(_ node: World.Node, _ label: StaticString, _ blob: StaticString) -> OperationID {
-        world.submit(node, .publish(label: Bytes(label), blob: Bytes(blob)))
-    }
-
-    func heartbeat(_ node: World.Node) -> OperationID {
-        world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
-    }
-
-    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
 
     /// The n-th transaction from now on has this fate.
     func let_(_ fate: World.Fate, befall nth: Int) {
         for _ in 1..<nth { world.fates.append((.txn, .ordinary)) }
         world.fates.append((.txn, fate))
     }
-
-    let permission = GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied"))
 
     @Test func aPermanentClaimWhoseAnswerWasLostEndsAsOwner() {
         let alpha = world.add("alpha")
@@ -105,7 +91,7 @@ import Testing
     /// The lease on which a Put may still come is given back with the claim.
     @Test func theLeaseOfAClaimThatWasGivenUpIsGivenBack() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         let lease = alpha.core.counters.leaseID
         let_(.late, befall: 1)
         let operation = world.submit(
@@ -121,7 +107,7 @@ import Testing
 
     @Test func ownMoveToAPermanentKeyIsNoTakeover() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha, "a", "1")
         let_(.answerLost, befall: 1)
         let stop = world.submit(alpha, .stopHeartbeat(keep: true))
@@ -135,7 +121,7 @@ import Testing
     /// The move had made the key permanent, so no lease took it away.
     @Test func whatAnOperatorRemovedAfterAMoveIsNotPutBack() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha, "a", "1")
         let lease = alpha.core.counters.leaseID
         let_(.answerLost, befall: 1)
@@ -164,7 +150,7 @@ import Testing
             world.submit(alpha, .publish(label: [1, UInt8(index)], blob: Bytes("x")))
         }
         let before = world.etcd.revision
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         #expect(world.etcd.revision == before + 1)
         #expect(world.etcd.store.allSatisfy { $0.kv.lease == alpha.core.counters.leaseID })
     }
@@ -178,7 +164,7 @@ import Testing
         // The second of three transactions of the move to a lease is not carried out.
         let_(.late, befall: 2)
         world.isDown = false
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
         let lease = alpha.core.counters.leaseID
@@ -193,7 +179,7 @@ import Testing
 
     @Test func aRefusedWithdrawalIsNotCarriedOutLater() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha, "a", "1")
         let_(.refused(permission), befall: 1)
         let operation = world.submit(alpha, .invalidate)
@@ -205,7 +191,7 @@ import Testing
 
     @Test func aStopWhoseWithdrawalIsRefusedLeavesTheHeartbeat() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha, "a", "1")
         let_(.refused(permission), befall: 1)
         let operation = world.submit(alpha, .stopHeartbeat(keep: false))
@@ -217,7 +203,7 @@ import Testing
 
     @Test func aWithdrawalThatWasCanceledAndCarriedOutIsNobodyElses() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha, "a", "1")
         let_(.answerLost, befall: 1)
         world.fates.append((.range, .ordinary))
@@ -273,7 +259,7 @@ import Testing
         }
         let_(.late, befall: 2)
         world.isDown = false
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
         world.etcd.apply([
@@ -379,7 +365,7 @@ import Testing
     /// Only deletions are carried out: so is a withdrawal amid a move that cannot go on.
     @Test func aWithdrawalDoesNotWaitForAMove() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         for index in 0..<250 {
             world.submit(
                 alpha, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
@@ -415,7 +401,7 @@ import Testing
     /// Amid a restore, too, what was put back is known as ours when somebody removes it.
     @Test func whatIsRemovedAmidARestoreIsWithdrawn() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha, "a", "1")
         let lease = alpha.core.counters.leaseID
         world.isDown = true

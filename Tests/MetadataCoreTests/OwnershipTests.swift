@@ -7,18 +7,8 @@ import Testing
 @testable import MetadataCore
 
 /// Publishing, ownership and the heartbeat.
-@Suite struct OwnershipTests {
+@Suite struct OwnershipTests: WorldSuite {
     let world = World()
-
-    func publish(_ node: World.Node, _ label: StaticString, _ blob: StaticString) -> OperationID {
-        world.submit(node, .publish(label: Bytes(label), blob: Bytes(blob)))
-    }
-
-    func heartbeat(_ node: World.Node) -> OperationID {
-        world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
-    }
-
-    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
 
     @Test func publishesPermanentKeysByteForByte() {
         let alpha = world.add("alpha")
@@ -68,7 +58,7 @@ import Testing
 
     @Test func stopWithWithdrawRemovesKeysAndLease() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         let stop = world.submit(alpha, .stopHeartbeat(keep: false))
         #expect(alpha.completions[stop]?.status == .success)
@@ -108,7 +98,7 @@ import Testing
 
     @Test func aHostThatWasHeldUpDoesNotBlameTheServer() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isSilent = true
         world.advance(by: 1000)
         world.isSilent = false
@@ -206,7 +196,7 @@ import Testing
 
     @Test func aStalledHostLosesAndRestores() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         let first = world.etcd.value(Bytes("/nixl/agents//alpha/"))?.lease ?? 0
         alpha.isStalled = true
@@ -223,7 +213,7 @@ import Testing
 
     @Test func anInterruptionShorterThanTheTTLLosesNothing() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         world.isDown = true
         world.cut(alpha)
@@ -236,7 +226,7 @@ import Testing
 
     @Test func anUnansweredRenewalFailsTheConnectionInTime() {
         let alpha = world.add("alpha", endpoints: 2)
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.advance(by: 1000)
         world.isSilent = true
         world.advance(by: 2500)
@@ -250,9 +240,9 @@ import Testing
     @Test func aTakeoverSupersedesTheFirst() {
         let first = world.add("alpha", seed: 1)
         let second = world.add("alpha", seed: 2)
-        _ = heartbeat(first)
+        heartbeat(first)
         _ = publish(first, "a", "old")
-        _ = heartbeat(second)
+        heartbeat(second)
         let operation = publish(second, "a", "new")
         #expect(second.completions[operation]?.status == .success)
         #expect(first.ownership.last == "SUPERSEDED")
@@ -278,7 +268,7 @@ import Testing
 
     @Test func anOperatorsDeleteIsToldAndNotPutBack() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         world.etcd.apply([
             .deleteRange(
@@ -297,7 +287,7 @@ import Testing
     @Test(arguments: [true, false])
     func whoWasRemovedDoesNotTakeTheNameFromWhoCameAfter(isLeased: Bool) {
         let alpha = world.add("alpha")
-        if isLeased { _ = heartbeat(alpha) }
+        if isLeased { heartbeat(alpha) }
         _ = publish(alpha, "a", "1")
         world.etcd.apply([
             .deleteRange(
@@ -319,7 +309,7 @@ import Testing
 
     @Test func somebodyWhoCameAndWentWhileWeWereAwayIsNotOverlooked() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         alpha.isStalled = true
         world.advance(by: 8000)
@@ -334,7 +324,7 @@ import Testing
 
     @Test func aWipedStoreIsNoticedAndFilledAgain() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         world.etcd.wipe()
         world.cut(alpha)
@@ -345,7 +335,7 @@ import Testing
 
     @Test func shutdownFinishesWritesThenWithdraws() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
         let operation = publish(alpha, "a", "1")
@@ -360,7 +350,7 @@ import Testing
 
     @Test func shutdownWithoutServerEndsInTime() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         _ = publish(alpha, "a", "1")
         world.isDown = true
         world.cut(alpha)
@@ -376,7 +366,7 @@ import Testing
 
     @Test func manyLabelsAreRestoredInBatches() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         for index in 0..<250 {
             world.submit(
                 alpha, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))

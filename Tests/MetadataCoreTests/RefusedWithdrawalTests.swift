@@ -7,31 +7,12 @@ import Testing
 @testable import MetadataCore
 
 /// What becomes of a withdrawal that etcd refuses, and of what waits behind others that it refuses.
-@Suite struct RefusedWithdrawalTests {
+@Suite struct RefusedWithdrawalTests: WorldSuite {
     let world = World()
-    let presence: StaticString = "/nixl/agents//alpha/"
-    let permission = GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied"))
     /// Of no class of its own: `Failure.other`, told as BACKEND.
     let corrupt = GRPCStatus(code: 15, message: Bytes("etcdserver: corrupt cluster"))
     /// What etcd says to one without credentials, once authentication is switched on.
     let noUser = GRPCStatus(code: 3, message: Bytes("etcdserver: user name is empty"))
-
-    func heartbeat(_ node: World.Node) -> OperationID {
-        world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
-    }
-
-    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
-
-    func publish(_ node: World.Node) {
-        world.submit(node, .publish(label: Bytes("a"), blob: Bytes("1")))
-    }
-
-    func publishMany(_ node: World.Node) {
-        for index in 0..<250 {
-            world.submit(
-                node, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
-        }
-    }
 
     func refuse(_ status: GRPCStatus, _ method: EtcdMethod = .txn, times: Int = 1000) {
         for _ in 0..<times { world.fates.append((method, .refused(status))) }
@@ -41,7 +22,7 @@ import Testing
     @Test(arguments: [true, false])
     func aWithdrawalThatIsRefusedForAnyReasonIsTold(isStop: Bool) {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         refuse(corrupt)
         let connects = alpha.connects
@@ -56,7 +37,7 @@ import Testing
 
     @Test func aWithdrawalWithoutCredentialsIsTold() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         refuse(noUser, times: 1)
         refuse(noUser, .range)
@@ -68,7 +49,7 @@ import Testing
     /// guarantees.md: 'a shutdown that had its time leaves nothing at all'; 'its lease is revoked'.
     @Test func aShutdownLeavesToTheLeaseWhatItMayNotRemove() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         refuse(corrupt)
         alpha.core.shutdown(drain: 3000, now: world.now)
@@ -84,7 +65,7 @@ import Testing
     func leaveLabelsWithoutPresence(_ alpha: World.Node) {
         publishMany(alpha)
         world.fates = [(.txn, .ordinary), (.txn, .late)]
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
         world.advance(by: 6000)
@@ -126,7 +107,7 @@ import Testing
     /// BACKEND leaves open whether it was done, but the host has been told that it was not.
     @Test func whatIsLostAfterARefusedWithdrawalIsPutBack() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         refuse(corrupt, times: 1)
         let operation = world.submit(alpha, .invalidate, timeout: nil)
@@ -142,7 +123,7 @@ import Testing
         let alpha = world.add("alpha")
         publishMany(alpha)
         world.fates = [(.txn, .ordinary), (.txn, .late)]
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         world.isDown = true
         world.cut(alpha)
         let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: 300)
@@ -208,7 +189,7 @@ import Testing
     /// A host that asks five times a second for what etcd refuses keeps its connection.
     @Test func refusedWithdrawalsCostNoConnection() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         refuse(permission)
         let connects = alpha.connects
@@ -237,7 +218,7 @@ import Testing
     @Test(arguments: [true, false])
     func aLateClaimDoesNotHideThatAWithdrawalWasCarriedOut(isLeased: Bool) {
         let alpha = world.add("alpha")
-        if isLeased { _ = heartbeat(alpha) }
+        if isLeased { heartbeat(alpha) }
         world.fates = [(.txn, .late)]
         publish(alpha)
         world.advance(by: 2000)
@@ -267,7 +248,7 @@ import Testing
 
     @Test func aPublishBehindARefusedRestoreIsTold() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         let full = GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
         refuse(full)
@@ -281,7 +262,7 @@ import Testing
 
     @Test func aPublishBehindARefusedMoveIsTold() {
         let alpha = world.add("alpha")
-        _ = heartbeat(alpha)
+        heartbeat(alpha)
         publish(alpha)
         let full = GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
         refuse(full)

@@ -7,12 +7,8 @@ import Testing
 @testable import MetadataCore
 
 /// Watches, fetches, lists, and the connection below them.
-@Suite struct WatchTests {
+@Suite struct WatchTests: WorldSuite {
     let world = World()
-
-    func publish(_ node: World.Node, _ label: StaticString, _ blob: StaticString) {
-        world.submit(node, .publish(label: Bytes(label), blob: Bytes(blob)))
-    }
 
     func watch(
         _ node: World.Node, _ agent: StaticString?, presenceOnly: Bool = false
@@ -24,6 +20,18 @@ import Testing
     func told(_ node: World.Node) -> [String] {
         defer { node.events = [] }
         return node.events.map { $0.brief }
+    }
+
+    /// The one that watches has a heartbeat.
+    func anAgentThatWatchesAnother() -> (World.Node, World.Node) {
+        let alpha = world.add("alpha")
+        let peer = world.add("beta", seed: 2)
+        heartbeat(peer)
+        publish(peer, "b", "1")
+        publish(alpha, "a", "1")
+        _ = watch(peer, "alpha")
+        _ = told(peer)
+        return (alpha, peer)
     }
 
     @Test func tellsStateThenChanges() {
@@ -154,13 +162,7 @@ import Testing
     /// Its revision tells nothing, for it is past the one that was known; that a lease is missing does.
     @Test(arguments: [true, false])
     func aWipedStoreThatHasGrownLeadsToResync(isAnothers: Bool) {
-        let alpha = world.add("alpha")
-        let peer = world.add("beta", seed: 2)
-        world.submit(peer, .startHeartbeat(interval: 1000, ttlSeconds: 5))
-        publish(peer, "b", "1")
-        publish(alpha, "a", "1")
-        _ = watch(peer, "alpha")
-        _ = told(peer)
+        let (alpha, peer) = anAgentThatWatchesAnother()
         alpha.isStalled = true
         world.etcd.wipe()
         if isAnothers {
@@ -178,13 +180,7 @@ import Testing
     /// What revokes it while we are there is told by the watch; what runs out while we are away proves nothing.
     @Test(arguments: [true, false])
     func aLeaseThatEndedLeadsToNoResync(isRevoked: Bool) {
-        let alpha = world.add("alpha")
-        let peer = world.add("beta", seed: 2)
-        world.submit(peer, .startHeartbeat(interval: 1000, ttlSeconds: 5))
-        publish(peer, "b", "1")
-        publish(alpha, "a", "1")
-        _ = watch(peer, "alpha")
-        _ = told(peer)
+        let (_, peer) = anAgentThatWatchesAnother()
         if isRevoked {
             world.etcd.revoke(peer.core.counters.leaseID)
         } else {
