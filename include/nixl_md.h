@@ -219,7 +219,8 @@ enum {
     NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch goes on where it stopped */
     /**
      * The stream of events was interrupted (host too slow, history compacted, or the store was
-     * replaced). The differences follow as ordinary events, then SYNCED.
+     * replaced, or may have been: a lease that had time left was gone after a reconnect). The
+     * differences follow as ordinary events, then SYNCED.
      */
     NIXL_MD_EVENT_RESYNC = 9,
     /** The watch is over; `status` says why. The last event of a watch, exactly once. */
