@@ -13,6 +13,15 @@ SEEDS ?= 100
 FIRST ?= 1
 STEPS ?= 100000
 TRACE ?=
+STATES ?=
+# For `make cost` and `make abi`: not empty: what is there is what may be there from now on.
+RECORD ?=
+# Of each measurement of `make bench`; ONLY="publish fetch" leaves the others out.
+REPETITIONS ?= 7
+ONLY ?=
+# Of the exploration: states of each set of bounds, and other bounds than those.
+LIMIT ?= 100000
+BOUNDS ?=
 # Of each fuzzer.
 FUZZ_SECONDS ?= 60
 REGRESSIONS ?=
@@ -22,35 +31,53 @@ LIBRARY := $(BUILD)/lib/libnixl_md.so
 VENV := $(BUILD)/venv
 BIN := $(VENV)/bin
 
-# The releases of NIXL that are tested against; each wheel is in an environment of its own.
+# The wheels of NIXL that are tested against, as CUDA-VERSION, each in an environment of its own. A few tests take
+# more of them.
 NIXL_VERSIONS ?= $(shell cat Tests/nixl/versions)
-NIXL_WHEELS := $(NIXL_VERSIONS:%=$(BUILD)/nixl/%/installed)
+NIXL_MORE_VERSIONS ?= $(shell cat Tests/nixl/more_versions)
+NIXL_WHEELS := $(NIXL_MORE_VERSIONS:%=$(BUILD)/nixl/%/installed)
+NIXL_WHEELS += $(NIXL_VERSIONS:%=$(BUILD)/nixl/%/installed)
+
+# The releases of Debian whose libcurl is tested against besides the system's; unpacked, not installed.
+CURLS ?= trixie sid
+CURL_TREES := $(CURLS:%=$(BUILD)/libcurl/%/version)
+
+# What `make test-servers` tests against, each in turn (Tests/support/etcd_server.py).
+SERVERS ?= 3.4 3.5 trixie sid like-3.7
+UNPACKED := trixie sid
+
+# What `make dist` makes.
+DIST := $(BUILD)/dist
+# The Debians in which the wheel is tried; the packages in that of this machine only.
+ROOTS := $(addprefix $(DIST)/root/,bookworm trixie)
 
 # What the library is made of.
 INPUTS := Package.swift $(shell find Sources include tools/build-library tools/version -type f)
 
 EXAMPLES := $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(wildcard examples/*.cpp))
 
-SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdProtocolTests \
-	Tests/Fuzz Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator
+SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdModelTests Tests/EtcdProtocolTests \
+	Tests/Fuzz Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator Tests/Exploration
 # Not include/nixl_md.h, whose tables of comments are aligned by hand.
-C_FILES = $(wildcard include/*.hpp) $(shell find Sources Tests $(wildcard examples) -type f \
+C_FILES = $(wildcard include/*.hpp Benchmarks/*.c) $(shell find Sources Tests $(wildcard examples) -type f \
 	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
-SCRIPTS := tools/build-library tools/fuzz tools/require tools/test tools/version .ci/run
-PYTHON_DIRECTORIES := Tests $(wildcard python examples)
+SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs tools/dist-tarball tools/dist-wheel \
+	tools/etcd-servers tools/fuzz tools/minimal-root \
+	tools/require tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
+PYTHON_DIRECTORIES := Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
-TYPED := Tests/support Tests/conformance Tests/faults Tests/consumers Tests/artifact Tests/examples \
-	Tests/nixl Tests/mutations \
+TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/consumers Tests/artifact \
+	Tests/cli Tests/deploy Tests/dist Tests/examples Tests/nixl Tests/mutations \
 	$(wildcard python examples)
 
 # For everything that uses what was built.
 export NIXL_MD_BUILD := $(BUILD)
 export NIXL_MD_LIBRARY := $(LIBRARY)
 export WORKERS
-export NIXL_VERSIONS
+export NIXL_VERSIONS NIXL_MORE_VERSIONS
 
-BUILD_NEEDS := swift cc libc-headers curl-headers strip
-TEST_NEEDS := $(BUILD_NEEDS) c++ cmake meson ninja pkg-config python venv readelf nm openssl strace \
+BUILD_NEEDS := swift cc libc-headers curl-headers nghttp2-headers strip
+TEST_NEEDS := $(BUILD_NEEDS) abidw c++ cmake meson ninja pkg-config python venv readelf nm openssl strace nginx \
 	etcdctl unshare
 DEMO_NEEDS := $(BUILD_NEEDS) c++ python
 # An etcd of one's own replaces the private one of the demo.
@@ -60,8 +87,9 @@ endif
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact \
-	simulation simulate mutations fuzz test-examples test-nixl test-faults memcheck format lint install clean
+.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact cli man \
+	abi dist test-dist test-deploy simulation simulate explore mutations fuzz servers test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
+	format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
 
@@ -69,7 +97,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z -]*[a-z]\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
 		while IFS="$$(printf '\t')" read -r target text; do \
 			printf '  make %-40s %s\n' "$$target" "$$text"; done
-	@echo "Variables: PREFIX, DESTDIR (install); PYTHON; WORKERS, ETCD_34, ETCD_35, NIXL_VERSIONS (tests)"
+	@echo "Variables: PREFIX, DESTDIR (install); PYTHON; WORKERS, ETCD_34, ETCD_35, SERVERS, NIXL_VERSIONS (tests)"
 
 $(LIBRARY): $(INPUTS)
 	@tools/require --install $(BUILD_NEEDS)
@@ -109,13 +137,26 @@ simulation python conformance consumers artifact: ## one suite of the tests
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
 
-simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= REGRESSIONS=
-	@tools/require swift
-	@swift build -c release --product simulate --scratch-path .build/simulate
-	@.build/simulate/release/simulate --seeds $(SEEDS) --first $(FIRST) --steps $(STEPS) \
-		$(if $(TRACE),--trace) $(if $(REGRESSIONS),--regressions)
+cli: ## the tests of nixl-md, against etcd 3.4, 3.5.1 and the etcd of Debian's sid
+	@$(MAKE) --no-print-directory all test-tools servers
+	@tools/require --install groff tmux
+	@tools/test cli
 
-mutations: ## make mistakes in the core on purpose: the simulator must find each within 1,000 seeds (25 minutes)
+man: $(VENV)/tests ## generate the man page of nixl-md: python/nixl-md.1
+	PYTHONPATH=python $(BIN)/python -m nixl_md.cli.manpage > python/nixl-md.1
+
+simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= REGRESSIONS= STATES=
+	@tools/require swift
+	@swift build -c release --product simulate --scratch-path .build/simulate -Xswiftc -assert-config -Xswiftc Debug
+	@.build/simulate/release/simulate --seeds $(SEEDS) --first $(FIRST) --steps $(STEPS) \
+		$(if $(TRACE),--trace) $(if $(REGRESSIONS),--regressions) $(if $(STATES),--states)
+
+explore: ## explore every interleaving of the registration within bounds: BOUNDS="losses=2 op=1" LIMIT=states of each set
+	@tools/require swift
+	@swift build -c release --product explore --scratch-path .build/simulate -Xswiftc -assert-config -Xswiftc Debug
+	@.build/simulate/release/explore --limit $(LIMIT) $(BOUNDS)
+
+mutations: ## make mistakes in the core on purpose: each must be found within 1,000 seeds, or by the exploration
 	@tools/require swift python
 	$(PYTHON) Tests/mutations/run.py $(BUILD)/mutations 1000
 
@@ -132,8 +173,35 @@ test-faults: ## clusters of three with members killed, silent, parted, wiped, up
 	@tools/require --install ip nft
 	@tools/test faults
 
+cost: ## instructions and system calls of a publish, fetch, event, renewal and idle tick; RECORD=1 records them
+	@tools/require --install valgrind
+	@$(MAKE) --no-print-directory all test-tools
+	@NIXL_MD_RECORD=$(RECORD) tools/test cost
+
+bench: $(VENV)/bench ## latency and CPU beside other clients, on an etcd of its own: REPETITIONS=7 ONLY="publish fetch"
+	@$(MAKE) --no-print-directory all test-tools
+	PYTHONPATH=Tests/support:python $(BIN)/python Benchmarks/bench.py --repetitions $(REPETITIONS) $(if $(ONLY),--only $(ONLY))
+
+test-curls: ## the library with the libcurl of this system and of the Debian releases in CURLS
+	@$(MAKE) --no-print-directory all test-tools $(CURL_TREES)
+	@tools/test curls-system $(CURLS:%=curls-%)
+
+$(BUILD)/libcurl/%/version:
+	tools/unpack-libcurl $* $(@D)
+
+servers: $(UNPACKED:%=$(BUILD)/etcd/%/version) ## the etcd of two later Debians, into build/etcd (35 MB to load)
+
+# Both with one look at the archive.
+$(UNPACKED:%=$(BUILD)/etcd/%/version) &:
+	tools/etcd-servers $(BUILD)/etcd $(UNPACKED)
+
+test-servers: ## conformance against more etcds, each in turn: SERVERS="3.4 3.5 trixie sid like-3.7" (1 hour)
+	@$(MAKE) --no-print-directory all test-tools $(if $(filter trixie sid like-3.7,$(SERVERS)),servers)
+	@tools/test $(SERVERS:%=conformance-%)
+
 test-nixl: ## the tests with the real NIXL from PyPI (its wheels need 350 MB each)
 	@$(MAKE) --no-print-directory all test-tools $(NIXL_WHEELS)
+	@tools/require --install ip
 	@tools/test nixl
 
 # NIXL needs numpy; torch, which it names as well, only for tensors.
@@ -141,8 +209,37 @@ $(BUILD)/nixl/%/installed:
 	@tools/require --install python venv
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install -q numpy
-	$(@D)/bin/python -m pip install -q --no-deps nixl-cu12==$*
+	$(@D)/bin/python -m pip install -q --no-deps nixl-$(subst -,==,$*)
 	@touch $@
+
+dist: $(LIBRARY) $(VENV)/dist $(DIST)/libcurl/version ## a wheel, Debian packages, a tarball: nixl_md without Swift, in build/dist
+	@tools/require --install cmake debhelper dh-python lintian
+	tools/dist-wheel $(BIN)/python $(LIBRARY) $(DIST)/libcurl $(DIST)
+	tools/dist-debs $(BIN)/python $(BUILD) $(DIST)
+	tools/dist-tarball $(BUILD) $(DIST)
+
+# HTTP and OpenSSL only, from Debian's source package.
+$(DIST)/libcurl/version: tools/small-libcurl
+	@tools/require --install cc dpkg-source openssl-headers
+	tools/small-libcurl $(@D)
+
+abi: $(LIBRARY) ## compare the binary interface with its baseline; RECORD=1 makes the baseline
+	@tools/require --install abidw cc
+	@tools/abi $(if $(RECORD),--record) $(LIBRARY)
+
+test-dist: $(ROOTS) ## what `make dist` has made, in minimal Debians (debootstrap; as root)
+	@$(MAKE) --no-print-directory dist test-tools
+	@tools/test dist
+
+test-deploy: $(VENV)/deploy ## examples/deploy against the schemas of Kubernetes, compose and systemd
+	@$(MAKE) --no-print-directory all test-tools
+	@tools/require --install systemd-analyze
+	@tools/test deploy
+
+$(DIST)/root/%: tools/minimal-root
+	@tools/require --install debootstrap
+	@mkdir -p $(@D)
+	tools/minimal-root $* $@ python3
 
 memcheck: ## the C++ hosts of the conformance suite under valgrind; 20 minutes, needs a quiet machine
 	@tools/require --install $(TEST_NEEDS) valgrind $(if $(ETCD_34),,etcd)
@@ -158,6 +255,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/tests: Tests/conformance/requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
+$(VENV)/bench: Benchmarks/requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
+$(VENV)/dist: packaging/wheel/requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
+$(VENV)/deploy: Tests/deploy/requirements.txt $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -r $<
 	@touch $@
 

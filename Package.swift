@@ -12,11 +12,19 @@ let swiftSettings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     // A section per function, so that the linker drops the copies that each module brings of the same
     // generic code: with both the stripped library has less than half the size.
-    .unsafeFlags(["-Osize", "-Xfrontend", "-function-sections"], embedded),
+    // Exclusive access is checked in the ordinary build, by every test and the simulator.
+    .unsafeFlags(
+        [
+            "-Osize", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections",
+            "-Xllvm", "-inline-threshold=5",
+        ], embedded),
     // Not .enableExperimentalFeature: SwiftPM 6.3 gives that to the linking of the ordinary build too, whatever the
     // trait, and then the tests are linked without Swift's runtime and none is found.
     .unsafeFlags(["-enable-experimental-feature", "Embedded"], embedded),
 ]
+
+// The C modules are small parts at the edge of everything: size counts there, too.
+let cSettings: [CSetting] = [.unsafeFlags(["-Os"], embedded)]
 
 let package = Package(
     name: "nixl_md",
@@ -30,14 +38,18 @@ let package = Package(
     ],
     targets: [
         .target(name: "CNixlMD"),
-        .target(name: "CCurl", linkerSettings: [.linkedLibrary("curl")]),
-        .target(name: "CSystem"),
+        .target(name: "CCurl", cSettings: cSettings, linkerSettings: [.linkedLibrary("curl")]),
+        .target(
+            name: "CNghttp2", cSettings: cSettings, linkerSettings: [.linkedLibrary("nghttp2")]),
+        .target(name: "CSystem", cSettings: cSettings),
         .target(name: "EtcdProtocol", swiftSettings: swiftSettings),
         .target(
             name: "MetadataCore", dependencies: ["EtcdProtocol"], swiftSettings: swiftSettings),
         .target(
             name: "NixlMD",
-            dependencies: ["CNixlMD", "CCurl", "CSystem", "EtcdProtocol", "MetadataCore"],
+            dependencies: [
+                "CNixlMD", "CCurl", "CNghttp2", "CSystem", "EtcdProtocol", "MetadataCore",
+            ],
             exclude: ["nixl_md.map"],
             swiftSettings: swiftSettings,
             linkerSettings: [
@@ -47,7 +59,8 @@ let package = Package(
                         "-enable-experimental-feature", "Embedded",
                         // Nothing but nixl_md_* may be seen: objects export weak swift_* symbols.
                         "-Xlinker", "--version-script=Sources/NixlMD/nixl_md.map",
-                        "-Xlinker", "--gc-sections", "-Xlinker", "--no-undefined",
+                        "-Xlinker", "--gc-sections", "-Xlinker", "--icf=all", "-Xlinker",
+                        "--no-undefined",
                         // The resolver's thread may still run our code after a dlclose.
                         "-Xlinker", "-z", "-Xlinker", "nodelete",
                         "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker", "-z", "-Xlinker", "now",
@@ -65,10 +78,17 @@ let package = Package(
         .executableTarget(
             name: "simulate", dependencies: ["Simulation"], path: "Tests/Simulator",
             swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "explore", dependencies: ["MetadataCore", "EtcdProtocol"],
+            path: "Tests/Exploration",
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "EtcdProtocolTests", dependencies: ["EtcdProtocol"], swiftSettings: swiftSettings),
         .testTarget(
             name: "MetadataCoreTests", dependencies: ["EtcdModel", "MetadataCore", "EtcdProtocol"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "EtcdModelTests", dependencies: ["EtcdModel", "EtcdProtocol"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: swiftSettings),

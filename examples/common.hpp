@@ -50,31 +50,12 @@ inline arguments parse(int argc, char **argv) {
     return parsed;
 }
 
-inline const char *type_name(std::int32_t type) {
-    switch (type) {
-    case NIXL_MD_EVENT_PUT: return "PUT";
-    case NIXL_MD_EVENT_DELETE: return "DELETE";
-    case NIXL_MD_EVENT_GONE: return "GONE";
-    case NIXL_MD_EVENT_RESTARTED: return "RESTARTED";
-    case NIXL_MD_EVENT_RETURNED: return "RETURNED";
-    case NIXL_MD_EVENT_SYNCED: return "SYNCED";
-    case NIXL_MD_EVENT_CONTACT_LOST: return "CONTACT_LOST";
-    case NIXL_MD_EVENT_CONTACT_REGAINED: return "CONTACT_REGAINED";
-    case NIXL_MD_EVENT_RESYNC: return "RESYNC";
-    case NIXL_MD_EVENT_ENDED: return "ENDED";
-    case NIXL_MD_EVENT_LOST: return "LOST";
-    case NIXL_MD_EVENT_RESTORED: return "RESTORED";
-    case NIXL_MD_EVENT_SUPERSEDED: return "SUPERSEDED";
-    case NIXL_MD_EVENT_WITHDRAWN: return "WITHDRAWN";
-    default: return "?";
-    }
-}
-
 /* One line for each event: TYPE AGENT LABEL BYTES. */
 inline void print(const nixlmd::event &e) {
     const std::string agent(nixlmd::agent_of(e));
     const std::string label(nixlmd::label_of(e));
-    std::printf("%s %s %s %zu\n", type_name(e.type), agent.c_str(), label.c_str(), e.blob_len);
+    const char *type = nixl_md_event_string(e.type) + std::strlen("NIXL_MD_EVENT_");
+    std::printf("%s %s %s %zu\n", type, agent.c_str(), label.c_str(), e.blob_len);
     std::fflush(stdout);
 }
 

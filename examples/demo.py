@@ -9,6 +9,7 @@ timeline. Ends with an error if anything that is promised does not happen in tim
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -141,6 +142,8 @@ def private_etcd() -> Iterator[str]:
 
 def wait_until_healthy(endpoint: str) -> None:
     """Asks by the library itself: an observer that lists who is present."""
+    # A private etcd listens after a moment; that nothing answers before is no warning.
+    logging.getLogger("nixl_md").setLevel(logging.ERROR)
     with Agent(endpoints=endpoint) as observer:
         try:
             observer.list(timeout=20).wait(25)

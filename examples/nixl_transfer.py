@@ -25,11 +25,22 @@ from contextlib import ExitStack
 from typing import Any
 
 from demo import PATIENCE, ROOT, TTL, DemoError, Process, private_etcd, say, wait_until_healthy
-from nixl_cu12._api import nixl_agent, nixl_agent_config  # type: ignore[import-not-found]
-from nixl_cu12._bindings import nixlRemoteDisconnectError  # type: ignore[import-not-found]
 from nixl_md import Operation
 from nixl_md.nixl import NixlMetadata, take_endpoints
 
+# There is one wheel for each major version of CUDA; here any of them will do.
+try:
+    import nixl_cu12 as nixl  # type: ignore[import-not-found]
+except ImportError:
+    import nixl_cu13 as nixl  # type: ignore[import-not-found]
+nixl_agent, nixl_agent_config = nixl._api.nixl_agent, nixl._api.nixl_agent_config
+
+# How NIXL says that the connection to a peer is broken; up to 1.4.1 it then drops the metadata.
+BROKEN = (
+    nixl._bindings.nixlRemoteDisconnectError,
+    nixl._bindings.nixlNotFoundError,
+    nixl._bindings.nixlBackendError,
+)
 SIZE = 1 << 20
 # Where the buffer lies and what is in it, as JSON: a label of the application's own beside NIXL's.
 # NIXL's get_serialized_descs pickles, and to unpickle what stands in etcd is to run whatever
@@ -136,13 +147,13 @@ class Reader(Application):
         try:
             self.transfer = self.nixl.initialize_xfer("READ", self.local, remote, self.owner)
             self.nixl.transfer(self.transfer)
-        except nixlRemoteDisconnectError:
+        except BROKEN:
             self.fail()
 
     def look_after_transfer(self) -> None:
         try:
             state = self.nixl.check_xfer_state(self.transfer)
-        except nixlRemoteDisconnectError:
+        except BROKEN:
             state = "ERR"
         if state == "DONE":
             self.end_transfer()
@@ -153,10 +164,11 @@ class Reader(Application):
             self.fail()
 
     def fail(self) -> None:
-        """The connection is broken; NIXL makes a new one when the metadata is loaded anew."""
+        """The connection is broken. NIXL makes a new one when the metadata is loaded again: now if
+        the owner lives, else when it is back."""
         print("read failed", flush=True)
         self.end_transfer()
-        self.about = None
+        self.metadata.reload(self.owner)
 
     def end_transfer(self) -> None:
         if self.transfer is not None:

@@ -20,8 +20,9 @@ from nixl_md.aio import AsyncAgent
 
 def show(event: Event) -> None:
     size = len(event.blob or b"")
-    agent, label = (name.decode("utf-8", "replace") for name in (event.agent, event.label))
-    print(event.type.name, agent, label, size, flush=True)
+    # A name may hold bytes that are no UTF-8.
+    names = f"{event.agent} {event.label}".encode("utf-8", "backslashreplace").decode()
+    print(event.type.name, names, size, flush=True)
 
 
 async def follow(agent: AsyncAgent, peer: str) -> None:

@@ -7,7 +7,8 @@
  * @brief Agent metadata in etcd, under a lease, without a thread: the C interface of libnixl_md.
  *
  * An agent publishes opaque blobs under its name. They hang on an etcd lease that is renewed while
- * the agent lives; when it dies, etcd removes them and every watching peer is told.
+ * the agent lives; when it dies, etcd removes them and every watching peer is told. An agent without a
+ * heartbeat hangs them on a lease that never ends: they stay until they are withdrawn.
  *
  * THE RULES, valid for every function below
  * -----------------------------------------
@@ -19,7 +20,8 @@
  * Status. Functions return 0 (NIXL_MD_SUCCESS) or a negative status. The values from -2 to -11 are
  * those of `nixl_status_t`; finer ones lie below -1000 and nixl_md_status_fold() maps them to the
  * nearest `nixl_status_t`. On failure nothing has changed, no output was written, and
- * nixl_md_last_error() names the value at fault and what to do about it.
+ * nixl_md_last_error() names the value at fault and what to do about it. nixl_md_tick() and nixl_md_efd() return a
+ * number of their own in place of 0; it is never negative. Every other output goes through a pointer.
  *
  * Operations. A starting call (publish, unpublish, start/stop heartbeat, fetch, watch, invalidate,
  * list) checks its arguments, copies what it needs, queues the work and returns at once. It may
@@ -31,11 +33,11 @@
  *
  * Callbacks run only inside nixl_md_tick() and nixl_md_close(), on the calling thread, one at a
  * time, with no lock held. A callback may make starting calls, and may call nixl_md_cancel(),
- * nixl_md_unwatch(), nixl_md_shutdown() and the queries. It may not tick and may not close
+ * nixl_md_shutdown() and the queries. It may not tick and may not close
  * (NIXL_MD_ERR_IN_CALLBACK). It must not throw or longjmp through the library.
  *
  * User data. The library never touches what `user` points to. It may be freed after the completion
- * of its operation has run (for a watch: after ENDED has run, not when nixl_md_unwatch() returns),
+ * of its operation has run (for a watch: after ENDED has run, not when nixl_md_cancel() returns),
  * and in any case after nixl_md_close() has returned.
  *
  * The handle, `md`: what nixl_md_open() gave and nixl_md_close() has not freed yet. NULL is refused.
@@ -45,12 +47,16 @@
  * need not be UTF-8 and are never normalised, so names that differ by one byte are different.
  *
  * Pointers out. What a result or an event points to is valid until its callback returns. Names in
- * events come from the store and may hold any byte, NUL included: use their lengths.
+ * events and lists come from the store and may hold any byte, NUL included: use their lengths. They are never longer
+ * than NIXL_MD_MAX_AGENT and NIXL_MD_MAX_LABEL: keys of others that have longer names are left out and counted
+ * (`names_left_out` of the counters); the log warns of the first.
  *
  * Structs. Every struct starts with its `size`. For one that the caller fills: zero it, set `size`
- * to sizeof, set what is wanted; zero means the default. A size that no version of this header had is
- * refused (NIXL_MD_ERR_INVALID_PARAM). A struct that the library fills (result, event) may be
- * longer than this header knows, never shorter.
+ * to sizeof, set what is wanted; zero means the default. If it is longer than the library knows, the bytes
+ * behind what the library knows must be zero: a host that was built with a newer header can use an older library
+ * as long as it asks for nothing new, else it gets NIXL_MD_ERR_NOT_SUPPORTED. A size that is shorter than the first
+ * version of the struct, over 1,024 bytes, or no multiple of 8 is NIXL_MD_ERR_INVALID_PARAM. A
+ * struct that the library fills (result, event) may be longer than this header knows, never shorter.
  *
  * Threads. One handle is ticked by one thread at a time; a second tick is refused with
  * NIXL_MD_ERR_BUSY. Which thread may change. nixl_md_open() and nixl_md_close() must not race with
@@ -87,7 +93,7 @@
  *     opts.on_done = on_done;
  *     opts.user = (void *)"publish";
  *     nixl_md_start_heartbeat(md, 0, 0, NULL, NULL);       // 5 s interval, 15 s TTL
- *     nixl_md_publish(md, "metadata", NIXL_MD_NUL_TERMINATED, blob, blob_len, &opts, NULL);
+ *     nixl_md_publish(md, NULL, 0, blob, blob_len, &opts, NULL);      // under "metadata"
  *     nixl_md_watch(md, "beta", NIXL_MD_NUL_TERMINATED, on_event, NULL, NULL);
  *
  *     struct pollfd p = {.fd = nixl_md_efd(md), .events = POLLIN};
@@ -147,19 +153,37 @@ extern "C" {
 /** An open handle. */
 typedef struct nixl_md nixl_md_t;
 
+/**
+ * What a call returned or an operation ended with: a value of `enum nixl_md_status`. A newer library may give one that
+ * this header does not have.
+ */
+typedef int32_t nixl_md_status_t;
+
+/*
+ * Enums have names so that a debugger shows them and a compiler checks a switch over them:
+ * `(enum nixl_md_event_type)event->type`. Fields and parameters that hold their values are integers of 32 bits,
+ * whatever size a compiler gives an enum. In C++ and C23 the enums have that type too, and may hold values of a newer
+ * library.
+ */
+#if defined(__cplusplus) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L)
+#define NIXL_MD_ENUM(name, type) enum name : type
+#else
+#define NIXL_MD_ENUM(name, type) enum name
+#endif
+
 /** Status. Positive values and 0 are not errors. */
-enum {
+NIXL_MD_ENUM(nixl_md_status, int32_t) {
     NIXL_MD_IN_PROG = 1,              /**< not finished (never returned by a call; for hosts' own use) */
     NIXL_MD_SUCCESS = 0,              /**< done */
     NIXL_MD_ERR_INVALID_PARAM = -2,   /**< an argument, or an environment value, is wrong */
     NIXL_MD_ERR_BACKEND = -3,         /**< etcd refused, or the system did (out of descriptors, ...) */
-    NIXL_MD_ERR_NOT_FOUND = -4,       /**< no such key, label, operation or watch */
+    NIXL_MD_ERR_NOT_FOUND = -4,       /**< no such key, label or operation */
     NIXL_MD_ERR_MISMATCH = -5,        /**< what the store holds contradicts what was asked */
     NIXL_MD_ERR_NOT_ALLOWED = -6,     /**< not with this handle, or the agent's name is in use */
     NIXL_MD_ERR_UNKNOWN = -8,         /**< only from nixl_md_status_fold(), for a value that is no status */
-    NIXL_MD_ERR_NOT_SUPPORTED = -9,   /**< libcurl here lacks what is needed (HTTP/2, TLS) */
+    NIXL_MD_ERR_NOT_SUPPORTED = -9,   /**< libcurl is too old or lacks TLS, or a struct holds more than this library knows */
     NIXL_MD_ERR_REMOTE_DISCONNECT = -10, /**< reserved, not given today: where no endpoint can be reached, TIMED_OUT */
-    NIXL_MD_ERR_CANCELED = -11,       /**< by nixl_md_cancel(), nixl_md_unwatch(), shutdown or close */
+    NIXL_MD_ERR_CANCELED = -11,       /**< by nixl_md_cancel(), shutdown or close */
 
     NIXL_MD_ERR_TIMED_OUT = -1001,    /**< the operation's own time-out has passed */
     NIXL_MD_ERR_TOO_LARGE = -1002,    /**< over a limit of this library or of etcd */
@@ -170,13 +194,13 @@ enum {
     NIXL_MD_ERR_FORKED = -1007,       /**< the handle belongs to the parent process */
     NIXL_MD_ERR_BUSY = -1008,         /**< another thread is inside tick or close */
     NIXL_MD_ERR_IN_CALLBACK = -1009,  /**< not from inside a callback */
-    NIXL_MD_ERR_SHUT_DOWN = -1010,    /**< the handle is, or is being, shut down */
+    NIXL_MD_ERR_SHUT_DOWN = -1010,    /**< the handle is, or is being, shut down; from a tick: done, the good end */
     NIXL_MD_ERR_LIMIT = -1011,        /**< too many open operations, watches, labels or queued bytes */
     NIXL_MD_ERR_NO_SPACE = -1012      /**< etcd's database is full (its NOSPACE alarm) */
 };
 
 /** Log levels, as in NIXL_LOG_LEVEL. */
-enum {
+NIXL_MD_ENUM(nixl_md_log_level, int32_t) {
     NIXL_MD_LOG_DEFAULT = 0, /**< in a config: $NIXL_LOG_LEVEL, else off (with a callback: WARN) */
     NIXL_MD_LOG_TRACE = 1,
     NIXL_MD_LOG_DEBUG = 2,
@@ -188,7 +212,7 @@ enum {
 };
 
 /** What an operation is; `kind` of a result. */
-enum {
+NIXL_MD_ENUM(nixl_md_op_kind, int32_t) {
     NIXL_MD_OP_PUBLISH = 1,
     NIXL_MD_OP_UNPUBLISH = 2,
     NIXL_MD_OP_START_HEARTBEAT = 3,
@@ -199,41 +223,44 @@ enum {
 };
 
 /** Types of event. The first group comes to a watch, the second to the handle's `on_event`. */
-enum {
-    /**
-     * A label holds a (new) blob; or, with `label_len` 0, the agent is present (its presence key was
-     * put, or, for an agent that has none, its first label). The latter is told once per appearance.
-     */
-    NIXL_MD_EVENT_PUT = 1,
+NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
+    NIXL_MD_EVENT_PUT = 1,       /**< a label holds a (new) blob */
     NIXL_MD_EVENT_DELETE = 2,    /**< a label is gone while its agent is still present */
     NIXL_MD_EVENT_GONE = 3,      /**< the agent and all its labels are gone: drop its metadata */
     /**
-     * The agent came (back) as another process, or moved its keys onto a lease or off it: drop what was fetched
-     * before, fetch anew. It voids all that was told of the agent's labels. Those that are written anew are told by
-     * PUT. DELETE may still come for one that is void: it changes nothing.
+     * The agent is another process now: drop what was fetched before and fetch again. Forget all labels of the agent;
+     * PUT follows for each that is written again. Ignore a later DELETE for one that was forgotten. Starting or
+     * stopping a heartbeat does not make another process.
      */
     NIXL_MD_EVENT_RESTARTED = 4,
     NIXL_MD_EVENT_RETURNED = 5,  /**< the same process as before GONE is back: its metadata is valid again */
-    NIXL_MD_EVENT_SYNCED = 6,    /**< the state found at the start (or after RESYNC) has been delivered */
+    NIXL_MD_EVENT_SYNCED = 6,    /**< the state at the start (or after RESYNC) has been delivered */
     NIXL_MD_EVENT_CONTACT_LOST = 7,     /**< no etcd can be reached; what is known may be out of date */
-    NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch goes on where it stopped */
+    NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch continues where it stopped */
     /**
-     * The stream of events was interrupted (host too slow, history compacted, or the store was
-     * replaced, or may have been: a lease that had time left was gone after a reconnect). The
-     * differences follow as ordinary events, then SYNCED.
+     * Events may have been missed: the host was too slow, etcd compacted its history, or the store was replaced. (A
+     * lease that ended before its time counts as a sign of that.) The differences follow as ordinary events, then
+     * SYNCED.
      */
     NIXL_MD_EVENT_RESYNC = 9,
     /** The watch is over; `status` says why. The last event of a watch, exactly once. */
     NIXL_MD_EVENT_ENDED = 10,
+    /** The watch sees this agent for the first time. Comes before its labels. After GONE, see RETURNED and RESTARTED. */
+    NIXL_MD_EVENT_PRESENT = 11,
 
-    /** This agent's lease ran out although the process lives: its keys are gone; they are being put back. */
+    /**
+     * This agent's lease ended although the process lives: it ran out, was revoked, or the store was replaced. The keys
+     * went with it and are being written again.
+     */
     NIXL_MD_EVENT_LOST = 101,
-    /** Everything that was published is back, under a new lease; but for labels that etcd, with a lower limit than before,
-     *  refuses as too large: the log names them. */
+    /**
+     * Every published label is back, under a new lease. The log names labels that etcd now refuses as too large; those
+     * are missing.
+     */
     NIXL_MD_EVENT_RESTORED = 102,
-    /** Another process took over this agent's name: final, nothing is written by this handle any more. */
+    /** Another process took over this agent's name. Final: this handle writes nothing any more. */
     NIXL_MD_EVENT_SUPERSEDED = 103,
-    /** Somebody deleted this agent's keys. They are not put back; the next publish claims the name again. */
+    /** Somebody deleted the keys. They stay deleted; the lease is revoked. The next publish claims the name again. */
     NIXL_MD_EVENT_WITHDRAWN = 104
 };
 
@@ -245,13 +272,18 @@ typedef struct nixl_md_agent {
     size_t name_len;
     uint64_t incarnation; /**< changes when the process behind the name does; 0: unknown (no presence key) */
     int64_t revision;     /**< etcd revision at which it (re)appeared */
+    /**
+     * The lease of its presence key. 0: an agent of stock NIXL, which uses no lease. The lowest bit is set where the
+     * lease never ends: that agent has no heartbeat, and its keys stay until they are withdrawn.
+     */
+    uint64_t lease_id;
 } nixl_md_agent_t;
 
 /** The completion of an operation. Valid until the callback returns. */
 typedef struct nixl_md_result {
     uint32_t size;      /**< bytes filled by the library */
-    int32_t status;     /**< NIXL_MD_SUCCESS or why not */
-    int32_t kind;       /**< NIXL_MD_OP_... */
+    nixl_md_status_t status; /**< NIXL_MD_SUCCESS or why not */
+    int32_t kind;       /**< enum nixl_md_op_kind */
     uint32_t reserved;
     uint64_t op;        /**< the id that the starting call gave */
     const char *text;   /**< on failure what went wrong and what to do, else ""; NUL-terminated, never NULL */
@@ -266,24 +298,24 @@ typedef struct nixl_md_result {
 /** An event. Valid until the callback returns. */
 typedef struct nixl_md_event {
     uint32_t size;        /**< bytes filled by the library */
-    int32_t type;         /**< NIXL_MD_EVENT_... */
+    int32_t type;         /**< enum nixl_md_event_type */
     uint64_t watch;       /**< id of the watch; 0 for the second group */
     const char *agent;    /**< not NUL-terminated; NULL where no agent is meant */
     size_t agent_len;
-    const char *label;    /**< not NUL-terminated; may hold '/' */
+    const char *label;    /**< PUT, DELETE: not NUL-terminated, may hold '/'; NULL for all else */
     size_t label_len;
-    const void *blob;     /**< PUT of a label; NULL for all else */
+    const void *blob;     /**< PUT; NULL for all else */
     size_t blob_len;
     int64_t revision;     /**< etcd revision of the change; 0 where none is meant */
-    uint64_t incarnation; /**< PUT with label_len 0, RESTARTED, RETURNED: which process; else 0 */
-    int32_t status;       /**< ENDED: why; else 0 */
+    uint64_t incarnation; /**< PRESENT, RESTARTED, RETURNED: which process; else 0 */
+    nixl_md_status_t status; /**< ENDED: why; else 0 */
     uint32_t reserved;
     const char *text;     /**< an explanation for people, or ""; NUL-terminated, never NULL */
 } nixl_md_event_t;
 
-/** Runs once per operation. @param user `user` of its options. */
+/** Runs once per operation. @param user `user` of its nixl_md_opts_t. */
 typedef void (*nixl_md_done_cb)(const nixl_md_result_t *result, void *user);
-/** Runs for each event. @param user `user` of the watch's options, or `on_event_user` of the config. */
+/** Runs for each event. @param user `user` of the nixl_md_watch_opts_t, or `on_event_user` of the config. */
 typedef void (*nixl_md_event_cb)(const nixl_md_event_t *event, void *user);
 /**
  * Takes a line of log: no newline, NUL-terminated, valid until it returns. Never holds a blob or a
@@ -292,7 +324,7 @@ typedef void (*nixl_md_event_cb)(const nixl_md_event_t *event, void *user);
 typedef void (*nixl_md_log_cb)(int32_t level, const char *line, void *user);
 
 /** Flags of a config. */
-enum {
+NIXL_MD_ENUM(nixl_md_config_flag, uint32_t) {
     /** Publishing fails with NOT_ALLOWED while another process holds the agent's name (default: take over). */
     NIXL_MD_CONFIG_REFUSE_TAKEOVER = 1u << 0,
     /**
@@ -310,7 +342,7 @@ enum {
 /** What nixl_md_open() takes. Zero it, set `size`, set what is wanted. */
 typedef struct nixl_md_config {
     uint32_t size;  /**< sizeof(nixl_md_config_t) */
-    uint32_t flags; /**< NIXL_MD_CONFIG_... */
+    uint32_t flags; /**< enum nixl_md_config_flag */
     /**
      * Endpoints of one etcd cluster: `host:port`, `http://host:port` or `https://host:port`,
      * separated by ',' or ';'; IPv6 in brackets; the port defaults to 2379; one trailing '/',
@@ -332,27 +364,38 @@ typedef struct nixl_md_config {
     void *on_event_user;
     nixl_md_log_cb on_log;   /**< NULL: lines go to stderr if $NIXL_LOG_LEVEL asks for any, else nowhere */
     void *on_log_user;
-    int32_t log_level;       /**< NIXL_MD_LOG_...: the least level that is told */
+    int32_t log_level;       /**< enum nixl_md_log_level: the least level that is told */
     uint32_t reserved;       /**< zero */
 } nixl_md_config_t;
 
 /** Flags of an operation. */
-enum {
-    NIXL_MD_FETCH_NO_WAIT = 1u << 0,       /**< fetch: NOT_FOUND at once if it is not there */
-    /** watch: tell who is present (PUT without label, GONE, RESTARTED, RETURNED), no labels, no blobs. */
-    NIXL_MD_WATCH_PRESENCE_ONLY = 1u << 1,
-    NIXL_MD_WATCH_BLOBS = 1u << 2          /**< watch of the whole namespace: labels and blobs too */
+NIXL_MD_ENUM(nixl_md_op_flag, uint32_t) {
+    NIXL_MD_FETCH_NO_WAIT = 1u << 0 /**< fetch: NOT_FOUND at once if it is not there */
 };
 
-/** Options of a starting call. NULL for all defaults. */
+/** Options of a starting call, but for a watch. NULL for all defaults. */
 typedef struct nixl_md_opts {
     uint32_t size;           /**< sizeof(nixl_md_opts_t) */
     uint32_t flags;          /**< those that the function names; any other bit is refused */
-    /** 0: NIXL_MD_DEFAULT_TIMEOUT_MS; NIXL_MD_NEVER; ignored by watch. Runs from the next tick, which takes the call up. */
+    /** 0: NIXL_MD_DEFAULT_TIMEOUT_MS; NIXL_MD_NEVER. Runs from the next tick, which takes the call up. */
     uint64_t timeout_ms;
-    nixl_md_done_cb on_done; /**< NULL: the completion is not told. Must be NULL for watch */
-    void *user;              /**< handed to the callbacks of this operation */
+    nixl_md_done_cb on_done; /**< NULL: the completion is not told */
+    void *user;              /**< handed to `on_done` */
 } nixl_md_opts_t;
+
+/** Flags of a watch; at most one. */
+NIXL_MD_ENUM(nixl_md_watch_flag, uint32_t) {
+    /** Tell who is present (PRESENT, GONE, RESTARTED, RETURNED), no labels, no blobs. The default for the namespace. */
+    NIXL_MD_WATCH_PRESENCE_ONLY = 1u << 0,
+    NIXL_MD_WATCH_BLOBS = 1u << 1 /**< tell labels and blobs, too. The default for one agent */
+};
+
+/** Options of nixl_md_watch(): it ends with an event and has no time-out. NULL for all defaults. */
+typedef struct nixl_md_watch_opts {
+    uint32_t size;  /**< sizeof(nixl_md_watch_opts_t) */
+    uint32_t flags; /**< enum nixl_md_watch_flag; any other bit is refused */
+    void *user;     /**< handed to `on_event` */
+} nixl_md_watch_opts_t;
 
 /** Counters and gauges of a handle since it was opened. Times of ticks exclude callbacks. */
 typedef struct nixl_md_stats {
@@ -372,7 +415,7 @@ typedef struct nixl_md_stats {
     uint64_t callbacks;           /**< callbacks run */
     uint64_t requests;            /**< unary requests sent */
     uint64_t requests_failed;     /**< of them answered with an error or not at all */
-    uint64_t bytes_sent;          /**< payload bytes handed to libcurl */
+    uint64_t bytes_sent;          /**< payload bytes of requests */
     uint64_t bytes_received;      /**< payload bytes received */
     uint64_t connects;            /**< connections that answered */
     uint64_t connects_failed;     /**< connections that were lost or never answered */
@@ -382,12 +425,14 @@ typedef struct nixl_md_stats {
     uint64_t restores;            /**< times everything was put back */
     uint64_t events;              /**< watch events told */
     uint64_t resyncs;             /**< RESYNC told */
+    uint64_t names_left_out;      /**< keys left out of events and lists because a name is over its limit */
     uint64_t resolver_threads;    /**< helper threads started to resolve a name */
     uint64_t operations_open;     /**< gauge: open operations, watches included */
     uint64_t watches_open;        /**< gauge */
     uint64_t callbacks_queued;    /**< gauge: callbacks that wait for a tick */
     uint64_t connected;           /**< gauge: 1 while an etcd member answers */
-    uint64_t lease_id;            /**< gauge: the lease of the heartbeat, 0 without */
+    /** gauge: the lease of the heartbeat; 0: none is granted (the heartbeat is off, or nothing is to hang on it) */
+    uint64_t lease_id;
     uint64_t lease_ttl_ms;        /**< gauge: its TTL as granted */
     int64_t revision;             /**< gauge: highest etcd revision seen */
 } nixl_md_stats_t;
@@ -406,7 +451,15 @@ const char *nixl_md_version_string(void);
  * @brief A status as text, e.g. "NIXL_MD_ERR_TIMED_OUT". Static; never NULL ("NIXL_MD_ERR_?" for a
  * value that is no status). Any thread, any time.
  */
-const char *nixl_md_status_string(int32_t status);
+const char *nixl_md_status_string(nixl_md_status_t status);
+
+/**
+ * @brief A type of event as text, e.g. "NIXL_MD_EVENT_GONE". Static; never NULL ("NIXL_MD_EVENT_?" for a
+ * value that is no type). Any thread, any time.
+ *
+ * @param type `type` of an event
+ */
+const char *nixl_md_event_string(int32_t type);
 
 /**
  * @brief The `nixl_status_t` nearest to any status of this library: -12 to 1 stay as they are, finer
@@ -415,7 +468,7 @@ const char *nixl_md_status_string(int32_t status);
  * TIMED_OUT, NO_SPACE, LIMIT, BUSY -> BACKEND (-3); TOO_LARGE, IN_CALLBACK -> INVALID_PARAM (-2);
  * REPLACED, SHUT_DOWN -> CANCELED (-11); SUPERSEDED, UNAUTHENTICATED, PERMISSION, FORKED -> NOT_ALLOWED (-6).
  */
-int32_t nixl_md_status_fold(int32_t status);
+nixl_md_status_t nixl_md_status_fold(nixl_md_status_t status);
 
 /**
  * @brief Why the last call failed that the calling thread made, on any handle.
@@ -439,20 +492,22 @@ const char *nixl_md_last_error(const nixl_md_t *md);
  * @retval NIXL_MD_SUCCESS open; nothing has been sent yet
  * @retval NIXL_MD_ERR_INVALID_PARAM a pointer is NULL, a size, flag or name is wrong, an endpoint or an
  *         environment value cannot be understood, no endpoint was given
- * @retval NIXL_MD_ERR_NOT_SUPPORTED libcurl here has no HTTP/2, or no (or too old) TLS for https
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED libcurl here is too old, or does TLS without OpenSSL 3 for https; or `config` asks
+ *         for what only a newer library has
  * @retval NIXL_MD_ERR_NOT_FOUND a name could not be resolved (only with RESOLVE_IN_OPEN)
  * @retval NIXL_MD_ERR_BACKEND the system has no descriptor or memory left
  */
-int32_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
+nixl_md_status_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
 
 /**
  * @brief Begins to end a handle in good order. Ticks do the work; one returns NIXL_MD_ERR_SHUT_DOWN
  * when it is done, and so does every later one; the efd is readable then.
  *
  * Starting calls are refused from now on. Watches end and waiting fetches complete as CANCELED.
- * What is queued to be written is written; then everything this agent published is withdrawn (if it
- * still owns its name) and its lease revoked. What is not done after `drain_ms` completes as
- * CANCELED. A handle that should leave permanent keys behind is closed without shutdown.
+ * What is queued to be written is written; then, or when a quarter of the drain is left, this agent's
+ * leases are revoked, and with them goes everything it published and nothing of anybody else, also
+ * while etcd's database is full. What is not done after `drain_ms` completes as CANCELED. A handle
+ * without a heartbeat that should leave its keys behind is closed without shutdown.
  * Any thread, and from callbacks.
  *
  * @param drain_ms at most this long; 0: withdraw nothing, complete everything at the next tick
@@ -461,13 +516,13 @@ int32_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
  * @retval NIXL_MD_ERR_SHUT_DOWN was called before
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_shutdown(nixl_md_t *md, uint64_t drain_ms);
+nixl_md_status_t nixl_md_shutdown(nixl_md_t *md, uint64_t drain_ms);
 
 /**
  * @brief Frees a handle. Never waits, sends nothing that was not sent. Operations still open complete as
  * CANCELED and watches end with CANCELED, here, on the calling thread; starting calls made by those
- * callbacks are refused with SHUT_DOWN. Keys on a lease then go when their TTL has passed; to
- * withdraw them at once, shut down first.
+ * callbacks are refused with SHUT_DOWN. With a heartbeat the keys then go when the TTL has passed; without
+ * one they stay until another process takes the name. To withdraw them at once, shut down first.
  *
  * The efd is closed too: remove it from the host's poll set before. Any thread, while no other uses the handle.
  *
@@ -477,23 +532,27 @@ int32_t nixl_md_shutdown(nixl_md_t *md, uint64_t drain_ms);
  * @retval NIXL_MD_ERR_IN_CALLBACK called from a callback of this handle; it stays open
  * @retval NIXL_MD_ERR_BUSY another thread is inside tick or close; it stays open
  */
-int32_t nixl_md_close(nixl_md_t *md);
+nixl_md_status_t nixl_md_close(nixl_md_t *md);
 
 /**
  * @brief Publishes a blob under a label of this agent, in place of an earlier one.
  *
- * The first publish claims the agent's name: it removes what an earlier process of that name left
- * (peers are told) and puts the presence key, both guarded by transactions. With a
- * heartbeat running the keys hang on its lease, else they are permanent, as stock NIXL's are. The library
- * keeps a copy of each published blob, to put it back should the lease be lost.
+ * The first publish claims the agent's name: it deletes the keys that an earlier process of that name left (peers see
+ * RESTARTED) and puts the presence key. Every key hangs on a lease of this process. With the heartbeat on, that is the
+ * lease that the heartbeat renews, and nothing is written before etcd has granted it. Without a heartbeat the lease
+ * never ends (9,000,000,000 s, not renewed), so the keys outlive the process, as stock NIXL's do. The library keeps a
+ * copy of each published blob and writes it again if the lease is lost.
  *
- * A publish that is still queued when a newer publish or unpublish of its label is made completes
- * as REPLACED. After TIMED_OUT of a publish that had been sent, its outcome is unknown; the library goes on
- * until the label holds that blob (or a later one). After any other failure what the label held before stays; but an
- * attempt before the one that etcd refused, if its answer was lost with a connection, may have been carried out.
+ * A publish that is still queued when a newer publish or unpublish of its label arrives completes as REPLACED. While
+ * etcd cannot be reached, or its database is full, a publish waits for its time-out and then completes as TIMED_OUT or
+ * NO_SPACE; the text has the last refusal. UNAUTHENTICATED completes at once, PERMISSION after one attempt on another
+ * lease. A publish that ends as TIMED_OUT, NO_SPACE or CANCELED before it was sent is dropped. If it was sent, its
+ * outcome is unknown, and the library continues until the label holds that blob or a later one. After any other failure
+ * the label keeps its old blob, unless an earlier attempt, whose answer was lost with a connection, was applied.
  * Any thread, and from callbacks.
  *
- * @param label, label_len 1 to NIXL_MD_MAX_LABEL bytes without NUL; may hold '/'
+ * @param label, label_len 1 to NIXL_MD_MAX_LABEL bytes without NUL; may hold '/'. NULL: NIXL_MD_DEFAULT_LABEL,
+ *              "metadata"; `label_len` is then ignored
  * @param blob, blob_len   1 to NIXL_MD_MAX_BLOB bytes
  * @param opts  NULL or options; no flags
  * @param op    NULL or where to write the operation id
@@ -501,21 +560,22 @@ int32_t nixl_md_close(nixl_md_t *md);
  *         text names both sizes), NOT_ALLOWED (name in use), MISMATCH (somebody removed this agent's keys
  *         before it was written), SUPERSEDED, UNAUTHENTICATED, PERMISSION, NO_SPACE, LIMIT (labels), BACKEND
  *         or CANCELED
- * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (NULL, empty, NUL in the label, size, flag, time-out)
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (blob NULL, label or blob empty, NUL in the label, size, flag, time-out)
  * @retval NIXL_MD_ERR_TOO_LARGE the label or the blob is over its limit
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations or queued bytes
  * @retval NIXL_MD_ERR_BACKEND the system has no memory for a copy of the blob
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_publish(nixl_md_t *md,
-                        const char *label,
-                        size_t label_len,
-                        const void *blob,
-                        size_t blob_len,
-                        const nixl_md_opts_t *opts,
-                        uint64_t *op);
+nixl_md_status_t nixl_md_publish(nixl_md_t *md,
+                                 const char *label,
+                                 size_t label_len,
+                                 const void *blob,
+                                 size_t blob_len,
+                                 const nixl_md_opts_t *opts,
+                                 uint64_t *op);
 
 /**
  * @brief Removes one label of this agent. The agent stays present. Any thread, and from callbacks.
@@ -526,158 +586,165 @@ int32_t nixl_md_publish(nixl_md_t *md,
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (this handle has not published the label), or
  *         as nixl_md_publish() does: REPLACED, TIMED_OUT, NOT_ALLOWED, MISMATCH, SUPERSEDED, UNAUTHENTICATED,
  *         PERMISSION, NO_SPACE, BACKEND or CANCELED
- * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (NULL, empty, NUL in the label, size, flag, time-out)
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (empty, NUL in the label, size, flag, time-out)
  * @retval NIXL_MD_ERR_TOO_LARGE the label is over its limit
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_unpublish(nixl_md_t *md,
-                          const char *label,
-                          size_t label_len,
-                          const nixl_md_opts_t *opts,
-                          uint64_t *op);
+nixl_md_status_t nixl_md_unpublish(nixl_md_t *md,
+                                   const char *label,
+                                   size_t label_len,
+                                   const nixl_md_opts_t *opts,
+                                   uint64_t *op);
 
 /**
- * @brief Puts this agent's keys, those published and those to come, under a lease, and renews it.
+ * @brief Turns the heartbeat on: all keys of this agent, those published and those to come, hang on a lease that the
+ * library renews.
  *
- * Call it before the first publish: keys that were permanent are rewritten onto the lease, which peers see
- * as RESTARTED. It completes when the lease is granted and everything published hangs on it.
- * If etcd refuses the lease, or the time-out passes first, or nixl_md_cancel() ends it, publishes that wait for it
- * complete with the same status: none becomes permanent.
+ * The heartbeat is a mode, not an attempt. From a call that returned NIXL_MD_SUCCESS until
+ * nixl_md_stop_heartbeat(), every key is written on its lease, so no key outlives the process by more than a TTL.
+ * Publishes wait for the lease, each until its own time-out. Labels that were published before move onto the lease. A
+ * presence watch of a peer sees nothing of the move; a watch with labels sees PUT for each, with the same blob. The
+ * operation completes when the lease is granted and everything published hangs on it. If it ends otherwise (refused,
+ * timed out, canceled), the mode stays on: the library keeps asking for the lease, and writes nothing without it. Only
+ * SUPERSEDED turns the heartbeat off.
  *
- * A renewal is due min(interval, TTL/3) after the last answered one was sent, less a jitter of up to
- * 20 %. So contact with etcd (or the ticking) may be interrupted for TTL - interval - one round trip
- * before the lease runs out. Why TTL = 3 x interval and not 2 x: with 2, one lost renewal is repeated
- * just when the lease expires. Peers are told within TTL + 2 s of this process's death while etcd
- * keeps its leader; a restart of etcd or an election gives every lease its full TTL again. A TTL below 5 s
- * does not survive a change of etcd's leader; etcd itself grants no less than about 2 s.
+ * A call while the heartbeat is on changes its interval and TTL (0: the defaults again). A call while a stop waits turns
+ * the heartbeat on again, and the stop completes as REPLACED. After nixl_md_invalidate(), or the event WITHDRAWN, the
+ * next lease comes with the next publish or the next call.
  *
- * If the lease runs out while the process lives (no ticks, no contact), the handle's `on_event` is told LOST,
- * everything is put back under a new lease, and RESTORED is told. Any thread, and from callbacks.
+ * A renewal is due min(interval, TTL/3) after the last answered one was sent, less a jitter of up to 20 %. So contact
+ * with etcd, or the ticking, may pause for TTL - interval - one round trip before the lease runs out. The default TTL is
+ * 3 x the interval, not 2 x, because a lost renewal would then be repeated just when the lease expires. Peers see GONE
+ * within TTL + 2 s of this process's death while etcd keeps its leader; an election or a restart of etcd gives every
+ * lease its full TTL again. A TTL below 5 s does not survive a change of leader. etcd grants no less than about 2 s.
+ *
+ * If the lease runs out while the process lives (no ticks, no contact), `on_event` gets LOST, the library writes
+ * everything again under a new lease, and `on_event` gets RESTORED. Any thread, and from callbacks.
  *
  * @param interval_ms at least NIXL_MD_MIN_INTERVAL_MS; 0: a third of the TTL, or the default 5,000
  * @param ttl_ms      0: 3 x the interval. Rounded up to whole seconds; greater than the interval
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
- * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`ttl_ms` of the result: as granted), NOT_ALLOWED (a
- *         heartbeat runs already, or the name is in use), SUPERSEDED, TIMED_OUT, UNAUTHENTICATED, PERMISSION,
- *         NO_SPACE, TOO_LARGE (etcd takes less than when the labels were published), BACKEND or CANCELED. On any
- *         but SUCCESS it has begun no heartbeat.
+ * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`ttl_ms` of the result: as granted), NOT_ALLOWED (the
+ *         name is in use), SUPERSEDED, TIMED_OUT, NO_SPACE (etcd's database was full until the time-out),
+ *         UNAUTHENTICATED, PERMISSION, TOO_LARGE (etcd takes less than when the labels were published), BACKEND or
+ *         CANCELED (also by a stop). The heartbeat is on, or waits for its lease, after all of them but SUPERSEDED
+ *         and that stop.
  * @retval NIXL_MD_ERR_INVALID_PARAM TTL <= interval, over or under a limit, or another argument is wrong
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_start_heartbeat(nixl_md_t *md,
-                                uint64_t interval_ms,
-                                uint64_t ttl_ms,
-                                const nixl_md_opts_t *opts,
-                                uint64_t *op);
+nixl_md_status_t nixl_md_start_heartbeat(nixl_md_t *md,
+                                         uint64_t interval_ms,
+                                         uint64_t ttl_ms,
+                                         const nixl_md_opts_t *opts,
+                                         uint64_t *op);
 
 /** What becomes of the keys when the heartbeat stops. */
-enum {
-    NIXL_MD_HEARTBEAT_KEEP = 1,    /**< they become permanent (peers see RESTARTED) */
+NIXL_MD_ENUM(nixl_md_heartbeat_mode, int32_t) {
+    NIXL_MD_HEARTBEAT_KEEP = 1,    /**< they move onto a lease that never ends */
     NIXL_MD_HEARTBEAT_WITHDRAW = 2 /**< they are withdrawn, as by nixl_md_invalidate() */
 };
 
 /**
- * @brief Stops the heartbeat and gives its lease back. Any thread, and from callbacks.
+ * @brief Turns the heartbeat off and gives its lease back. Any thread, and from callbacks.
+ *
+ * With KEEP it completes when no key hangs on that lease any more and the lease is revoked; peers see as little of it as
+ * of the start. With WITHDRAW it does what nixl_md_invalidate() does. If the lease was never granted, or nothing is
+ * published, it completes as SUCCESS. A start that still waits for the lease completes as CANCELED.
  *
  * @param mode NIXL_MD_HEARTBEAT_KEEP or NIXL_MD_HEARTBEAT_WITHDRAW
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
- * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (none runs), SUPERSEDED, TIMED_OUT (the
- *         heartbeat is stopped all the same: as soon as etcd can be reached the keys are made permanent, or withdrawn;
- *         till then they go at TTL), UNAUTHENTICATED or CANCELED; or, with WITHDRAW, PERMISSION, NO_SPACE or BACKEND:
- *         etcd refused to remove the keys, and the heartbeat goes on
+ * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS, NOT_FOUND (the heartbeat is off), REPLACED (it was started
+ *         again), SUPERSEDED, TIMED_OUT, NO_SPACE, UNAUTHENTICATED, PERMISSION, TOO_LARGE, BACKEND or CANCELED. With
+ *         KEEP the heartbeat is off after all of them but REPLACED: as soon as etcd lets it, the library moves the
+ *         keys, and it renews the old lease while any hangs on it. With WITHDRAW it is off after SUCCESS; a withdrawal
+ *         that timed out or was canceled goes on; after PERMISSION, UNAUTHENTICATED or BACKEND the keys are there and
+ *         the heartbeat is on
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (mode, size, flag, time-out)
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_stop_heartbeat(nixl_md_t *md, int32_t mode, const nixl_md_opts_t *opts, uint64_t *op);
+nixl_md_status_t nixl_md_stop_heartbeat(nixl_md_t *md, int32_t mode, const nixl_md_opts_t *opts, uint64_t *op);
 
 /**
  * @brief Gets one label of an agent; if it is not there, waits for it to appear.
  *
- * Holds up nothing: any number may wait. An empty value counts as absent. Any thread, and from callbacks.
+ * A waiting fetch delays nothing else, and any number may wait. An empty value counts as absent. So does a label on a
+ * lease that never ends whose agent has no presence key. Any thread, and from callbacks.
  *
  * @param agent, agent_len 1 to NIXL_MD_MAX_AGENT bytes without '/' or NUL
- * @param label, label_len as in nixl_md_publish(); NULL: "metadata"
+ * @param label, label_len as in nixl_md_publish()
  * @param opts NULL or options; flag NIXL_MD_FETCH_NO_WAIT
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`blob`, `revision`), TIMED_OUT, NOT_FOUND (NO_WAIT),
  *         TOO_LARGE (over 16 MiB), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (NULL, empty, '/' or NUL in the name, size, flag, time-out)
  * @retval NIXL_MD_ERR_TOO_LARGE a name is over its limit
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_fetch(nixl_md_t *md,
-                      const char *agent,
-                      size_t agent_len,
-                      const char *label,
-                      size_t label_len,
-                      const nixl_md_opts_t *opts,
-                      uint64_t *op);
+nixl_md_status_t nixl_md_fetch(nixl_md_t *md,
+                               const char *agent,
+                               size_t agent_len,
+                               const char *label,
+                               size_t label_len,
+                               const nixl_md_opts_t *opts,
+                               uint64_t *op);
 
 /**
  * @brief Watches one agent, or every agent of the namespace.
  *
- * First what is there now is told (PUT), then SYNCED, then every change, in the order of etcd's revisions,
- * none lost, none twice, across reconnects and restarts of etcd. An agent is present while its
- * presence key exists or, where that was never seen, while a label with a blob does. GONE implies the end
- * of all its labels. After GONE, the next appearance of the agent is told as RETURNED (same process) or
- * RESTARTED (another one); an agent never seen before as PUT without a label. A watch of the namespace
- * remembers at least the 4,096 agents that departed last: one that departed before them may appear as one never seen.
- * Any thread, and from callbacks.
+ * The watch first tells what is there (PRESENT, PUT), then SYNCED, then every change, in the order of etcd's revisions,
+ * exactly once, across reconnects and restarts of etcd. An agent is present while its presence key exists or, if the
+ * watch never saw one, while it has a label with a blob. GONE ends all labels of the agent. When the agent appears
+ * again it is RETURNED (the same process) or RESTARTED (another one). A watch of the namespace remembers at least the
+ * 4,096 agents that departed last; one that departed earlier may appear as PRESENT. Any thread, and from callbacks.
  *
  * @param agent, agent_len as in nixl_md_fetch(); NULL: the namespace. Watching oneself is allowed.
  * @param on_event not NULL
- * @param opts  NULL or options: `user`, and flags NIXL_MD_WATCH_PRESENCE_ONLY (default for the namespace) or
- *              NIXL_MD_WATCH_BLOBS (default for one agent); not both. A watch has no time-out.
- * @param watch NULL or where to write the id of the watch
+ * @param opts  NULL or options
+ * @param watch NULL or where to write the id of the watch, an operation id
  * @retval NIXL_MD_SUCCESS queued; ENDED tells its end: CANCELED, PERMISSION, UNAUTHENTICATED, TOO_LARGE (a value
  *         over 16 MiB), LIMIT (over 1,048,576 keys) or BACKEND
- * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (empty, '/' or NUL in the name, on_event, on_done, size, flag)
+ * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (empty, '/' or NUL in the name, on_event, size, flag)
  * @retval NIXL_MD_ERR_TOO_LARGE the name is over its limit
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_watch(nixl_md_t *md,
-                      const char *agent,
-                      size_t agent_len,
-                      nixl_md_event_cb on_event,
-                      const nixl_md_opts_t *opts,
-                      uint64_t *watch);
-
-/**
- * @brief Ends a watch. ENDED with CANCELED follows in a tick (or in close); no other event comes after
- * this returns when it is called on the ticking thread. One whose end is to be told already ends as that says.
- * Any thread, and from callbacks.
- *
- * @param watch the id that nixl_md_watch() gave
- * @retval NIXL_MD_SUCCESS ENDED follows
- * @retval NIXL_MD_ERR_NOT_FOUND no open watch has this id
- * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL or `watch` is 0
- * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
- */
-int32_t nixl_md_unwatch(nixl_md_t *md, uint64_t watch);
+nixl_md_status_t nixl_md_watch(nixl_md_t *md,
+                               const char *agent,
+                               size_t agent_len,
+                               nixl_md_event_cb on_event,
+                               const nixl_md_watch_opts_t *opts,
+                               uint64_t *watch);
 
 /**
  * @brief Withdraws everything this agent published, now, not at TTL. Peers are told GONE.
  *
- * Guarded: if another process has taken over the name, its keys stay and this completes as
- * SUPERSEDED. A publish still queued completes as REPLACED. The heartbeat, if any, goes on with an
- * empty lease; a later publish claims the name again. Succeeds if nothing is published. If etcd refuses it, nothing is
- * changed; should it take effect all the same (after BACKEND, or an attempt before that was never answered), the event
- * WITHDRAWN follows. Any thread, and from callbacks.
+ * It revokes this agent's lease, which removes exactly what this process wrote, in one revision, also while etcd's
+ * database is full. If another process has taken the name, its keys stay, and this completes as SUPERSEDED once that is
+ * known. A publish still queued completes as REPLACED. The heartbeat stays on; its next lease comes with the next
+ * publish, which claims the name again. Succeeds if nothing is published. A withdrawal that timed out or was canceled
+ * continues; publishes made meanwhile are written after it. If etcd refuses to revoke the lease (somebody may have hung
+ * a key on it that this user may not write), the library deletes the keys one by one. If that is refused as well,
+ * nothing changes. If an earlier attempt that was never answered has removed everything, this completes as SUCCESS; if an
+ * attempt takes effect later nevertheless, the event WITHDRAWN follows. Any thread, and from callbacks.
  *
  * @param opts NULL or options; no flags
  * @param op   NULL or where to write the operation id
@@ -685,11 +752,12 @@ int32_t nixl_md_unwatch(nixl_md_t *md, uint64_t watch);
  *         NO_SPACE, BACKEND or CANCELED
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (size, flag, time-out)
  * @retval NIXL_MD_ERR_NOT_ALLOWED the handle is an observer
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_invalidate(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
+nixl_md_status_t nixl_md_invalidate(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
 
 /**
  * @brief Lists the agents that are present in the namespace, at one revision. Any thread, and from callbacks.
@@ -697,26 +765,29 @@ int32_t nixl_md_invalidate(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *
  * @param opts NULL or options; no flags. Without `on_done` it is refused.
  * @param op   NULL or where to write the operation id
  * @retval NIXL_MD_SUCCESS queued; completes with SUCCESS (`agents`, `agent_count`, `revision`), TIMED_OUT, LIMIT
- *         (over 1,048,576 keys), TOO_LARGE (foreign keys of many KiB), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
+ *         (over 1,048,576 keys), TOO_LARGE (a key over 16 MiB), UNAUTHENTICATED, PERMISSION, BACKEND or CANCELED
  * @retval NIXL_MD_ERR_INVALID_PARAM an argument is wrong (no on_done, size, flag, time-out)
+ * @retval NIXL_MD_ERR_NOT_SUPPORTED `opts` asks for what only a newer library has
  * @retval NIXL_MD_ERR_LIMIT too many open operations
  * @retval NIXL_MD_ERR_SHUT_DOWN the handle is, or is being, shut down or closed
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_list(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
+nixl_md_status_t nixl_md_list(nixl_md_t *md, const nixl_md_opts_t *opts, uint64_t *op);
 
 /**
- * @brief Cancels an open operation: it completes as CANCELED in a later tick. A write that was
- * already sent may take effect all the same. One whose completion is to be told already completes as that says.
- * For a watch the same as nixl_md_unwatch(). Any thread, and from callbacks.
+ * @brief Ends an open operation, or a watch, before its time. Any thread, and from callbacks.
+ *
+ * An operation completes as CANCELED in a later tick. A write that was already sent may still take effect. A watch ends
+ * with ENDED and CANCELED in a later tick (or in close); when this is called on the ticking thread, no other event
+ * comes after it returns. If the end is already queued, its status is the one that is reported.
  *
  * @param op the id that the starting call gave
- * @retval NIXL_MD_SUCCESS its completion follows
- * @retval NIXL_MD_ERR_NOT_FOUND no open operation has this id (it may just have completed)
+ * @retval NIXL_MD_SUCCESS the completion, or ENDED, follows
+ * @retval NIXL_MD_ERR_NOT_FOUND no open operation or watch has this id (it may just have ended)
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL or `op` is 0
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
+nixl_md_status_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
 
 /**
  * @brief Does what is due: reads, writes, renews, runs callbacks. Never blocks.
@@ -725,7 +796,8 @@ int32_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
  * microseconds); when more is left the efd stays readable. One thread at a time.
  *
  * @return the number of callbacks run, 0 if none, or
- * @retval NIXL_MD_ERR_SHUT_DOWN the shutdown is complete; only nixl_md_close() is left to call
+ * @retval NIXL_MD_ERR_SHUT_DOWN the shutdown is complete: the good end, told by every tick from then on. Only
+ *         nixl_md_close() is left to call
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` is NULL
  * @retval NIXL_MD_ERR_IN_CALLBACK called from a callback of this handle
  * @retval NIXL_MD_ERR_BUSY another thread is inside tick or close
@@ -755,7 +827,7 @@ int32_t nixl_md_efd(const nixl_md_t *md);
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` or `ms` is NULL
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_deadline_ms(const nixl_md_t *md, uint64_t *ms);
+nixl_md_status_t nixl_md_deadline_ms(const nixl_md_t *md, uint64_t *ms);
 
 /**
  * @brief Copies the counters. Any thread; they are those at the end of the last tick.
@@ -766,7 +838,7 @@ int32_t nixl_md_deadline_ms(const nixl_md_t *md, uint64_t *ms);
  * @retval NIXL_MD_ERR_INVALID_PARAM `md` or `stats` is NULL, or `size` is less than any version of it had
  * @retval NIXL_MD_ERR_FORKED the handle is the parent process's
  */
-int32_t nixl_md_get_stats(const nixl_md_t *md, nixl_md_stats_t *stats);
+nixl_md_status_t nixl_md_get_stats(const nixl_md_t *md, nixl_md_stats_t *stats);
 
 #ifdef __cplusplus
 }

@@ -35,13 +35,13 @@ namespace nixlmd {
 /** A refused call; what() is the last-error text. */
 class error : public std::runtime_error {
   public:
-    error(std::int32_t status, const char *text) : std::runtime_error(text), status_(status) {}
+    error(nixl_md_status_t status, const char *text) : std::runtime_error(text), status_(status) {}
 
     /** NIXL_MD_ERR_... */
-    std::int32_t status() const noexcept { return status_; }
+    nixl_md_status_t status() const noexcept { return status_; }
 
   private:
-    std::int32_t status_;
+    nixl_md_status_t status_;
 };
 
 /** Valid until the callback returns, like all that they point to. */
@@ -49,6 +49,11 @@ using result = nixl_md_result_t;
 using event = nixl_md_event_t;
 using done_callback = std::function<void(const result &)>;
 using event_callback = std::function<void(const event &)>;
+
+/** For a switch: the compiler then names the types that it leaves out. */
+inline nixl_md_event_type type_of(const event &e) noexcept {
+    return static_cast<nixl_md_event_type>(e.type);
+}
 
 inline std::string_view agent_of(const event &e) noexcept {
     return {e.agent == nullptr ? "" : e.agent, e.agent_len};
@@ -126,6 +131,7 @@ class handle {
 
     void shutdown(std::uint64_t drain_ms) { check(nixl_md_shutdown(md_, drain_ms)); }
 
+    /** @param label here and below: std::string_view() means "metadata", an empty text is refused */
     std::uint64_t publish(std::string_view label,
                           std::string_view blob,
                           done_callback done = {},
@@ -157,7 +163,7 @@ class handle {
         });
     }
 
-    /** @param label std::string_view(): "metadata" @param flags 0 or NIXL_MD_FETCH_NO_WAIT */
+    /** @param flags 0 or NIXL_MD_FETCH_NO_WAIT */
     std::uint64_t fetch(std::string_view agent,
                         std::string_view label,
                         done_callback done,
@@ -193,8 +199,7 @@ class handle {
         return start_watch(nullptr, 0, std::move(on_event), flags);
     }
 
-    void unwatch(std::uint64_t id) { check(nixl_md_unwatch(md_, id)); }
-
+    /** Ends an operation, or a watch. */
     void cancel(std::uint64_t op) { check(nixl_md_cancel(md_, op)); }
 
     nixl_md_stats_t stats() const {
@@ -268,7 +273,7 @@ class handle {
         opts.on_done = &handle::tell_done;
         opts.user = made;
         std::uint64_t op = 0;
-        const std::int32_t status = call(&opts, &op);
+        const nixl_md_status_t status = call(&opts, &op);
         if (status < 0) state_->take(made);
         check(status);
         return op;
@@ -279,12 +284,12 @@ class handle {
                               event_callback on_event,
                               std::uint32_t flags) {
         slot *made = open_state().add({}, std::move(on_event));
-        nixl_md_opts_t opts = {};
+        nixl_md_watch_opts_t opts = {};
         opts.size = sizeof opts;
         opts.flags = flags;
         opts.user = made;
         std::uint64_t id = 0;
-        const std::int32_t status =
+        const nixl_md_status_t status =
             nixl_md_watch(md_, agent, length, &handle::tell_event, &opts, &id);
         if (status < 0) state_->take(made);
         check(status);
@@ -312,7 +317,7 @@ class handle {
 
     void close() noexcept {
         if (md_ == nullptr) return;
-        const std::int32_t status = nixl_md_close(std::exchange(md_, nullptr));
+        const nixl_md_status_t status = nixl_md_close(std::exchange(md_, nullptr));
         // What it has open still points to the callbacks.
         if (status != NIXL_MD_SUCCESS) static_cast<void>(state_.release());
     }

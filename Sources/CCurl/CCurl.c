@@ -6,14 +6,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/sock_diag.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,7 +17,10 @@
 static CURLcode global_result;
 
 static void initialize(void) {
+    const bool has_openssl = ccurl_has_openssl();
+    ccurl_errors *errors = has_openssl ? ccurl_errors_take() : NULL;
     global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
+    if (has_openssl) ccurl_errors_put_back(errors);
 }
 
 CURLcode ccurl_initialize(void) {
@@ -40,10 +39,6 @@ CURLcode ccurl_set_long(CURL *easy, CURLoption option, long value) {
     return (curl_easy_setopt)(easy, option, value);
 }
 
-CURLcode ccurl_set_size(CURL *easy, CURLoption option, int64_t value) {
-    return (curl_easy_setopt)(easy, option, (curl_off_t)value);
-}
-
 CURLcode ccurl_set_text(CURL *easy, CURLoption option, const char *value) {
     return (curl_easy_setopt)(easy, option, value);
 }
@@ -54,10 +49,6 @@ CURLcode ccurl_set_pointer(CURL *easy, CURLoption option, void *value) {
 
 CURLcode ccurl_set_list(CURL *easy, CURLoption option, struct curl_slist *value) {
     return (curl_easy_setopt)(easy, option, value);
-}
-
-CURLcode ccurl_set_data_callback(CURL *easy, CURLoption option, ccurl_data_callback callback) {
-    return (curl_easy_setopt)(easy, option, callback);
 }
 
 CURLcode ccurl_set_open_socket(CURL *easy, curl_opensocket_callback callback) {
@@ -80,28 +71,29 @@ CURLcode ccurl_set_protocols(CURL *easy) {
                               (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 }
 
-void *ccurl_private(CURL *easy) {
-    char *value = NULL;
-    return curl_easy_getinfo(easy, CURLINFO_PRIVATE, &value) == CURLE_OK ? value : NULL;
-}
-
 long ccurl_os_errno(CURL *easy) {
     long value = 0;
     return curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &value) == CURLE_OK ? value : 0;
 }
 
-int64_t ccurl_uploaded(CURL *easy) {
-    curl_off_t bytes = 0;
-    return curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &bytes) == CURLE_OK ? bytes : 0;
+void *ccurl_private(CURL *easy) {
+    void *pointer = NULL;
+    return curl_easy_getinfo(easy, CURLINFO_PRIVATE, &pointer) == CURLE_OK ? pointer : NULL;
 }
 
-CURLcode ccurl_keep_authorities(CURL *easy) {
+int ccurl_active_socket(CURL *easy) {
+    curl_socket_t socket = CURL_SOCKET_BAD;
+    return curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &socket) == CURLE_OK ? socket
+                                                                               : CURL_SOCKET_BAD;
+}
+
+CURLcode ccurl_keep_authorities(CURL *easy, bool keep) {
 #if LIBCURL_VERSION_NUM >= 0x075700
-    CURLcode result = curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, -1L);
+    CURLcode result = curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, keep ? -1L : 0L);
     // A TLS library that has no such cache is no error.
     return result == CURLE_NOT_BUILT_IN || result == CURLE_UNKNOWN_OPTION ? CURLE_OK : result;
 #else
-    (void)easy;
+    (void)easy, (void)keep;
     return CURLE_OK;
 #endif
 }
@@ -114,10 +106,6 @@ const char *ccurl_default_ca_file(CURL *easy) {
     (void)easy;
 #endif
     return path;
-}
-
-CURLMcode ccurl_multi_set_long(CURLM *multi, CURLMoption option, long value) {
-    return (curl_multi_setopt)(multi, option, value);
 }
 
 CURLMcode ccurl_multi_set_pointer(CURLM *multi, CURLMoption option, void *value) {
@@ -143,72 +131,16 @@ CURL *ccurl_multi_next_ended(CURLM *multi, CURLcode *result) {
     return NULL;
 }
 
-// The next two descriptors that the system will give out, if no other thread takes them first.
-static bool next_descriptors(int next[2]) {
-    for (int i = 0; i < 2; i++) next[i] = epoll_create1(EPOLL_CLOEXEC);
-    for (int i = 0; i < 2; i++)
-        if (next[i] >= 0) close(next[i]);
-    return next[0] >= 0 && next[1] >= 0;
-}
-
-static bool is_stream_pair_end(int socket) {
-    int domain = 0, type = 0;
-    socklen_t length = sizeof domain;
-    return getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX &&
-           getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
-}
-
-// Bytes that wait at `socket` to be read (FIONREAD) or at its peer (SIOCOUTQ); 0 on failure.
-static int queued(int socket, unsigned long request) {
-    int bytes = 0;
-    return ioctl(socket, request, &bytes) == 0 ? bytes : 0;
-}
-
-CURLM *ccurl_multi_create(int wakeup[2]) {
-    wakeup[0] = wakeup[1] = -1;
-    int next[2];
-    const bool known = next_descriptors(next);
-    CURLM *multi = curl_multi_init();
-    if (!multi || !known || !is_stream_pair_end(next[0]) || !is_stream_pair_end(next[1]))
-        return multi;
-    if (queued(next[0], FIONREAD) || queued(next[1], SIOCOUTQ)) return multi;
-    // What libcurl writes to one end and has not read from the other proves whose pair it is.
-    if (curl_multi_wakeup(multi) != CURLM_OK || !queued(next[0], FIONREAD) ||
-        !queued(next[1], SIOCOUTQ))
-        return multi;
-    for (int i = 0; i < 2; i++) {
-        wakeup[i] = next[i];
-        fcntl(next[i], F_SETFD, FD_CLOEXEC);
-    }
-    return multi;
-}
-
-// The most that Linux lets a process ask for by default (net.core.wmem_max); it doubles what is asked.
-enum { SEND_BUFFER = 212992 };
+// Bytes that may queue in the kernel before it sends them. A longer queue would delay urgent requests.
+enum { UNSENT_MAX = 256 << 10 };
 
 int ccurl_socket_open(const struct curl_sockaddr *address) {
     const int opened = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
                               address->protocol);
-    if (opened < 0) return opened;
-    // Without a size of its own the kernel grows and shrinks the buffer as it likes.
-    const int size = SEND_BUFFER;
-    setsockopt(opened, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    // A limit of the system for what was not sent yet (net.ipv4.tcp_notsent_lowat) makes a buffer full that has room.
-    const int unsent = INT_MAX;
+    if (opened < 0) return -errno;
+    const int unsent = UNSENT_MAX;
     setsockopt(opened, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     return opened;
-}
-
-ccurl_send_buffer ccurl_socket_send_buffer(int socket) {
-    uint32_t counters[SK_MEMINFO_VARS] = {0};
-    socklen_t length = sizeof counters;
-    if (getsockopt(socket, SOL_SOCKET, SO_MEMINFO, counters, &length) == 0)
-        return (ccurl_send_buffer){counters[SK_MEMINFO_SNDBUF], counters[SK_MEMINFO_WMEM_QUEUED],
-                                   true};
-    int size = 0;
-    length = sizeof size;
-    if (getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, &length) != 0) size = 0;
-    return (ccurl_send_buffer){size, 3 * (int64_t)queued(socket, SIOCOUTQ), false};
 }
 
 void ccurl_socket_close(int socket) {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,14 +21,17 @@ int csystem_epoll_open(void) {
     return result(epoll_create1(EPOLL_CLOEXEC));
 }
 
-int csystem_epoll_add(int epoll, int descriptor) {
-    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = (uint64_t)descriptor}};
+int csystem_epoll_add(int epoll, int descriptor, bool once) {
+    struct epoll_event event = {.events = EPOLLIN | (once ? EPOLLET : 0),
+                                .data = {.u64 = (uint64_t)descriptor}};
     return result(epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event));
 }
 
 int csystem_epoll_poll(int epoll, csystem_ready *ready, int capacity) {
     struct epoll_event events[READY_MAX];
-    int count = epoll_wait(epoll, events, capacity < READY_MAX ? capacity : READY_MAX, 0);
+    // The wrapper is a cancellation point (see Guard.c).
+    int count = (int)syscall(SYS_epoll_pwait, epoll, events,
+                             capacity < READY_MAX ? capacity : READY_MAX, 0, NULL, 0);
     if (count < 0) {
         return -errno;
     }
@@ -55,17 +59,17 @@ int csystem_signal_open(void) {
 void csystem_signal_set(int signal) {
     const uint64_t one = 1;
     // Fails only where the counter is full, and then it is readable already.
-    ssize_t written = write(signal, &one, sizeof one);
+    long written = syscall(SYS_write, signal, &one, sizeof one);
     (void)written;
 }
 
 void csystem_signal_clear(int signal) {
     uint64_t count;
     // Fails only where nothing is to be cleared.
-    ssize_t taken = read(signal, &count, sizeof count);
+    long taken = syscall(SYS_read, signal, &count, sizeof count);
     (void)taken;
 }
 
 void csystem_close(int descriptor) {
-    close(descriptor);
+    syscall(SYS_close, descriptor);
 }

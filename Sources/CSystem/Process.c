@@ -4,13 +4,14 @@
 #include "CSystem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 const char *csystem_environment(const char *name) {
-    return getenv(name);
+    return secure_getenv(name);
 }
 
 bool csystem_random(void *bytes, size_t count) {
@@ -40,6 +41,18 @@ bool csystem_has_memory(size_t count) {
     void *volatile memory = malloc(count);
     free(memory);
     return memory != NULL;
+}
+
+int64_t csystem_read_file(const char *path, void *room, size_t size) {
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) return -errno;
+    size_t done = 0;
+    ssize_t got = 0;
+    while (done < size && (got = read(file, (char *)room + done, size - done)) > 0)
+        done += (size_t)got;
+    const int error = errno;
+    close(file);
+    return got < 0 ? -error : (int64_t)done;
 }
 
 void csystem_standard_error(const void *bytes, size_t count) {

@@ -30,6 +30,18 @@ extension [UInt8] {
         }
     }
 
+    /// Overwrites the bytes with zeros and removes them. Whoever else holds them keeps them.
+    public mutating func wipe() {
+        withUnsafeMutableBytes { Self.zero($0) }
+        removeAll()
+    }
+
+    /// Not inlined, so that the compiler does not take it for useless.
+    @inline(never)
+    private static func zero(_ bytes: UnsafeMutableRawBufferPointer) {
+        for i in bytes.indices { bytes[i] = 0 }
+    }
+
     /// Whether these bytes begin with all of `prefix`.
     public func hasPrefix(_ prefix: Bytes) -> Bool {
         guard count >= prefix.count else { return false }

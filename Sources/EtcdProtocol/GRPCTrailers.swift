@@ -17,23 +17,18 @@ public struct GRPCTrailers: Sendable {
         return GRPCStatus(code: code, message: message)
     }
 
-    /// Takes one line as it came, with its line end. A status line begins anew: what stood before it was an
-    /// interim answer (RFC 9110, section 15.2).
-    public mutating func add(line: Span<UInt8>) {
-        if HeaderText.begins(line, with: "http/") {
+    /// Takes one field of a header block. HTTP/2 names are in lower case. ':status' starts a new answer: the fields
+    /// before it belonged to an interim one (RFC 9110, section 15.2).
+    public mutating func add(name: Span<UInt8>, value: Span<UInt8>) {
+        if HeaderText.equals(name, ":status") {
             self = GRPCTrailers()
-            httpStatus = HeaderText.httpStatus(ofStatusLine: line)
-            return
-        }
-        guard let colon = HeaderText.index(of: UInt8(ascii: ":"), in: line) else { return }
-        let name = line.extracting(0..<colon)
-        let value = HeaderText.trimmed(line.extracting((colon + 1)..<line.count))
-        if HeaderText.equals(name, "grpc-status") {
-            code = HeaderText.decimal(value) ?? GRPCStatus.unknown
+            httpStatus = HeaderText.httpStatus(value)
+        } else if HeaderText.equals(name, "grpc-status") {
+            code = HeaderText.decimal(HeaderText.trimmed(value)) ?? GRPCStatus.unknown
         } else if HeaderText.equals(name, "grpc-message") {
-            message = HeaderText.percentDecoded(value)
+            message = HeaderText.percentDecoded(HeaderText.trimmed(value))
         } else if HeaderText.equals(name, "content-type") {
-            contentTypeIsGRPC = HeaderText.isGRPC(contentType: value)
+            contentTypeIsGRPC = HeaderText.isGRPC(contentType: HeaderText.trimmed(value))
         }
     }
 }
@@ -41,9 +36,10 @@ public struct GRPCTrailers: Sendable {
 /// The little of HTTP's header syntax that is needed. Literals to compare with are in lower case.
 private enum HeaderText {
     static func begins(_ text: Span<UInt8>, with literal: StaticString) -> Bool {
-        let pattern = Bytes(literal)
-        guard text.count >= pattern.count else { return false }
-        for i in 0..<pattern.count where lowercased(text[i]) != pattern[i] { return false }
+        guard text.count >= literal.utf8CodeUnitCount else { return false }
+        for i in 0..<literal.utf8CodeUnitCount where lowercased(text[i]) != literal.utf8Start[i] {
+            return false
+        }
         return true
     }
 
@@ -53,11 +49,6 @@ private enum HeaderText {
 
     private static func lowercased(_ byte: UInt8) -> UInt8 {
         byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte | 0x20 : byte
-    }
-
-    static func index(of byte: UInt8, in text: Span<UInt8>) -> Int? {
-        for i in 0..<text.count where text[i] == byte { return i }
-        return nil
     }
 
     private static func isSpace(_ byte: UInt8) -> Bool {
@@ -95,12 +86,8 @@ private enum HeaderText {
         }
     }
 
-    /// 'HTTP/2 200' and, in HTTP/1, words behind that.
-    static func httpStatus(ofStatusLine line: Span<UInt8>) -> Int {
-        guard let space = index(of: 0x20, in: line) else { return 0 }
-        let rest = trimmed(line.extracting((space + 1)..<line.count))
-        let code = rest.extracting(0..<(index(of: 0x20, in: rest) ?? rest.count))
-        guard code.count == 3, let status = decimal(code) else { return 0 }
+    static func httpStatus(_ value: Span<UInt8>) -> Int {
+        guard value.count == 3, let status = decimal(value) else { return 0 }
         return Int(status)
     }
 

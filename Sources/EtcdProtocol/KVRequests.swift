@@ -3,7 +3,7 @@
 
 // Requests of etcd's KV service; field numbers are those of etcd's api/etcdserverpb/rpc.proto.
 
-public struct RangeRequest: Sendable, WireMessage {
+public struct RangeRequest: Sendable, Hashable, WireMessage {
     public var key: Bytes
     /// Empty: the one key.
     public var rangeEnd: Bytes
@@ -43,7 +43,7 @@ public struct RangeRequest: Sendable, WireMessage {
     }
 }
 
-public struct PutRequest: Sendable, WireMessage {
+public struct PutRequest: Sendable, Hashable, WireMessage {
     public var key: Bytes
     public var value: Bytes
     public var lease: Int64
@@ -65,7 +65,7 @@ public struct PutRequest: Sendable, WireMessage {
     }
 }
 
-public struct DeleteRangeRequest: Sendable, WireMessage {
+public struct DeleteRangeRequest: Sendable, Hashable, WireMessage {
     public var key: Bytes
     /// Empty: the one key.
     public var rangeEnd: Bytes
@@ -84,7 +84,7 @@ public struct DeleteRangeRequest: Sendable, WireMessage {
 }
 
 /// One operation of a transaction.
-public indirect enum RequestOp: Sendable, WireMessage {
+public indirect enum RequestOp: Sendable, Hashable, WireMessage {
     case range(RangeRequest)
     case put(PutRequest)
     case deleteRange(DeleteRangeRequest)
@@ -120,59 +120,70 @@ public indirect enum RequestOp: Sendable, WireMessage {
     }
 }
 
-/// A condition of a transaction: that something of a key equals a number, or that no value in a range of keys has
-/// any bytes. A key that does not exist has create and mod revision 0 and lease 0.
-public struct Compare: Sendable, WireMessage {
-    public enum Target: Sendable {
+/// A condition of a transaction: how something of a key, or of every key of a range, relates to a number. A key that
+/// does not exist, and a range without keys, has create and mod revision 0 and lease 0.
+public struct Compare: Sendable, Hashable, WireMessage {
+    public enum Target: Sendable, Hashable {
         case createRevision(Int64)
         case modRevision(Int64)
         case lease(Int64)
-        /// Of all keys from `key` up to this one.
-        case emptyValues(rangeEnd: Bytes)
+        /// That is compared with a value of no bytes.
+        case value
+    }
+    /// CompareResult.
+    public enum Relation: Int64, Sendable {
+        case equal = 0
+        case less = 2
+        case notEqual = 3
     }
     public var key: Bytes
     public var target: Target
+    public var relation: Relation
+    /// Of all keys from `key` up to this one; empty: of the key alone.
+    public var rangeEnd: Bytes
 
-    public init(key: Bytes, target: Target) {
+    public init(
+        key: Bytes, target: Target, _ relation: Relation = .equal, rangeEnd: Bytes = []
+    ) {
         self.key = key
         self.target = target
+        self.relation = relation
+        self.rangeEnd = rangeEnd
     }
 
-    /// CompareTarget, the field of the oneof that holds the number, and the number. `result` is
-    /// EQUAL, 0, and so not written.
+    /// CompareTarget, the field of the oneof that holds the number, and the number.
     private var parts: (target: Int64, field: UInt64, value: Int64) {
         switch target {
         case .createRevision(let revision): (1, 5, revision)
         case .modRevision(let revision): (2, 6, revision)
         case .lease(let lease): (4, 8, lease)
         // A byte string of no bytes is written as a number 0 is, but for its wire type.
-        case .emptyValues: (3, 7, 0)
+        case .value: (3, 7, 0)
         }
     }
 
     public var encodedSize: Int {
         let (target, field, value) = parts
-        var size =
-            WireWriter.size(2, target) + WireWriter.size(3, key)
-            + WireWriter.size(field, value, writesZero: true)
-        if case .emptyValues(let rangeEnd) = self.target { size += WireWriter.size(64, rangeEnd) }
-        return size
+        return WireWriter.size(1, relation.rawValue) + WireWriter.size(2, target)
+            + WireWriter.size(3, key) + WireWriter.size(field, value, writesZero: true)
+            + WireWriter.size(64, rangeEnd)
     }
 
     public func write(_ writer: inout WireWriter) {
         let (target, field, value) = parts
+        writer.int64(1, relation.rawValue)
         writer.int64(2, target)
         writer.bytes(3, key)
-        if case .emptyValues(let rangeEnd) = self.target {
+        if case .value = self.target {
             writer.message(field, size: 0)
-            writer.bytes(64, rangeEnd)
         } else {
             writer.int64(field, value, writesZero: true)
         }
+        writer.bytes(64, rangeEnd)
     }
 }
 
-public struct TxnRequest: Sendable, WireMessage {
+public struct TxnRequest: Sendable, Hashable, WireMessage {
     public var compare: [Compare]
     public var success: [RequestOp]
     public var failure: [RequestOp]

@@ -84,6 +84,8 @@ public struct LeaseTimeToLiveResponse: Sendable, Equatable, EtcdResponse {
     /// What is left; -1: there is no such lease.
     public var ttl: Int64 = 0
     public var grantedTTL: Int64 = 0
+    /// How many keys hang on it, if they were asked for.
+    public var keyCount = 0
 
     public var needsRevision: Bool { false }
 
@@ -99,6 +101,9 @@ public struct LeaseTimeToLiveResponse: Sendable, Equatable, EtcdResponse {
             case 2: response.id = try reader.int64(field)
             case 3: response.ttl = try reader.int64(field)
             case 4: response.grantedTTL = try reader.int64(field)
+            case 5:
+                try reader.skip(field)
+                response.keyCount += 1
             default: try reader.skip(field)
             }
         }

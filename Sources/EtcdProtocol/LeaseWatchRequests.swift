@@ -3,7 +3,7 @@
 
 // Requests of etcd's Lease, Watch and Auth services (etcd api/etcdserverpb/rpc.proto).
 
-public struct LeaseGrantRequest: Sendable, WireMessage {
+public struct LeaseGrantRequest: Sendable, Hashable, WireMessage {
     /// Seconds.
     public var ttl: Int64
     public var id: Int64
@@ -21,7 +21,7 @@ public struct LeaseGrantRequest: Sendable, WireMessage {
     }
 }
 
-public struct LeaseRevokeRequest: Sendable, WireMessage {
+public struct LeaseRevokeRequest: Sendable, Hashable, WireMessage {
     public var id: Int64
 
     public init(id: Int64) { self.id = id }
@@ -31,7 +31,7 @@ public struct LeaseRevokeRequest: Sendable, WireMessage {
     public func write(_ writer: inout WireWriter) { writer.int64(1, id) }
 }
 
-public struct LeaseKeepAliveRequest: Sendable, WireMessage {
+public struct LeaseKeepAliveRequest: Sendable, Hashable, WireMessage {
     public var id: Int64
 
     public init(id: Int64) { self.id = id }
@@ -41,17 +41,25 @@ public struct LeaseKeepAliveRequest: Sendable, WireMessage {
     public func write(_ writer: inout WireWriter) { writer.int64(1, id) }
 }
 
-public struct LeaseTimeToLiveRequest: Sendable, WireMessage {
+public struct LeaseTimeToLiveRequest: Sendable, Hashable, WireMessage {
     public var id: Int64
+    /// The keys that hang on it are wanted, too.
+    public var keys: Bool
 
-    public init(id: Int64) { self.id = id }
+    public init(id: Int64, keys: Bool = false) {
+        self.id = id
+        self.keys = keys
+    }
 
-    public var encodedSize: Int { WireWriter.size(1, id) }
+    public var encodedSize: Int { WireWriter.size(1, id) + WireWriter.size(2, keys) }
 
-    public func write(_ writer: inout WireWriter) { writer.int64(1, id) }
+    public func write(_ writer: inout WireWriter) {
+        writer.int64(1, id)
+        writer.bool(2, keys)
+    }
 }
 
-public struct AuthenticateRequest: Sendable, WireMessage {
+public struct AuthenticateRequest: Sendable, Hashable, WireMessage {
     public var name: Bytes
     public var password: Bytes
 
@@ -69,7 +77,7 @@ public struct AuthenticateRequest: Sendable, WireMessage {
 }
 
 /// WatchRequest with its create_request: with progress notifications, and in fragments.
-public struct WatchCreateRequest: Sendable, WireMessage {
+public struct WatchCreateRequest: Sendable, Hashable, WireMessage {
     public var key: Bytes
     /// Empty: the one key.
     public var rangeEnd: Bytes
@@ -102,7 +110,7 @@ public struct WatchCreateRequest: Sendable, WireMessage {
 }
 
 /// WatchRequest with its cancel_request.
-public struct WatchCancelRequest: Sendable, WireMessage {
+public struct WatchCancelRequest: Sendable, Hashable, WireMessage {
     public var watchID: Int64
 
     public init(watchID: Int64) { self.watchID = watchID }

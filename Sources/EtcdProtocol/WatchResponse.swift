@@ -46,11 +46,12 @@ public struct WatchResponse: Sendable, Equatable, EtcdResponse {
 
     public init() {}
 
-    /// `keepValues` false: values are not copied.
+    /// `keepValues` false: values are not copied. `events`: as many as `outline` has counted; for them room is made once.
     public static func decode(
-        _ bytes: Bytes, keepValues: Bool
+        _ bytes: Bytes, keepValues: Bool, events: Int = 0
     ) throws(WireError) -> WatchResponse {
         var response = WatchResponse()
+        response.events.reserveCapacity(min(events, WireLimits.events))
         var budget = FieldBudget()
         var reader = WireReader(bytes.span)
         while let field = try reader.nextField(&budget) {
@@ -75,21 +76,21 @@ public struct WatchResponse: Sendable, Equatable, EtcdResponse {
     /// What is to be known of a message before its events are read.
     public struct Outline: Equatable {
         public var watchID: Int64 = 0
+        public var events = 0
         /// It has more events than may be decoded; what stands behind them was not read.
         public var hasTooManyEvents = false
     }
 
     public static func outline(of bytes: Bytes) throws(WireError) -> Outline {
         var outline = Outline()
-        var events = 0
         var budget = FieldBudget()
         var reader = WireReader(bytes.span)
         while let field = try reader.nextField(&budget) {
             switch field.number {
             case 2: outline.watchID = try reader.int64(field)
             case 11:
-                events += 1
-                outline.hasTooManyEvents = events > WireLimits.events
+                outline.events += 1
+                outline.hasTooManyEvents = outline.events > WireLimits.events
                 if outline.hasTooManyEvents { return outline }
                 try reader.skip(field)
             default: try reader.skip(field)

@@ -89,6 +89,8 @@ struct WireReader: ~Escapable {
         return Int(truncatingIfNeeded: length)
     }
 
+    /// Seldom, and so not worth a copy in each message's decoder.
+    @inline(never)
     @_lifetime(self: copy self)
     mutating func skip(_ field: Field) throws(WireError) {
         switch field.type {

@@ -21,6 +21,8 @@ public struct WireWriter {
         return writer.bytes
     }
 
+    // None is inlined: the compiler would make some fifty copies for transactions alone.
+
     private mutating func varint(_ value: UInt64) {
         var rest = value
         while rest >= 0x80 {
@@ -31,6 +33,7 @@ public struct WireWriter {
     }
 
     /// `writesZero`: also where proto3 leaves out the default, as in a oneof.
+    @inline(never)
     mutating func int64(_ field: UInt64, _ value: Int64, writesZero: Bool = false) {
         guard value != 0 || writesZero else { return }
         varint(field << 3)
@@ -41,6 +44,7 @@ public struct WireWriter {
         int64(field, value ? 1 : 0)
     }
 
+    @inline(never)
     mutating func bytes(_ field: UInt64, _ value: Bytes) {
         guard !value.isEmpty else { return }
         message(field, size: value.count)
@@ -48,6 +52,7 @@ public struct WireWriter {
     }
 
     /// The head of an embedded message; its fields follow.
+    @inline(never)
     mutating func message(_ field: UInt64, size: Int) {
         varint(field << 3 | 2)
         varint(UInt64(truncatingIfNeeded: size))

@@ -5,7 +5,7 @@ import EtcdProtocol
 
 /// What an error of etcd means to us. Classified by code and, where a code means several things, by etcd's text (etcd
 /// api/v3rpc/rpctypes/error.go).
-enum Failure {
+package enum Failure {
     /// This endpoint cannot serve now: try another, then again.
     case transient
     /// The token is unknown or too old: authenticate again.
@@ -72,6 +72,23 @@ enum Failure {
         guard case .noSpace = self else { return "\(status.message)" }
         return
             "\(status.message); compact and defragment etcd, then let 'etcdctl alarm disarm' end its alarm"
+    }
+
+    /// Of a blob that etcd refused: 'too large' with both sizes. etcd names its limit only when gRPC's own check refused
+    /// the message ('larger than max (X vs. Y)'); else it is --max-request-bytes, 1.5 MiB by default.
+    func explain(_ text: Text, blob: Int, request: Int) -> Text {
+        guard case .tooLarge = self, blob > 0 else { return text }
+        return
+            "a blob of \(blob) bytes, with its key and its guard a request of \(request), is over etcd's request limit (\(text); etcd's --max-request-bytes is 1572864 by default)"
+    }
+
+    /// Whether a server that answers a reading so is of no use. With any other answer the operations tell what they may
+    /// not do. ('No space' is no answer to a reading.)
+    var refusesService: Bool {
+        switch self {
+        case .tokenRefused, .unauthenticated, .authenticationNotEnabled, .transient, .noSpace: true
+        case .permission, .tooLarge, .leaseNotFound, .leaseExists, .compacted, .other: false
+        }
     }
 
     /// The status of an operation that this ends.

@@ -36,7 +36,7 @@ public enum HostCall: Sendable {
 }
 
 /// What an operation or a watch ended with, or a call was refused with. Mapped to C in one place.
-public enum Status: Sendable, Equatable {
+public enum Status: Sendable, Hashable {
     case success, invalidParameter, backend, notFound, mismatch, notAllowed, unknown, notSupported
     case remoteDisconnect, canceled
     case timedOut, tooLarge, replaced, superseded, unauthenticated, permission, forked, busy
@@ -78,11 +78,14 @@ public struct PresentAgent: Sendable {
     /// 0 where the agent has no presence key.
     public var incarnation: UInt64
     public var revision: Int64
+    /// Of the presence key; 0: none, or no presence key.
+    public var lease: Int64
 
-    public init(name: Bytes, incarnation: UInt64, revision: Int64) {
+    public init(name: Bytes, incarnation: UInt64, revision: Int64, lease: Int64) {
         self.name = name
         self.incarnation = incarnation
         self.revision = revision
+        self.lease = lease
     }
 }
 
@@ -177,4 +180,6 @@ public enum Reply: Sendable {
     case failed(GRPCStatus)
     /// A message larger than the stated cap was announced; its size.
     case tooLarge(Int)
+    /// The server did nothing about it, and another connection may be asked (REFUSED_STREAM, or beyond what GOAWAY names).
+    case unprocessed
 }

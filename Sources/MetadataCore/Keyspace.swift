@@ -38,6 +38,19 @@ struct Keyspace {
         return (Bytes(rest[..<end]), Bytes(rest[(end + 1)...]))
     }
 
+    /// Whether it is the presence key of an agent whose name is within its limit.
+    func isPresence(_ key: Bytes) -> Bool {
+        guard !isTooLong(key), key.last == Self.slash, key.hasPrefix(root) else { return false }
+        return key[root.count...].firstIndex(of: Self.slash) == key.count - 1
+            && key.count > root.count + 1
+    }
+
+    /// Whether agent and label cannot both be within their limits. Known without a look at the bytes, which may be a
+    /// million for each of many keys.
+    func isTooLong(_ key: Bytes) -> Bool {
+        key.count > root.count + Limits.agentBytes + 1 + Limits.labelBytes
+    }
+
     /// The end of the range of all keys that begin with `prefix` (etcd rpc.proto, RangeRequest.range_end): the
     /// prefix plus one. A prefix here always ends in "/", so there is no carry.
     static func end(of prefix: Bytes) -> Bytes {
@@ -59,6 +72,11 @@ enum Incarnation {
     static func of(lease: Int64) -> UInt64 {
         UInt64(bitPattern: lease) >> 16
     }
+
+    /// A label on a lease that never ends may have been left by a process that died as it put its keys onto another lease:
+    /// it counts only where there is a presence key. The lowest bit says so, of our leases; of another's it costs a
+    /// question.
+    static func mayOutliveItsProcess(_ lease: Int64) -> Bool { lease & 1 == 1 }
 
     /// 47 bits, not 0.
     static func choose(_ random: inout Random) -> UInt64 {

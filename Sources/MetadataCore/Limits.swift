@@ -41,11 +41,24 @@ enum Timing {
     static let renewalDeadlineMax: Milliseconds = 2000
     /// Largest part of the renewal interval that jitter takes away, in per mille.
     static let renewalJitter: UInt64 = 200
+    /// Our presence key is gone and our lease is not: whoever removed it may be about to put his own.
+    static let absence: Milliseconds = 1000
+    /// The same where a newcomer has left his mark.
+    static let newcomer: Milliseconds = 10_000
+    /// What etcd refuses is asked for again after a pause that doubles up to this.
+    static let refusalPause: Milliseconds = 2000
+    /// The second loss of everything within this time is put back after a pause, which doubles: something may revoke our
+    /// lease whenever it sees it.
+    static let restoreMemory: Milliseconds = 60_000
+    static let restorePause: Milliseconds = 1000
+    static let restorePauseMax: Milliseconds = 30_000
     /// A self-watch that etcd's roles refuse is asked for again at this pace: each time costs a read and, where only the watch
     /// is refused, a connection.
     static let selfWatchPause: Milliseconds = 5000
     /// An empty answer that says 'try again' (a contended claim, a refused creation) is tried again after this.
     static let retryPause: Milliseconds = 100
+    /// Between two attempts with another lease after etcd refused a write: each moves all labels.
+    static let trialPause: Milliseconds = 60_000
 }
 
 /// Every other number that bounds what the core holds or sends.
@@ -60,10 +73,8 @@ enum Limits {
     static let batchOperations = 100
     /// Bytes in one transaction of several blobs; etcd refuses 1.5 MiB (--max-request-bytes).
     static let batchBytes = 1 << 20
-    /// Conflicts in one claim before it is given up.
-    static let claimConflicts = 3
-    /// Stores before this one whose presence key is remembered.
-    static let creations = 4
+    /// What an operation of a transaction takes beside its key and its value, rounded up.
+    static let operationBytes = 64
     /// Keys in one page of a list without values.
     static let pageKeys: Int64 = 1000
     /// Keys in the first page of a list with values; adapted to their size after that. A page is decoded in
@@ -85,12 +96,21 @@ enum Limits {
     static let departedSlack = 1024
     /// A TTL that a server may grant: ten years, far from any overflow of milliseconds.
     static let ttlSeconds: Int64 = 315_360_000
-    /// Changes of our own presence key that are remembered until they have been judged.
-    static let presenceChanges = 64
     /// Entries of ended operations that queues may keep beside as many as there are open ones, twice.
     static let endedEntries = 1024
     /// Operations that one tick ends or begins anew: some 2 microseconds each.
     static let operationsAtOnce = 1024
+    /// Leases of one process: the wanted one, and older ones on which something hangs that could not be moved.
+    static let leases = 16
+    /// The TTL of a lease that never ends: the greatest that etcd grants (server/lease/lessor.go, MaxLeaseTTL).
+    static let neverEndingSeconds: Int64 = 9_000_000_000
+    /// Evictions that were carried out, or contradicted by another's key, before a claim is given up.
+    static let evictions = 3
+    /// Keys of our own in one reading: the presence key, a mark, and as many labels as there may be.
+    static let ownKeys: Int64 = 4098
+    /// Bytes in names that the host is told: NIXL_MD_MAX_AGENT and NIXL_MD_MAX_LABEL. Hosts have buffers of these sizes.
+    static let agentBytes = 1024
+    static let labelBytes = 1024
     /// Labels of one agent.
     static let labels = 4096
     /// Keys that are looked at for agents under the other spelling of the namespace.

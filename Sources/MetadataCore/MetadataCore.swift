@@ -71,10 +71,17 @@ public struct CoreCounters: Sendable {
     public var renewalsUnanswered: UInt64 = 0
     public var leasesLost: UInt64 = 0
     public var restores: UInt64 = 0
+    public var namesLeftOut: UInt64 = 0
     public var isConnected = false
     public var leaseID: Int64 = 0
     public var leaseTTL: Milliseconds = 0
     public var revision: Int64 = 0
+}
+
+/// Renewals of leases.
+struct RenewalCounters {
+    var answered: UInt64 = 0
+    var unanswered: UInt64 = 0
 }
 
 /// The agent as a state machine: no clock, no I/O, no random source of its own.
@@ -86,52 +93,19 @@ public struct CoreCounters: Sendable {
 /// state, then `pump` sends whatever the state as a whole wants sent. A lost connection so needs no
 /// unwinding: what was not answered is wanted again.
 public final class MetadataCore {
-    public internal(set) var counters = CoreCounters()
 
-    let configuration: CoreConfiguration
+    var configuration: CoreConfiguration
     let keyspace: Keyspace
     let ownPresenceKey: Bytes?
     var now: Milliseconds
     var random: Random
-    private var lastID: UInt64 = 0
 
-    // To the shell.
-    private var actions = Queue<Action>()
-    var notices = Queue<(Notice, bytes: Int)>()
-    var noticeBytes = 0
+    var out: Outputs
+    var notices: Notices
 
-    // Link.
-    var link = Link.idle
-    var endpoints: EndpointPool
-    var currentTarget: Text = ""
-    var currentEndpoint = 0
-    var connectDeadline = Timing.connectDeadline
-    var backoff = Timing.backoffFirst
-    var hadSilence = false
-    var lastReceived: Milliseconds = 0
-    var lastTrouble: Text = ""
-    /// Endpoints whose trouble has been told since one has answered.
-    var troubled: [Int] = []
-    var token = Bytes()
-    var clusterID: UInt64 = 0
-    /// What the answers on this connection have told; 0: nothing yet.
-    var connectionCluster: UInt64 = 0
-    var connectionRevision: Int64 = 0
-    /// It lacks what the one known before must have had.
-    var isStoreInDoubt = false
-    /// What an answer in hand must have seen of the store.
-    var leastRevision: Int64 = 0
-
-    // Contact, as watches are told.
-    var unreachableSince: Milliseconds?
-    var isContactLost = false
-
-    // Requests.
-    var calls = SortedMap<CallInFlight>()
-    var callBytes = 0
-    var purposeInHand: CallPurpose?
+    var connection: Connection
     var work = Queue<Work>()
-    var watchStream = WatchStream()
+    var watchStream: WatchStream
     var keepAliveStream: StreamID?
     /// nil: there is nothing to tell, or nobody to tell it to.
     var otherSpelling: OtherSpelling?
@@ -140,61 +114,20 @@ public final class MetadataCore {
     var operations = SortedMap<Operation>()
     var deadlines = DeadlineHeap()
     var sweeps: [Sweep] = []
-    var stalledWatches: [HostWatch] = []
-    /// They have a page to tell that was too much for one tick.
-    var unfinishedWatches: [HostWatch] = []
-    var drainDeadline: Milliseconds?
-    var isShutDownComplete = false
+    var pausedWatches = PausedWatches()
+    var drain = Drain()
     /// The host has asked for something since the last `pump`.
     var hasNews = false
     /// Whether a missing answer may be held against the server.
     var mayJudge = false
 
-    // What this agent has in the store.
-    var incarnation: UInt64
-    var generation: UInt16 = 0
-    var heartbeat = Heartbeat()
-    var leasesToRevoke: [Int64] = []
-    /// A lease on which an unanswered request may still put the presence key.
-    var tainted: Int64 = 0
-    /// A Put of the presence key without lease was never answered: it may make the key at any revision after this one.
-    var lateClaimAfter: Int64?
-    /// A move that was never answered: it may put the presence key onto the lease while its revision is `over`.
-    var lateMove: (lease: Int64, over: Int64)?
-    /// A move to permanent that was never answered, over this revision (0: one that is gone). While there is none, who makes
-    /// our key permanent is another.
-    var latePermanent: Int64?
-    var ownership = Ownership.none
-    var isOwnershipBusy = false
-    var ownershipRetryAt: Milliseconds = 0
-    var ownershipFailures = 0
+    // This agent's own keys.
+    var registration: Registration
+    var renewals = RenewalCounters()
     var selfWatcher: Watcher?
     /// nil: it was not refused.
     var selfWatchRetryAt: Milliseconds?
     var selfRestarts = Restarts()
-    var ownershipRestarts = Restarts()
-    var presenceLog: [PresenceChange] = []
-    var isWithdrawalWanted = false
-    /// etcd refused the last one.
-    var isWithdrawalRefused = false
-    /// One was sent and may have been carried out.
-    var isWithdrawalUnanswered = false
-    /// etcd refused to give a lease back.
-    var isRevocationRefused = false
-    /// At which our presence key was made in the stores before this one.
-    var creations: [Int64] = []
-    /// LOST was told, and RESTORED is to follow.
-    var isLossTold = false
-    /// Labels may be missing, or on another lease than the presence key.
-    var areLabelsBehind = false
-    /// Others removed our keys after we had the name: who has it now came later than we did.
-    var wasRemovedByOthers = false
-    var withdrawals: [OperationID] = []
-    var labels = ByteMap<LabelRecord>()
-    var labelQueue = Queue<LabelRecord>()
-    var labelsInFlight = 0
-    /// Of one transaction of several labels; less where etcd's limit is.
-    var batchBytes = Limits.batchBytes
 
     public init(_ configuration: CoreConfiguration, now: Milliseconds) {
         let keyspace = Keyspace(namespace: configuration.namespace)
@@ -203,8 +136,15 @@ public final class MetadataCore {
         self.keyspace = keyspace
         ownPresenceKey = configuration.agent.map { keyspace.key(agent: $0) }
         self.now = now
-        incarnation = Incarnation.choose(&random)
-        endpoints = EndpointPool(configuration.endpoints, random: &random)
+        out = Outputs(logLevel: configuration.logLevel)
+        notices = Notices(limit: configuration.noticeLimit, byteLimit: configuration.noticeBytes)
+        watchStream = WatchStream(isAuthenticated: !configuration.user.isEmpty)
+        registration = Registration(
+            agent: configuration.agent ?? [], presenceKey: ownPresenceKey ?? [],
+            refusesTakeover: configuration.refuseTakeover,
+            batchOperations: configuration.portions.batchOperations,
+            random: Random(seed: (random.next(), random.next())))
+        connection = Connection(configuration, random: &random)
         self.random = random
         if configuration.logLevel <= .warn {
             otherSpelling = OtherSpelling(of: configuration.namespace)
@@ -213,17 +153,12 @@ public final class MetadataCore {
 
     var ownName: Bytes { configuration.agent ?? [] }
 
-    func newID() -> UInt64 {
-        lastID += 1
-        return lastID
-    }
+    func newID() -> UInt64 { out.newID() }
 
-    func act(_ action: Action) {
-        actions.append(action)
-    }
+    func act(_ action: Action) { out.act(action) }
 
     func log(_ level: LogLevel, _ text: @autoclosure () -> Text) {
-        if level >= configuration.logLevel { act(.log(level, text())) }
+        if level >= configuration.logLevel { out.act(.log(level, text())) }
     }
 
     // MARK: - Inputs
@@ -235,25 +170,41 @@ public final class MetadataCore {
     ) {
         self.now = now
         operations[operation] = .starting
-        guard drainDeadline == nil else {
+        guard drain.isOpen else {
             complete(operation, .shutDown, "the handle is being shut down")
             return
         }
         if let timeout { deadlines.insert(operation, at: now &+ timeout) }
-        switch call {
-        case .publish(let label, let blob): publish(operation, label: label, blob: blob)
-        case .unpublish(let label): unpublish(operation, label: label)
-        case .startHeartbeat(let interval, let ttlSeconds):
-            startHeartbeat(operation, interval: interval, ttlSeconds: ttlSeconds)
-        case .stopHeartbeat(let keep): stopHeartbeat(operation, keep: keep)
-        case .fetch(let agent, let label, let wait):
-            fetch(operation, agent: agent, label: label, waits: wait)
-        case .watch(let agent, let presenceOnly):
-            watch(operation, agent: agent, presenceOnly: presenceOnly)
-        case .invalidate: invalidate(operation)
-        case .list: list(operation)
-        }
+        begin(call, operation)
         hasNews = true
+    }
+
+    private func begin(_ call: HostCall, _ id: OperationID) {
+        var effects = Effects()
+        switch call {
+        case .publish(let label, let blob):
+            operations[id] = .change(label)
+            registration.change(label, to: blob, id, &effects)
+        case .unpublish(let label):
+            operations[id] = .change(label)
+            registration.change(label, to: nil, id, &effects)
+        case .startHeartbeat(let interval, let seconds):
+            operations[id] = .registration
+            let plan = Heartbeating.Plan(interval: interval, seconds: seconds)
+            registration.startHeartbeat(plan, id, now: now, &effects)
+        case .stopHeartbeat(let keep):
+            operations[id] = .registration
+            registration.stopHeartbeat(keep: keep, id, &effects)
+        case .invalidate:
+            operations[id] = .registration
+            registration.invalidate(id, &effects)
+        case .fetch(let agent, let label, let wait):
+            fetch(id, agent: agent, label: label, waits: wait)
+        case .watch(let agent, let presenceOnly):
+            watch(id, agent: agent, presenceOnly: presenceOnly)
+        case .list: list(id)
+        }
+        carryOut(effects)
     }
 
     /// Cancels an operation or ends a watch; unknown ids (just completed) are ignored.
@@ -267,24 +218,24 @@ public final class MetadataCore {
     /// Something happened on the network.
     public func receive(_ event: NetworkEvent, now: Milliseconds) {
         self.now = now
-        guard !isShutDownComplete else { return }
+        guard !drain.isOver else { return }
         switch event {
         case .reply(let call, let reply): replied(call, reply)
         case .message(let stream, let bytes): message(stream, bytes)
         case .streamEnded(let stream, let reply): streamEnded(stream, reply)
         case .progress(let connection):
-            if connection == link.connection { progressed() }
+            if self.connection.isIt(connection) { progressed() }
         case .connectionLost(let connection, let reason):
-            if connection == link.connection { failConnection(reason) }
+            if self.connection.isIt(connection) { failConnection(reason) }
         case .resolved(let endpoint, let addresses, let reason):
-            addressesResolved(endpoint: endpoint, addresses: addresses, reason: reason)
+            connection.resolved(endpoint, addresses: addresses, reason: reason, &out)
         }
         pump()
     }
 
     private func message(_ stream: StreamID, _ bytes: Bytes) {
-        lastReceived = now
-        if stream == watchStream.id {
+        connection.heard(now: now)
+        if watchStream.isIt(stream) {
             watchMessage(bytes)
         } else if stream == keepAliveStream {
             renewalAnswered(bytes)
@@ -292,12 +243,14 @@ public final class MetadataCore {
     }
 
     private func streamEnded(_ stream: StreamID, _ reply: Reply) {
-        guard stream == watchStream.id || stream == keepAliveStream else { return }
+        guard watchStream.isIt(stream) || stream == keepAliveStream else { return }
         switch reply {
-        case .tooLarge(let size) where stream == watchStream.id: watchMessageTooLarge(size)
+        case .tooLarge(let size) where watchStream.isIt(stream): watchMessageTooLarge(size)
+        case .failed(let status) where stream == keepAliveStream && Failure(status) == .permission:
+            renewalsAreRefused(status)
         case .failed(let status):
             failConnection("\(currentTarget) ended a stream: \(status.message)")
-        case .ok, .tooLarge: failConnection("\(currentTarget) ended a stream")
+        case .ok, .tooLarge, .unprocessed: failConnection("\(currentTarget) ended a stream")
         }
     }
 
@@ -307,7 +260,7 @@ public final class MetadataCore {
     /// answer is held against the server: a host that was held up must not take its own absence for a dead peer.
     public func advance(now: Milliseconds, hasHeardAll: Bool = true) {
         self.now = now
-        guard !isShutDownComplete else { return }
+        guard !drain.isOver else { return }
         mayJudge = hasHeardAll
         expireOperations()
         sweepOn()
@@ -323,64 +276,37 @@ public final class MetadataCore {
 
     /// Sends what the state wants sent.
     func pump() {
-        guard !isShutDownComplete else { return }
+        guard !drain.isOver else { return }
         hasNews = false
-        driveLink()
+        driveConnection()
         resumeStalledWatches()
-        driveHeartbeat()
-        driveOwnership()
-        settleHeartbeat()
+        driveRegistration()
         driveWork()
         driveWatchStream()
         driveOtherSpelling()
         driveDrain()
+        if let warning = notices.leftOut.takeWarning() { log(.warn, warning) }
         // One of them may have found the connection dead.
-        if case .idle = link { driveLink() }
-    }
-
-    /// A connection is there: everything that the last one left unfinished goes on.
-    func linkIsReady() {
-        renewOnNewConnection()
-    }
-
-    /// The streams are gone with their connection.
-    func streamsAreLost() {
-        keepAliveStream = nil
-        watchStreamIsLost()
-    }
-
-    /// The revisions we know mean nothing in the store that answers now.
-    func storeWasReplaced() {
-        log(.warn, "the store behind \(currentTarget) is not the one known before")
-        sweep(.replaceStore("the store was replaced"))
-        ownershipStoreReplaced()
-    }
-
-    /// One that was wiped, and has already passed the revision that we knew, shows itself by nothing but what it lacks. What is
-    /// asked on this connection began in the one or in the other: all begins anew on the next.
-    func storeMayBeAnother() {
-        isStoreInDoubt = true
-        failConnection("\(currentTarget) may have another store than before")
-    }
-
-    private func noticeLostContact() {
-        guard mayJudge, let since = unreachableSince, !isContactLost,
-            now &- since >= Timing.contactLost
-        else { return }
-        isContactLost = true
-        log(.warn, "no etcd can be reached, it is tried on; last trouble: \(lastTrouble)")
-        for operation in operations.values {
-            if case .watch(let watch) = operation { contactLost(watch) }
-        }
+        if connection.isIdle { driveConnection() }
     }
 
     // MARK: - Outputs
 
+    public var counters: CoreCounters {
+        var counters = CoreCounters()
+        connection.count(into: &counters)
+        counters.renewals = renewals.answered
+        counters.renewalsUnanswered = renewals.unanswered
+        registration.count(into: &counters)
+        counters.namesLeftOut = notices.leftOut.count
+        return counters
+    }
+
     /// When `advance` has something to do next; nil: never.
     public var nextDeadline: Milliseconds? {
-        guard !isShutDownComplete else { return nil }
-        if hasNews || !sweeps.isEmpty || !unfinishedWatches.isEmpty
-            || (notices.isEmpty && !stalledWatches.isEmpty)
+        guard !drain.isOver else { return nil }
+        if hasNews || !sweeps.isEmpty || pausedWatches.hasUnfinished
+            || (notices.isEmpty && pausedWatches.hasStalled)
         {
             return now
         }
@@ -392,30 +318,20 @@ public final class MetadataCore {
             if let deadline { earliest = min(earliest ?? deadline, deadline) }
         }
         consider(deadlines.first?.at)
-        consider(linkDeadline)
-        consider(callDeadline)
-        consider(creationDeadline)
-        consider(heartbeatDeadline)
-        consider(drainDeadline)
-        if isReady, ownershipRetryAt > now { consider(ownershipRetryAt) }
-        if isReady, case .owned = ownership { consider(selfWatchRetryAt) }
-        if let unreachableSince, !isContactLost {
-            consider(unreachableSince &+ Timing.contactLost)
-        }
+        consider(connectionDeadline)
+        consider(watchStream.deadline)
+        consider(registrationDeadline)
+        consider(drain.nextDeadline)
         return earliest
     }
 
-    public func nextAction() -> Action? { actions.popFirst() }
+    public func nextAction() -> Action? { out.next() }
 
-    public func nextNotice() -> Notice? {
-        guard let (notice, bytes) = notices.popFirst() else { return nil }
-        noticeBytes -= bytes
-        return notice
-    }
+    public func nextNotice() -> Notice? { notices.next() }
 
     /// Notices that wait for `nextNotice()`.
     public var pendingNotices: Int { notices.count }
 
     /// The drain is over and no notice is left.
-    public var isShutDown: Bool { isShutDownComplete && notices.isEmpty }
+    public var isShutDown: Bool { drain.isOver && notices.isEmpty }
 }

@@ -7,13 +7,12 @@ import EtcdProtocol
 enum Operation {
     /// Just submitted, not yet with whoever works on it.
     case starting
-    case publish(LabelRecord)
-    case unpublish(LabelRecord)
-    case startHeartbeat
-    case stopHeartbeat
+    /// Of this label.
+    case change(Bytes)
+    /// The heartbeat, or a withdrawal.
+    case registration
     case fetch(Fetch)
     case watch(HostWatch)
-    case invalidate
     case list(ListJob)
 }
 
@@ -32,10 +31,10 @@ package struct Waiting {
 extension MetadataCore {
     package var waiting: Waiting {
         Waiting(
-            notices: notices.count, noticeBytes: noticeBytes, deadlines: deadlines.count,
-            work: work.count, labels: labelQueue.count, watchers: watchStream.watchers.count,
-            calls: calls.count,
-            others: sweeps.count + stalledWatches.count + withdrawals.count + leasesToRevoke.count)
+            notices: notices.count, noticeBytes: notices.bytes, deadlines: deadlines.count,
+            work: work.count, labels: registration.backlog, watchers: watchStream.count,
+            calls: connection.callCount,
+            others: sweeps.count + pausedWatches.stalledCount)
     }
 
     /// Tells the completion of an operation, once: later calls for the same one do nothing.
@@ -55,8 +54,7 @@ extension MetadataCore {
     }
 
     func tell(_ notice: Notice, bytes: Int) {
-        notices.append((notice, bytes))
-        noticeBytes += bytes
+        notices.tell(notice, bytes: bytes)
     }
 
     /// Completes what ran into its own time-out.
@@ -71,17 +69,32 @@ extension MetadataCore {
             guard first.at <= now else { return }
             deadlines.removeFirst()
             left -= 1
-            end(first.operation, operation, .timedOut, timeoutText(operation))
+            expire(first.operation, operation)
         }
     }
 
+    private func expire(_ id: OperationID, _ operation: Operation) {
+        switch operation {
+        case .change, .registration:
+            guard isReady, let refusal = registration.lastRefusal else { break }
+            // Where a full database was all that stood in its way, that is its end.
+            let status: Status = refusal.status == .noSpace ? .noSpace : .timedOut
+            let text: Text = "the operation's time-out has passed; etcd refuses: \(refusal.text)"
+            end(id, operation, status, text)
+            return
+        case .starting, .fetch, .watch, .list: break
+        }
+        end(id, operation, .timedOut, timeoutText(operation))
+    }
+
     private func timeoutText(_ operation: Operation) -> Text {
-        if isReady, case .fetch(let fetch) = operation, case .waiting = fetch.state {
+        if isReady, case .fetch(let fetch) = operation, fetch.isWaiting {
             // Its agent may have been published under the other spelling.
             otherSpelling?.isWanted = true
             return
                 "agent '\(fetch.agent)' published nothing under label '\(fetch.label)' within the fetch's time-out"
         }
+        let lastTrouble = connection.contact.lastTrouble
         let trouble: Text = lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
         return "the operation's time-out has passed without an answer\(trouble)"
     }
@@ -92,9 +105,6 @@ extension MetadataCore {
         let limit = 2 * operations.count + Limits.endedEntries
         if deadlines.count > limit { deadlines.retain { operations[$0] != nil } }
         if work.count > limit { work.removeAll { $0.isEnded } }
-        if labelQueue.count > 2 * labels.count + Limits.endedEntries {
-            labelQueue.removeAll { labels[$0.label] !== $0 }
-        }
     }
 
     /// Ends an operation from outside: its time has passed, or the host does not want it any more.
@@ -102,26 +112,18 @@ extension MetadataCore {
         switch operation {
         case .starting:
             complete(id, status, text)
-        case .publish(let record), .unpublish(let record):
-            abandonChange(of: record, operation: id)
+        case .change(let label):
             complete(id, status, text)
-        case .startHeartbeat:
+            abandon(id, label: label)
+        case .registration:
             complete(id, status, text)
-            heartbeatStartEnded(status, text)
-        case .stopHeartbeat:
-            complete(id, status, text)
-            heartbeatStopEnded(timedOut: status == .timedOut)
+            abandon(id, label: nil)
         case .fetch(let fetch):
-            finish(fetch)
-            complete(id, status, text)
+            fail(fetch, status, text)
         case .watch(let watch):
             end(watch, status, text)
-        case .invalidate:
-            complete(id, status, text)
-            invalidateEnded(id, canceled: status == .canceled)
         case .list(let job):
-            job.isDone = true
-            complete(id, status, text)
+            end(job, status, text)
         }
     }
 }

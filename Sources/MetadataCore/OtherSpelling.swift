@@ -44,7 +44,7 @@ extension MetadataCore {
     /// not tell of it.
     func driveOtherSpelling() {
         guard let spelling = otherSpelling, spelling.isWanted, spelling.callsInFlight == 0,
-            drainDeadline == nil, hasFreeCall
+            drain.isOpen, hasFreeCall
         else { return }
         otherSpelling?.isWanted = false
         otherSpelling?.callsInFlight = spelling.ranges.count

@@ -44,21 +44,20 @@ extension MetadataCore {
             sweep.done = id
             sweeps[0] = sweep
             switch sweep.kind {
-            case .endReaders(let text): endReader(id, operation, text)
+            case .endReaders(let text): endReader(operation, text)
             case .endAll(let status, let text): end(id, operation, status, text)
             case .replaceStore(let text): startAnew(operation, text)
             }
         }
     }
 
-    private func endReader(_ id: OperationID, _ operation: Operation, _ text: Text) {
+    private func endReader(_ operation: Operation, _ text: Text) {
         switch operation {
         case .fetch(let fetch): fail(fetch, .canceled, text)
         case .watch(let watch): end(watch, .canceled, text)
         case .list(let job):
-            job.isDone = true
-            complete(id, .canceled, text)
-        case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate: break
+            end(job, .canceled, text)
+        case .starting, .change, .registration: break
         }
     }
 
@@ -66,8 +65,8 @@ extension MetadataCore {
         switch operation {
         case .watch(let watch): resync(watch, text, forgetRevisions: true)
         case .fetch(let fetch): fetchAgain(fetch)
-        case .list(let job): job.restart(keyspace.root)
-        case .starting, .publish, .unpublish, .startHeartbeat, .stopHeartbeat, .invalidate: break
+        case .list(let job): listAgain(job)
+        case .starting, .change, .registration: break
         }
     }
 }

@@ -33,6 +33,8 @@ package final class Member {
     var reads: [(revision: Int64, connection: ServerConnection, call: UInt64, RangeQuery)] = []
     /// When watchers that lag are next brought up to date.
     var syncAt: Instant?
+    /// It was the leader, has not noticed yet that it is not any more, and knows these leases: their TTL and end.
+    var staleLeases: [Int64: (ttl: Int64, expiry: Instant)]?
     var progressAt: Instant = 0
 
     struct Waiting {
@@ -74,6 +76,23 @@ package final class Cluster {
         package var maximumRequest = 1_572_864
         /// The largest delay of applying what was committed.
         package var applyDelay: Instant = 500
+        /// etcd 3.7.0 and 3.7.1 answer keys-only ranges from an index that knows no leases
+        /// (https://github.com/etcd-io/etcd/issues/22209; server/etcdserver/txn/range.go, FastKeysOnly).
+        package var leavesOutLeasesOfKeys = false
+        /// Since etcd 3.5.28 and 3.6.9 a renewal needs a token that is good, and permission to write all keys of its
+        /// lease; else its stream ends (server/etcdserver/v3_server.go, checkLeaseRenew).
+        package var checksRenewals = false
+        /// Since etcd 3.4.44, 3.5.30 and 3.6.11 a transaction may put a key onto a lease only with permission to write
+        /// all keys of the lease (server/etcdserver/apply/auth.go, checkPutAuth).
+        package var checksLeasesOfPuts = false
+        /// Whoever first meets the end of the space has etcd write and is told that there was none
+        /// (server/etcdserver/apply/quota.go, quotaApplierV3): of the writes refused so, one in so many; 0: none.
+        package var writesWithoutSpaceOneIn = 0
+        /// etcd 3.5.0 to 3.5.6 refuses every transaction while its database is full, also one that puts nothing.
+        package var refusesAllWithoutSpace = false
+        /// A leader that was cut off from the others tells the time to live of leases as it last knew them, until it
+        /// notices (server/etcdserver/v3_server.go, leaseTimeToLive).
+        package var tellsLeasesWithoutQuorum = false
 
         package init() {}
     }
@@ -90,6 +109,11 @@ package final class Cluster {
     package var isAbandoned: (Int) -> Bool = { _ in false }
     /// Writes of which one in so many is told to have timed out, and perhaps carried out later; 0: none.
     package var timesOutOneIn = 0
+    /// Writes of which one in so many is never answered: its connection breaks, and perhaps it is carried out, later;
+    /// 0: none.
+    package var breaksOneIn = 0
+    /// What the role of the clients' user allows; nil: everything.
+    package var role: Role?
     /// Its NOSPACE alarm is on.
     package var isFull = false
     /// The user's role allows nothing.
@@ -129,7 +153,10 @@ package final class Cluster {
 
     /// The members or what lies between them have changed.
     func leadershipMayChange() {
-        if let current = leader, !isInQuorum(members[current]) || !canElect { leader = nil }
+        if let current = leader, !isInQuorum(members[current]) || !canElect {
+            leader = nil
+            if settings.tellsLeasesWithoutQuorum { members[current].staleLeases = knownLeases }
+        }
         if leader == nil, canElect {
             electionAt = electionAt ?? now + random.within(1_000_000...2_000_000)
         } else {
@@ -138,6 +165,7 @@ package final class Cluster {
         for member in members {
             if reachesLeader(member) {
                 member.leaderlessSince = nil
+                member.staleLeases = nil
                 runWaiting(member)
             } else {
                 // A follower notices after its election time-out.
@@ -279,14 +307,23 @@ package final class Cluster {
     func timeOut(_ request: Request, _ connection: ServerConnection) {
         guard case .unary(let call, let method, _) = request else { return }
         send(connection, .reply(call, .timedOut))
-        switch method {
-        case .txn, .leaseGrant, .leaseRevoke:
-            guard random.oneIn(2) else { return }
-            let delay =
-                random.oneIn(4) ? random.within(0...30_000_000) : random.within(0...3_000_000)
-            late.append((now + delay, connection, request))
-        case .range, .watch, .leaseKeepAlive, .leaseTimeToLive, .authenticate: break
-        }
+        if method.isWrite { mayComeLate(request, connection) }
+    }
+
+    /// A member has proposed a write to the others and dies, or is cut off, before its client is answered.
+    func breakOff(_ request: Request, _ connection: ServerConnection, _ member: Member) {
+        send(connection, .reset)
+        connection.isOpen = false
+        connection.streams = []
+        member.connections.removeAll { $0 === connection }
+        mayComeLate(request, connection)
+    }
+
+    private func mayComeLate(_ request: Request, _ connection: ServerConnection) {
+        guard random.oneIn(2) else { return }
+        let delay =
+            random.oneIn(4) ? random.within(0...30_000_000) : random.within(0...3_000_000)
+        late.append((now + delay, connection, request))
     }
 
     private func executeLate() {

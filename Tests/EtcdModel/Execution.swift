@@ -33,7 +33,11 @@ extension Cluster {
     ) {
         let count = limit > 0 ? min(Int(limit), found.count) : found.count
         for record in found[..<count] {
-            output.message(2, record.encoded(withValue: !keysOnly))
+            output.message(
+                2,
+                record.encoded(
+                    withValue: !keysOnly,
+                    withLease: !(keysOnly && settings.leavesOutLeasesOfKeys)))
         }
         output.bool(3, count < found.count)
         output.int(4, Int64(found.count))
@@ -43,24 +47,25 @@ extension Cluster {
 
     private func holds(_ condition: Condition) -> Bool {
         guard condition.rangeEnd.isEmpty else {
-            // etcd: of a range each key must satisfy it, and there must be one (server/etcdserver/apply.go,
-            // applyCompare).
+            // etcd: of a range each key must satisfy it, and one without keys is like a key that is not there
+            // (server/etcdserver/apply.go, applyCompare).
             let found = store.range(condition.key, condition.rangeEnd, at: store.revision)
-            return !found.isEmpty && found.allSatisfy { holds(condition, $0) }
+            if found.isEmpty { return condition.target != .value && condition.holds(of: 0) }
+            return found.allSatisfy { holds(condition, $0) }
         }
         guard let record = store[condition.key] else {
             // A key that is not there compares by value with nothing.
-            return condition.target != .value && condition.number == 0
+            return condition.target != .value && condition.holds(of: 0)
         }
         return holds(condition, record)
     }
 
     private func holds(_ condition: Condition, _ record: Record) -> Bool {
         switch condition.target {
-        case .create: record.createRevision == condition.number
-        case .mod: record.modRevision == condition.number
-        case .lease: record.lease == condition.number
-        case .value: record.value == condition.value
+        case .create: condition.holds(of: record.createRevision)
+        case .mod: condition.holds(of: record.modRevision)
+        case .lease: condition.holds(of: record.lease)
+        case .value: (record.value == condition.value) == (condition.result == .equal)
         }
     }
 
@@ -94,6 +99,10 @@ extension Cluster {
             if store.leases[lease] == nil { return .leaseNotFound }
         }
         if hasDuplicates(operations) { return .duplicateKey }
+        for case .range(let query) in operations where query.revision != 0 {
+            if query.revision > store.revision { return .futureRevision }
+            if query.revision < store.compacted { return .compacted }
+        }
         if store.apply(operations, author: author) { revisionCommitted() }
         var output = header(store.revision)
         write(branch, to: &output)
@@ -118,11 +127,12 @@ extension Cluster {
         for operation in branch.operations {
             var answer = WireOutput()
             switch operation {
-            case .range(let key, let rangeEnd, let keysOnly, let limit):
+            case .range(let query):
                 var found = header(store.revision)
+                let at = query.revision == 0 ? store.revision : query.revision
                 write(
-                    store.range(key, rangeEnd, at: store.revision), limit: limit,
-                    keysOnly: keysOnly, to: &found)
+                    store.range(query.key, query.rangeEnd, at: at), limit: query.limit,
+                    keysOnly: query.keysOnly, to: &found)
                 answer.message(1, found.bytes)
             case .put: answer.message(2, header(store.revision).bytes)
             case .delete: answer.message(3, header(store.revision).bytes)

@@ -135,17 +135,28 @@ extension Cluster {
 
     /// All members start again without data: with the same flags even the cluster's id stays.
     package func wipe(keepsID: Bool, at time: Instant) {
+        begin(Store(), keepsID: keepsID, at: time)
+    }
+
+    /// All members start again with the data of a snapshot, whose leases get their full time
+    /// (server/lease/lessor.go, initAndRecover and Promote). `bump`: see Store.
+    package func restore(_ snapshot: Store, bump: Int64, keepsID: Bool, at time: Instant) {
+        begin(Store(restoring: snapshot, bump: bump), keepsID: keepsID, at: time)
+        for (lease, ttl) in store.leases { expiries[lease] = now + Instant(ttl) * 1_000_000 }
+    }
+
+    private func begin(_ new: Store, keepsID: Bool, at time: Instant) {
         for member in members { stop(member.index, resets: true, at: time) }
         // Those that had run out may have been told so.
         for (lease, end) in expiries where end <= time && store.leases[lease] != nil {
             noteLost(lease)
         }
-        store = Store()
+        store = new
         expiries = [:]
         late = []
         if !keepsID { clusterID += 1 }
         for member in members {
-            member.applied = 1
+            member.applied = store.revision
             member.applying = []
             start(member.index, at: time)
         }

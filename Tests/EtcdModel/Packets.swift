@@ -38,6 +38,7 @@ package enum Outcome {
         code: 11, "etcdserver: mvcc: required revision is a future revision")
     static let leaseNotFound = Outcome.failed(code: 5, "etcdserver: requested lease not found")
     static let leaseExists = Outcome.failed(code: 9, "etcdserver: lease already exists")
+    static let leaseTooLong = Outcome.failed(code: 11, "etcdserver: too large lease TTL")
     static let invalidToken = Outcome.failed(code: 16, "etcdserver: invalid auth token")
     static let oldAuthStore = Outcome.failed(
         code: 3, "etcdserver: revision of auth store is old")
@@ -74,13 +75,16 @@ final class ServerConnection {
 final class ServerStream {
     let id: UInt64
     let method: EtcdMethod
+    let token: [UInt8]
+    /// When it was opened.
     let tokenIsGood: Bool
     var watchers: [ServerWatcher] = []
     var isOpen = true
 
-    init(id: UInt64, method: EtcdMethod, tokenIsGood: Bool) {
+    init(id: UInt64, method: EtcdMethod, token: [UInt8], tokenIsGood: Bool) {
         self.id = id
         self.method = method
+        self.token = token
         self.tokenIsGood = tokenIsGood
     }
 }

@@ -1,9 +1,11 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
+import EtcdProtocol
+
 // Requests as a server reads them; field numbers are those of etcd's api/etcdserverpb/rpc.proto.
 
-struct RangeQuery {
+package struct RangeQuery {
     var key: [UInt8] = []
     var rangeEnd: [UInt8] = []
     var limit: Int64 = 0
@@ -29,7 +31,7 @@ struct RangeQuery {
 
 /// What a transaction does.
 package indirect enum Operation {
-    case range(key: [UInt8], rangeEnd: [UInt8], keysOnly: Bool, limit: Int64)
+    case range(RangeQuery)
     case put(key: [UInt8], value: [UInt8], lease: Int64)
     case delete(key: [UInt8], rangeEnd: [UInt8])
     case txn(Transaction)
@@ -39,10 +41,7 @@ package indirect enum Operation {
         guard let field = input.next() else { return nil }
         switch field.number {
         case 1:
-            let query = RangeQuery(field.body)
-            self = .range(
-                key: query.key, rangeEnd: query.rangeEnd, keysOnly: query.keysOnly,
-                limit: query.limit)
+            self = .range(RangeQuery(field.body))
         case 2:
             var body = field.body
             var (key, value, lease): ([UInt8], [UInt8], Int64) = ([], [], 0)
@@ -72,10 +71,22 @@ package struct Condition {
     var number: Int64 = 0
     var value: [UInt8] = []
 
+    func holds(of found: Int64) -> Bool {
+        switch result {
+        case .equal: found == number
+        case .greater: found > number
+        case .less: found < number
+        case .notEqual: found != number
+        }
+    }
+    enum Result: Int64 { case equal, greater, less, notEqual }
+    var result = Result.equal
+
     init(_ input: WireInput) {
         var input = input
         while let field = input.next() {
             switch field.number {
+            case 1: result = Result(rawValue: field.value) ?? .equal
             case 2:
                 target = [1: .create, 2: .mod, 3: .value, 4: .lease][field.value] ?? .create
             case 3: key = field.body.data
@@ -121,6 +132,15 @@ package struct Transaction {
     var operationCount: Int {
         (success + failure).reduce(0) { sum, operation in
             if case .txn(let inner) = operation { sum + 1 + inner.operationCount } else { sum + 1 }
+        }
+    }
+}
+
+extension EtcdMethod {
+    var isWrite: Bool {
+        switch self {
+        case .txn, .leaseGrant, .leaseRevoke: true
+        case .range, .watch, .leaseKeepAlive, .leaseTimeToLive, .authenticate: false
         }
     }
 }

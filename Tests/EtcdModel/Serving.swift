@@ -35,7 +35,8 @@ extension Cluster {
                 return
             }
             connection.streams.append(
-                ServerStream(id: stream, method: method, tokenIsGood: isGood(token, member)))
+                ServerStream(
+                    id: stream, method: method, token: token, tokenIsGood: isGood(token, member)))
         case .send(let id, let frame):
             guard let stream = connection.streams.first(where: { $0.id == id }) else { return }
             switch stream.method {
@@ -65,7 +66,11 @@ extension Cluster {
         // `hasleader` is asked of every call.
         guard member.leaderlessSince.map({ now < $0 }) ?? true else { return refuse(.noLeader) }
         let input = WireInput(frame: frame)
-        if isForbidden, method == .range || method == .txn { return refuse(.forbidden) }
+        guard mayAsk(method, input) else { return refuse(.forbidden) }
+        if method == .leaseTimeToLive, let leases = member.staleLeases {
+            send(connection, .reply(call, timeToLive(input, leases)))
+            return
+        }
         if method == .range {
             let query = RangeQuery(input)
             if query.serializable {
@@ -78,6 +83,10 @@ extension Cluster {
             random.oneIn(timesOutOneIn)
         {
             timeOut(request, connection)
+            return
+        }
+        if breaksOneIn > 0, method.isWrite, random.oneIn(breaksOneIn) {
+            breakOff(request, connection, member)
             return
         }
         submit(request, connection, member)
@@ -105,8 +114,14 @@ extension Cluster {
             }
             answerWaiting(member)
         case .renewal(let stream, let lease):
-            guard connection.streams.contains(where: { $0.id == stream }) else { return }
-            send(connection, .message(stream, renew(lease)))
+            guard let opened = connection.streams.first(where: { $0.id == stream }) else { return }
+            if settings.checksRenewals, !isGood(opened.token, member) {
+                end(stream, of: connection, .invalidToken)
+            } else if settings.checksRenewals, !mayWriteAll(of: lease) {
+                end(stream, of: connection, .forbidden)
+            } else {
+                send(connection, .message(stream, renew(lease)))
+            }
         }
     }
 
@@ -114,21 +129,40 @@ extension Cluster {
         switch method {
         case .txn:
             let transaction = Transaction(input)
-            return isFull && transaction.hasPut
-                ? .noSpace : self.transaction(transaction, author: author)
+            guard isFull, transaction.hasPut || settings.refusesAllWithoutSpace else {
+                return self.transaction(transaction, author: author)
+            }
+            return withoutSpace { self.transaction(transaction, author: author) }
         case .leaseGrant: return grant(Pair(input), author)
-        case .leaseRevoke: return revoke(Pair(input).numbers.0)
-        case .leaseTimeToLive: return timeToLive(Pair(input).numbers.0)
+        case .leaseRevoke: return revoke(Pair(input).numbers.0, author)
+        case .leaseTimeToLive: return timeToLive(input, knownLeases)
         case .authenticate: return authenticate(Pair(input))
         case .range, .watch, .leaseKeepAlive: return .damaged
         }
     }
 
+    /// etcd looks at the space when it takes a request and once more when it applies it; then it applies it and says
+    /// that there was no space, unless the request fails by itself.
+    private func withoutSpace(_ write: () -> Outcome) -> Outcome {
+        let oneIn = settings.writesWithoutSpaceOneIn
+        guard oneIn > 0, random.oneIn(oneIn) else { return .noSpace }
+        let outcome = write()
+        if case .ok = outcome { return .noSpace }
+        return outcome
+    }
+
     // MARK: - Leases
 
+    /// server/lease/lessor.go, MaxLeaseTTL: some 285 years.
+    package static var longestLease: Int64 { 9_000_000_000 }
+
     private func grant(_ request: Pair, _ author: Int) -> Outcome {
-        guard !isFull else { return .noSpace }
+        isFull ? withoutSpace { grantNow(request, author) } : grantNow(request, author)
+    }
+
+    private func grantNow(_ request: Pair, _ author: Int) -> Outcome {
         let (ttl, id) = request.numbers
+        guard ttl <= Self.longestLease else { return .leaseTooLong }
         guard store.leases[id] == nil else {
             store.tellsLease(id)
             return .leaseExists
@@ -143,23 +177,40 @@ extension Cluster {
         return .ok(output.bytes)
     }
 
-    private func revoke(_ id: Int64) -> Outcome {
+    private func revoke(_ id: Int64, _ author: Int) -> Outcome {
         guard store.leases[id] != nil else { return .leaseNotFound }
         // Its keys must be ours to remove (server/etcdserver/apply_auth.go, checkLeasePuts).
-        if isForbidden, store.records.contains(where: { $0.lease == id }) { return .forbidden }
+        guard mayWriteAll(of: id) else { return .forbidden }
         expiries[id] = nil
+        // A newcomer revokes what its predecessor has left, if that never ends.
+        if store.grantors[id] != author { noteLost(id) }
         if store.revoke(id) { revisionCommitted() }
         return .ok(header(store.revision).bytes)
     }
 
-    private func timeToLive(_ id: Int64) -> Outcome {
+    var knownLeases: [Int64: (ttl: Int64, expiry: Instant)] {
+        var known: [Int64: (ttl: Int64, expiry: Instant)] = [:]
+        for (id, ttl) in store.leases {
+            if let expiry = expiries[id] { known[id] = (ttl, expiry) }
+        }
+        return known
+    }
+
+    /// LeaseTimeToLiveRequest: its ID, and whether the keys of the lease are wanted, which one must be allowed to read.
+    private func timeToLive(
+        _ input: WireInput, _ leases: [Int64: (ttl: Int64, expiry: Instant)]
+    ) -> Outcome {
+        let (id, wantsKeys) = Pair(input).numbers
+        let keys = store.records.filter { $0.lease == id }.map { $0.key }
+        if wantsKeys != 0, !keys.allSatisfy({ mayRead($0, []) }) { return .forbidden }
         var output = header(store.revision)
         output.int(2, id)
-        if let ttl = store.leases[id], let expiry = expiries[id] {
+        if let (ttl, expiry) = leases[id] {
             // Rounded towards 0, and below it once it has run out and is not revoked yet (server/lease/lessor.go,
             // `Remaining`; v3_server.go, `LeaseTimeToLive`).
             output.int(3, (Int64(expiry) - Int64(now)) / 1_000_000)
             output.int(4, ttl)
+            if wantsKeys != 0 { for key in keys { output.message(5, key) } }
         } else {
             output.int(3, -1)
         }

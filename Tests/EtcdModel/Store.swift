@@ -10,14 +10,14 @@ package struct Record: Equatable {
     package var version: Int64
     package var lease: Int64
 
-    func encoded(withValue: Bool = true) -> [UInt8] {
+    func encoded(withValue: Bool = true, withLease: Bool = true) -> [UInt8] {
         var output = WireOutput()
         output.data(1, key)
         output.int(2, createRevision)
         output.int(3, modRevision)
         output.int(4, version)
         if withValue { output.data(5, value) }
-        output.int(6, lease)
+        if withLease { output.int(6, lease) }
         return output.bytes
     }
 }
@@ -73,8 +73,50 @@ package final class Store {
     package private(set) var lateLeases: Set<Int64> = []
     /// What is done now was given up by its client.
     var isLate = false
+    /// All up to here came with a snapshot; 0: the store began empty.
+    package private(set) var restored: Int64 = 0
+    package private(set) var restoredLeases: Set<Int64> = []
 
     package init() {}
+
+    /// No lease takes the key away while anybody remembers it.
+    package func isPermanent(_ record: Record) -> Bool {
+        record.lease == 0 || leases[record.lease] ?? 0 >= 1_000_000_000
+    }
+
+    /// All of it, as an operator saves it.
+    package func snapshot() -> Store {
+        let copy = Store()
+        copy.revision = revision
+        copy.compacted = compacted
+        copy.records = records
+        copy.commits = commits
+        copy.leases = leases
+        copy.grantors = grantors
+        copy.lateLeases = lateLeases
+        copy.restored = restored
+        copy.restoredLeases = restoredLeases
+        return copy
+    }
+
+    /// A store that begins with what a snapshot has. `bump`: `etcdutl snapshot restore --bump-revision
+    /// --mark-compacted` (etcdutl/snapshot/v3_snapshot.go, modifyLatestRevision): the revision is so much higher, the
+    /// keys keep theirs, and the new one counts as compacted.
+    package convenience init(restoring snapshot: Store, bump: Int64) {
+        self.init()
+        revision = snapshot.revision + bump
+        restored = revision
+        compacted = bump > 0 ? revision : snapshot.compacted
+        records = snapshot.records
+        commits = snapshot.commits
+        for skipped in snapshot.revision..<revision {
+            commits.append(Commit(revision: skipped + 1, changes: [], author: nil, isLate: false))
+        }
+        leases = snapshot.leases
+        grantors = snapshot.grantors
+        lateLeases = snapshot.lateLeases
+        restoredLeases = Set(leases.keys)
+    }
 
     private func position(_ key: [UInt8]) -> Int {
         var low = 0

@@ -32,7 +32,8 @@ extension Cluster {
         _ connection: ServerConnection, _ member: Member
     ) {
         var output = header(member.applied)
-        guard stream.tokenIsGood, !isForbidden,
+        let isPermitted = mayRead(creation.key, creation.rangeEnd)
+        guard stream.tokenIsGood, isPermitted,
             !stream.watchers.contains(where: { $0.id == creation.id })
         else {
             // Refused with an id that is not the one asked for: -1 (3.5) or 0 (3.4).
@@ -42,7 +43,7 @@ extension Cluster {
             output.data(
                 6,
                 Array(
-                    (stream.tokenIsGood && !isForbidden
+                    (stream.tokenIsGood && isPermitted
                         ? "duplicate watch ID" : "permission denied").utf8))
             send(connection, .message(stream.id, output.bytes))
             return

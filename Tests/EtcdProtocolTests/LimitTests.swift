@@ -21,7 +21,9 @@ import Testing
         let events = hex("1007") + repeated("5a00", WireLimits.events)
         let watch = try WatchResponse.decode(events, keepValues: false)
         #expect(watch.events.count == WireLimits.events)
-        #expect(try WatchResponse.outline(of: events) == WatchResponse.Outline(watchID: 7))
+        #expect(
+            try WatchResponse.outline(of: events)
+                == WatchResponse.Outline(watchID: 7, events: WireLimits.events))
         let answers = repeated("1a00", WireLimits.responses)
         #expect(try TxnResponse.decode(answers).responses.count == WireLimits.responses)
 
@@ -36,7 +38,10 @@ import Testing
             failure { () throws(WireError) in try TxnResponse.decode(answers + hex("1a00")) }
                 == .tooMany)
         let outline = try WatchResponse.outline(of: events + hex("5a00"))
-        #expect(outline == WatchResponse.Outline(watchID: 7, hasTooManyEvents: true))
+        #expect(
+            outline
+                == WatchResponse.Outline(
+                    watchID: 7, events: WireLimits.events + 1, hasTooManyEvents: true))
     }
 
     @Test func fieldsOfOneMessage() throws {

@@ -63,13 +63,27 @@ import Testing
     /// The empty value is written, as the number 0 is.
     @Test func compareOfEmptyValues() {
         expect(
-            Compare(key: bytes("/a/"), target: .emptyValues(rangeEnd: bytes("/a0"))),
+            Compare(key: bytes("/a/"), target: .value, rangeEnd: bytes("/a0")),
             is: "1003 1a032f612f 3a00 8204032f6130")
+    }
+
+    /// LESS is 2, NOT_EQUAL is 3.
+    @Test func compareOfRanges() {
+        expect(
+            Compare(key: bytes("/a/"), target: .lease(0), .notEqual, rangeEnd: bytes("/a0")),
+            is: "0803 1004 1a032f612f 4000 8204032f6130")
+        expect(
+            Compare(
+                key: bytes("/a/"), target: .createRevision(0), .notEqual, rangeEnd: bytes("/a0")),
+            is: "0803 1001 1a032f612f 2800 8204032f6130")
+        expect(
+            Compare(key: bytes("/a/"), target: .modRevision(300), .less, rangeEnd: bytes("/a0")),
+            is: "0802 1002 1a032f612f 30ac02 8204032f6130")
     }
 
     @Test func transactionInTransaction() {
         let inner = TxnRequest(
-            compare: [Compare(key: bytes("/a/"), target: .emptyValues(rangeEnd: bytes("/a0")))],
+            compare: [Compare(key: bytes("/a/"), target: .value, rangeEnd: bytes("/a0"))],
             success: [.range(RangeRequest(key: bytes("k")))])
         expect(
             TxnRequest(

@@ -101,6 +101,7 @@ import Testing
         timeToLive.id = 5
         timeToLive.ttl = -1
         timeToLive.grantedTTL = 10
+        timeToLive.keyCount = 2
         #expect(try LeaseTimeToLiveResponse.decode(sample(.leaseTimeToLive)) == timeToLive)
     }
 

@@ -47,15 +47,54 @@ import Testing
     @Test func outsideBytesStayOneLine() {
         let outside = bytes("a\n\\\u{7f}\u{e9}") + [0, 0xff]
         let text: Text = "<\(outside)>"
-        #expect(text.bytes == bytes("<a\\x0a\\x5c\\x7f\u{e9}\\x00") + [0xff] + bytes(">"))
+        #expect(text.bytes == bytes("<a\\x0a\\x5c\\x7f\u{e9}\\x00\\xff>"))
     }
 
     @Test func controlBytesAreEscaped() {
         for byte in UInt8.min...UInt8.max {
             let text: Text = "\([byte] as Bytes)"
-            let isPlain = byte >= 0x20 && byte != 0x7f && byte != UInt8(ascii: "\\")
+            let isPlain = (0x20..<0x7f).contains(byte) && byte != UInt8(ascii: "\\")
             #expect(text.bytes.count == (isPlain ? 1 : 4), "\(byte)")
         }
+    }
+
+    @Test(arguments: [
+        "\u{e9}", "\u{df}", "\u{431}\u{44b}", "\u{5d0}", "\u{627}", "\u{4e2d}\u{6587}", "\u{d55c}",
+        "\u{1f00}", "\u{20000}", "e\u{301}",
+    ])
+    func lettersStay(_ letters: String) {
+        #expect(("\(bytes(letters))" as Text).bytes == bytes(letters))
+    }
+
+    /// 8-bit CSI, the soft hyphen, marks of direction, invisible and line-ending ones, private use.
+    @Test(arguments: [
+        "\u{80}", "\u{85}", "\u{9b}", "\u{a0}", "\u{ad}", "\u{61c}", "\u{200b}", "\u{200e}",
+        "\u{2028}",
+        "\u{202e}", "\u{2066}", "\u{3164}", "\u{e000}", "\u{feff}", "\u{ffff}", "\u{1f4a9}",
+        "\u{e0041}",
+        "\u{10ffff}",
+    ])
+    func whatIsNoLetterIsEscaped(_ sign: String) {
+        let count = bytes(sign).count
+        #expect(("\(bytes(sign))" as Text).bytes.count == 4 * count)
+    }
+
+    /// Truncated, overlong, surrogates, beyond Unicode (RFC 3629, section 3).
+    @Test(
+        arguments: [
+            [0xc3], [0xe4, 0xb8], [0xf0, 0xa0, 0x80], [0xc3, 0x41], [0xc0, 0xaf], [0xc1, 0xbf],
+            [0xe0, 0x83, 0xa9], [0xf0, 0x80, 0x83, 0xa9], [0xed, 0xa0, 0x80],
+            [0xf4, 0x90, 0x80, 0x80],
+            [0xf8, 0x88, 0x80, 0x80, 0x80], [0xff],
+        ] as [Bytes])
+    func invalidUTF8IsEscaped(_ outside: Bytes) {
+        let plain = outside.filter { $0 < 0x80 }.count
+        #expect(("\(outside)" as Text).bytes.count == 4 * (outside.count - plain) + plain)
+    }
+
+    @Test func aLetterIsNotCut() {
+        #expect(("\(bytes("ab\u{4e2d}d"), limit: 3)" as Text).bytes == bytes("ab\u{4e2d}..."))
+        #expect(("\(bytes("ab\u{4e2d}"), limit: 3)" as Text).bytes == bytes("ab\u{4e2d}"))
     }
 
     @Test func outsideBytesAreShortened() {

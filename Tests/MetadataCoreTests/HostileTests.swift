@@ -75,17 +75,17 @@ import Testing
     }
 
     @Test(arguments: [0, -1, .min, .max])
-    func headerThatCannotBe(revision: Int64) {
+    func header_impossibleRevision_tellsNothing(revision: Int64) {
         expectNothing { _, _ in
             .ok(WireWriter.message { $0.header(cluster: 0xc1, revision: revision) })
         }
     }
 
-    @Test func noHeader() {
+    @Test func answer_withoutHeader_tellsNothing() {
         expectNothing { _, _ in .ok([]) }
     }
 
-    @Test func keysThatWereNotAskedFor() {
+    @Test func answer_keysNotAskedFor_isNoAnswer() {
         watch(nil)
         _ = told()
         let others = message {
@@ -107,7 +107,7 @@ import Testing
         #expect(peer.connects < 20)
     }
 
-    @Test func aRevisionThatFallsOnOneConnection() {
+    @Test func connection_revisionFalls_isGivenUp() {
         watch()
         _ = told()
         let connects = peer.connects
@@ -122,7 +122,7 @@ import Testing
         #expect(told().prefix(3) == ["resync", "gone alpha", "synced"])
     }
 
-    @Test func anotherClusterOnOneConnection() {
+    @Test func connection_anotherCluster_isGivenUp() {
         watch()
         _ = told()
         let connects = peer.connects
@@ -138,7 +138,7 @@ import Testing
     }
 
     @Test(arguments: [0, 1, 2, 3, 4])
-    func watchMessagesThatCannotBe(kind: Int) {
+    func watch_impossibleMessage_endsTheConnection(kind: Int) {
         watch()
         _ = told()
         let connects = peer.connects
@@ -168,7 +168,7 @@ import Testing
         #expect(told().isEmpty)
     }
 
-    @Test func aCreationThatIsNotAnswered() {
+    @Test func watchCreation_unanswered_endsTheConnection() {
         world.messageInstead = { _ in nil }
         watch()
         let connects = peer.connects
@@ -184,7 +184,7 @@ import Testing
 
     /// Many creations on a slow connection: each answer, and each part of a large one, shows that it works.
     @Test(arguments: [true, false])
-    func creationsThatAreAnsweredSlowly(isPartial: Bool) {
+    func watchCreations_answeredSlowly_keepTheConnection(isPartial: Bool) {
         var held: [Bytes] = []
         world.messageInstead = {
             held.append($0); return nil
@@ -213,7 +213,7 @@ import Testing
     }
 
     /// It is told at most three times a second, with a new connection in between.
-    @Test func compactedOverAndOver() {
+    @Test func watch_compactedOverAndOver_isPaced() {
         watch()
         _ = told()
         let requests = world.etcd.requests
@@ -239,7 +239,7 @@ import Testing
         #expect(told().filter { $0 == "resync" }.count < 60)
     }
 
-    @Test func fragmentsThatNeverEnd() {
+    @Test func fragments_neverEnding_leadToResync() {
         for _ in 0..<4 { watch() }
         _ = told()
         // 1 MiB each, to all watches in turn: 16 MiB in all, whoever holds them.
@@ -260,7 +260,7 @@ import Testing
         #expect(told().contains("resync"))
     }
 
-    @Test func moreEventsThanOneMessageMayHave() {
+    @Test func message_tooManyEvents_leadsToResync() {
         watch()
         _ = told()
         let empty = Bytes(repeating: 0, count: 0)
@@ -277,7 +277,7 @@ import Testing
     }
 
     /// The labels of a restore are refused for ever, and nothing says why.
-    @Test func aRestoreThatIsNeverTrue() {
+    @Test func restore_contradictedForEver_isPaced() {
         let alpha = world.add("alpha")
         world.submit(alpha, .publish(label: Bytes("a"), blob: Bytes("1")))
         world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))

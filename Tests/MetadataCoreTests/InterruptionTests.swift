@@ -6,337 +6,264 @@ import Testing
 @testable import EtcdProtocol
 @testable import MetadataCore
 
-/// What becomes of a move or a restore that something else comes amid.
+/// Restores and rehangs that something else interrupts, and stores that have gone back.
 @Suite struct InterruptionTests: WorldSuite {
     let world = World()
-
-    func removeAll() {
-        world.etcd.apply([
-            .deleteRange(key: Bytes(presence), rangeEnd: Keyspace.end(of: Bytes(presence)))
-        ])
-    }
 
     /// Until etcd holds what is waited for; then nothing reaches it any more.
     func goDown(_ node: World.Node, when isThere: () -> Bool) {
         world.isDown = false
         for _ in 0..<300 where !isThere() { world.advance(by: 10) }
         #expect(isThere())
-        world.isDown = true
-        world.cut(node)
+        disconnect(node)
     }
 
-    /// A move onto a lease is on its way, the heartbeat is over, and nothing reaches etcd. The lease.
-    func giveUpMove(_ node: World.Node) -> Int64 {
-        world.fates = [(.txn, .late)]
-        heartbeat(node)
-        let lease = node.core.counters.leaseID
-        world.isDown = true
-        world.cut(node)
-        world.submit(node, .stopHeartbeat(keep: true), timeout: 100)
-        world.advance(by: 200)
-        return lease
+    /// Its lease has ended while it could not be reached.
+    func loseLease(_ node: World.Node) {
+        disconnect(node)
+        world.etcd.revoke(node.core.ownLease)
     }
 
-    @Test func twoUnansweredPutsOfARestoreAreNobodyElses() {
+    @Test func restore_answerLost_thenStopWithKeep_thenRemoved_isWithdrawn() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        world.etcd.revoke(alpha.core.counters.leaseID)
-        world.fates = [(.txn, .answerLost)]
+        loseLease(alpha)
+        befall(.answerLost)
         goDown(alpha) { stored(presence) != nil }
         world.submit(alpha, .stopHeartbeat(keep: true), timeout: 60_000)
-        world.fates = [(.txn, .answerLost)]
-        goDown(alpha) { stored(presence)?.lease == 0 }
-        world.etcd.apply([.deleteRange(key: Bytes(presence), rangeEnd: [])])
         world.isDown = false
         world.advance(by: 5000)
-        #expect(alpha.ownership == ["LOST", "WITHDRAWN"])
-        #expect(stored(presence) == nil)
-    }
-
-    /// Nothing of what etcd has refused was done: what is gone after it is another's doing, or the lease's.
-    @Test(arguments: [true, false])
-    func whatIsGoneAfterARefusedWithdrawalIsTold(isLeaseRevoked: Bool) {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        publish(alpha)
-        world.fates = [(.txn, .refused(permission))]
-        let operation = world.submit(alpha, .invalidate)
-        #expect(alpha.completions[operation]?.status == .permission)
-        if isLeaseRevoked { world.etcd.revoke(alpha.core.counters.leaseID) } else { removeAll() }
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect((stored(presence)?.lease ?? 0) & 1 == 1)
+        operatorRemoves(all: false)
         world.advance(by: 5000)
-        #expect(alpha.ownership == (isLeaseRevoked ? ["LOST", "RESTORED"] : ["WITHDRAWN"]))
-        #expect((stored("/nixl/agents//alpha/a") != nil) == isLeaseRevoked)
-    }
-
-    @Test func aStopThatTimedOutMakesNothingPermanentThatWasToBeWithdrawn() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        publish(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: 1000)
-        world.advance(by: 1100)
-        #expect(alpha.completions[stop]?.status == .timedOut)
-        world.fates = [(.txn, .refused(permission))]
-        world.isDown = false
-        world.advance(by: 20_000)
+        #expect(alpha.ownership == ["LOST", "RESTORED", "WITHDRAWN"])
         #expect(world.etcd.store.isEmpty)
-        #expect(alpha.ownership.isEmpty)
     }
 
-    @Test(arguments: [1, 2, 3])
-    func aRefusedWithdrawalLeavesNoMoveHalfDone(lost: Int) {
-        let alpha = world.add("alpha")
-        publishMany(alpha)
-        for _ in 1..<lost { world.fates.append((.txn, .ordinary)) }
-        world.fates.append((.txn, .answerLost))
-        let start = heartbeat(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
-        world.fates = [(.txn, .refused(permission))]
-        if lost == 1 { world.fates.insert((.txn, .ordinary), at: 0) }
-        world.isDown = false
-        world.advance(by: 5000)
-        #expect(alpha.completions[operation]?.status == .permission)
-        #expect(alpha.completions[start]?.status == .success)
-        #expect(world.etcd.store.count == 251)
-        #expect(world.etcd.store.allSatisfy { $0.kv.lease == alpha.core.counters.leaseID })
-        #expect(alpha.ownership.isEmpty)
-    }
-
-    @Test func aRefusedWithdrawalLeavesNoRestoreHalfDone() {
+    /// An operator, or the first half of a takeover: the lease lives, so it did not take the keys along.
+    @Test func restore_removedBetweenItsBatches_isNotPutBack() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publishMany(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        world.etcd.revoke(alpha.core.counters.leaseID)
+        loseLease(alpha)
+        world.fates = [(.txn, .ordinary), (.txn, .ordinary), (.txn, .late)]
+        goDown(alpha) { stored(presence) != nil }
+        operatorRemoves()
+        world.isDown = false
+        world.advance(by: 3000)
+        #expect(alpha.ownership == ["LOST", "WITHDRAWN"])
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    @Test func restore_thenInvalidate_leavesNothing() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publishMany(alpha)
+        loseLease(alpha)
         world.fates = [(.txn, .ordinary), (.txn, .late)]
         goDown(alpha) { stored(presence) != nil }
         let operation = world.submit(alpha, .invalidate, timeout: 60_000)
-        world.fates = [(.txn, .refused(permission))]
         world.isDown = false
-        world.advance(by: 5000)
-        #expect(alpha.completions[operation]?.status == .permission)
-        #expect(world.etcd.store.count == 251)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        world.advance(by: 3000)
+        world.executeLate()
+        world.advance(by: 3000)
+        #expect(status(alpha, operation) == .success)
+        #expect(alpha.ownership == ["LOST"])
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
     }
 
-    /// An operator, or the first half of a takeover: the lease lives, so it did not take the keys away.
-    @Test func whatIsRemovedAmidTheLabelsOfARestoreIsNotPutBack() {
+    @Test func invalidate_whileARehangIsRefused_succeeds() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publishMany(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        world.etcd.revoke(alpha.core.counters.leaseID)
-        world.fates = [(.txn, .ordinary), (.txn, .ordinary), (.txn, .late)]
-        goDown(alpha) { stored(presence) != nil }
-        removeAll()
-        world.isDown = false
-        world.advance(by: 2000)
-        #expect(alpha.ownership == ["LOST", "WITHDRAWN"])
+        world.refusals[.txn] = permission
+        world.submit(alpha, .stopHeartbeat(keep: true), timeout: 60_000)
+        world.advance(by: 500)
+        let operation = world.submit(alpha, .invalidate)
+        world.advance(by: 5000)
+        #expect(status(alpha, operation) == .success)
         #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
     }
 
-    /// A permanent claim that comes late, where the lease has just taken away what was ours.
-    @Test func aLateClaimDoesNotHideThatTheLeaseWasLost() {
-        let alpha = world.add("alpha")
-        world.fates = [(.txn, .late)]
-        publish(alpha)
-        world.advance(by: 2000)
-        heartbeat(alpha)
-        #expect(stored(presence)?.lease == alpha.core.counters.leaseID)
-        world.etcd.revoke(alpha.core.counters.leaseID)
-        world.executeLate()
-        world.advance(by: 5000)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
-    }
-
-    /// Two moves of one key were given up: the lease of the first may have taken it along.
-    @Test func theLeaseOfAnEarlierMoveIsOurs() {
+    @Test func selfWatch_compacted_looksAgainAndGoesOn() {
         let alpha = world.add("alpha")
         publish(alpha)
-        let first = giveUpMove(alpha)
-        world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5), timeout: 60_000)
-        world.fates = [(.txn, .late)]
-        goDown(alpha) { world.fates.isEmpty }
-        world.executeLate()
-        #expect(stored(presence)?.lease == first)
-        world.etcd.revoke(first)
-        world.isDown = false
-        world.advance(by: 3000)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-    }
-
-    /// What was to take the place of a move that was given up found that it had been carried out, and its lease ended.
-    @Test func theLeaseOfAMoveThatWasGivenUpIsOurs() {
-        let alpha = world.add("alpha")
-        publish(alpha)
-        let first = giveUpMove(alpha)
-        world.fates = [(.txn, .late)]
-        goDown(alpha) { world.fates.isEmpty }
-        world.executeLate()
-        #expect(stored(presence)?.lease == first)
-        world.etcd.revoke(first)
-        world.isDown = false
-        world.advance(by: 3000)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-        #expect(stored(presence)?.lease == 0)
-    }
-
-    /// The self-watch is interrupted while the move is on its way, so that its state is another when its answer is lost.
-    @Test func aMoveThatIsLostAmidALookMayComeLate() {
-        let alpha = world.add("alpha")
-        publish(alpha)
-        world.submit(alpha, .unpublish(label: Bytes("a")))
-        world.answerInstead = { [world] method, reply in
-            if method == .leaseGrant { world.isSilent = true }
-            return reply
+        guard let watcher = alpha.core.selfWatcher, let stream = alpha.watchStreams.first else {
+            Issue.record("nothing is watched")
+            return
         }
-        let start = heartbeat(alpha)
-        world.answerInstead = nil
-        let lease = alpha.core.counters.leaseID
-        if let watcher = alpha.core.selfWatcher, let stream = alpha.watchStreams.first {
-            let compacted = WireWriter.message {
-                $0.header(cluster: world.etcd.cluster, revision: world.etcd.revision)
-                $0.int64(2, watcher.id)
-                $0.bool(4, true)
-                $0.int64(5, world.etcd.revision)
-            }
-            alpha.core.receive(.message(stream & 0xffff_ffff, compacted), now: world.now)
+        let compacted = WireWriter.message {
+            $0.header(cluster: world.etcd.cluster, revision: world.etcd.revision)
+            $0.int64(2, watcher.id)
+            $0.bool(4, true)
+            $0.int64(5, world.etcd.revision)
         }
-        if case .checking = alpha.core.ownership {} else { Issue.record("it does not look") }
-        alpha.core.cancel(start, now: world.now)
-        world.isSilent = false
-        // It is carried out between the look and the end of the lease.
-        var looks = 0
-        world.answerInstead = { [world, presence] method, reply in
-            if method == .range { looks += 1 }
-            if looks == 2, method == .range {
-                world.etcd.apply([.put(key: Bytes(presence), value: [], lease: lease)])
-            }
-            return reply
-        }
-        world.cut(alpha)
-        world.advance(by: 3000)
-        #expect(looks > 1)
+        let requests = world.etcd.requests
+        alpha.core.receive(.message(stream & 0xffff_ffff, compacted), now: world.now)
+        world.advance(by: 1000)
+        #expect(world.etcd.requests == requests + 1)
         #expect(alpha.ownership.isEmpty)
-        #expect(stored(presence)?.lease == 0)
+        operatorRemoves()
+        world.advance(by: 2000)
+        #expect(alpha.ownership == ["WITHDRAWN"])
     }
 
-    /// The Put of a claim comes late, onto the lease that lives, just when somebody has removed everything.
-    @Test func aLateClaimDoesNotHideThatSomebodyRemovedAll() {
+    // MARK: - Stores that have gone back
+
+    /// Everything that the store holds now, to be put back later.
+    func snapshot() -> (_ revision: Int64?) -> Void {
+        let (store, leases, old) = (world.etcd.store, world.etcd.leases, world.etcd.revision)
+        return { [world] revision in
+            world.etcd.store = store
+            world.etcd.leases = leases
+            world.etcd.history = []
+            world.etcd.revision = revision ?? old
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func store_rolledBack_holdsWhatWasToldLast(isAnotherCluster: Bool) {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        publish(alpha, "old", "1")
+        let putBack = snapshot()
+        world.submit(alpha, .unpublish(label: Bytes("old")))
+        publish(alpha, "a", "2")
+        putBack(nil)
+        if isAnotherCluster { world.etcd.cluster += 1 }
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored(a)?.value == Bytes("2"))
+        #expect(stored("/nixl/agents//alpha/old") == nil)
+        #expect(hangsEverything(on: alpha.core.ownLease))
+    }
+
+    /// `etcdutl snapshot restore --bump-revision`: the same cluster, lease and keys, a newer revision.
+    @Test func store_rolledBackWithBumpedRevision_holdsWhatWasToldLast() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
-        world.fates = [(.txn, .late)]
         publish(alpha)
-        world.advance(by: 2000)
-        #expect(stored("/nixl/agents//alpha/a") != nil)
-        removeAll()
-        world.executeLate()
+        let putBack = snapshot()
+        publish(alpha, "a", "2")
+        publish(alpha, "new", "1")
+        putBack(1_000_000_000)
+        world.etcd.compact(to: world.etcd.revision)
+        world.cut(alpha)
         world.advance(by: 5000)
-        #expect(alpha.ownership == ["WITHDRAWN"])
-        #expect(stored(presence) == nil)
+        #expect(stored(a)?.value == Bytes("2"))
+        #expect(stored("/nixl/agents//alpha/new")?.value == Bytes("1"))
+        #expect(alpha.ownership.isEmpty || alpha.ownership == ["LOST", "RESTORED"])
     }
 
-    /// etcd came back empty; then its backup was put back.
-    @Test func aKeyOfTheStoreBeforeTheLastIsKnown() {
+    @Test func store_rolledBackAfterTheWithdrawal_isCleared() {
         let alpha = world.add("alpha")
         publish(alpha)
-        let (store, revision) = (world.etcd.store, world.etcd.revision)
+        let putBack = snapshot()
+        world.submit(alpha, .invalidate)
+        putBack(nil)
+        publish(alpha, "b", "2")
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(stored(a) == nil)
+        #expect(stored("/nixl/agents//alpha/b")?.value == Bytes("2"))
+        #expect(hangsEverything(on: alpha.core.ownLease))
+    }
+
+    @Test(arguments: [true, false])
+    func store_emptyThenRolledBack_knowsItsOwnKey(hasGrown: Bool) {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        let putBack = snapshot()
         world.etcd.wipe()
-        for _ in 0..<10 { world.etcd.apply([.put(key: Bytes("/x"), value: [], lease: 0)]) }
+        if hasGrown {
+            for _ in 0..<10 { world.etcd.apply([.put(key: Bytes("/x"), value: [], lease: 0)]) }
+        }
         world.etcd.cluster += 1
         world.cut(alpha)
         world.advance(by: 5000)
         #expect(alpha.ownership == ["LOST", "RESTORED"])
-        world.etcd.store = store
-        world.etcd.history = []
-        world.etcd.revision = revision
+        putBack(nil)
         world.etcd.cluster += 1
         world.cut(alpha)
         world.advance(by: 5000)
         #expect(alpha.ownership == ["LOST", "RESTORED", "LOST", "RESTORED"])
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
-    }
-
-    /// A permanent Put whose answer was lost, and a claim that etcd refuses from then on.
-    @Test func aRefusedClaimLeavesNoPermanentKeyBehind() {
-        let alpha = world.add("alpha")
-        world.fates = [(.txn, .answerLost), (.range, .ordinary)]
-        for _ in 0..<5 { world.fates.append((.range, .refused(permission))) }
-        publish(alpha)
-        world.advance(by: 500)
-        #expect(stored(presence)?.lease == 0)
-        let start = heartbeat(alpha)
-        world.advance(by: 9000)
-        #expect(alpha.completions[start]?.status == .success)
-        #expect(world.etcd.store.allSatisfy { $0.kv.lease != 0 })
-    }
-
-    /// Carried out, its answer lost; the second attempt is refused (etcd 3.5.1 refuses every transaction while it is full).
-    @Test func aWithdrawalThatWasCarriedOutIsNotToldAsRefused() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        publish(alpha)
-        world.fates = [(.txn, .answerLost), (.txn, .refused(permission))]
-        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
-        world.advance(by: 5000)
-        #expect(world.etcd.store.isEmpty)
-        #expect(alpha.completions[operation]?.status == .success)
-        #expect(alpha.ownership.isEmpty)
-    }
-
-    /// The first attempt was not carried out: then the refusal of the next is told.
-    @Test func aWithdrawalThatWasNotCarriedOutIsToldAsRefused() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        publish(alpha)
-        world.fates = [(.txn, .late), (.txn, .refused(permission)), (.txn, .refused(permission))]
-        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
-        world.advance(by: 5000)
-        #expect(alpha.completions[operation]?.status == .permission)
-        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+        #expect(stored(a)?.value == Bytes("1"))
+        #expect(hangsEverything(on: alpha.core.ownLease))
     }
 
     /// What was not answered in the old store means nothing in the new one, whose revisions are low again.
-    @Test func aMoveIsForgottenWithItsStore() {
+    @Test func store_wipedAfterALostRehang_isFilledOnce() {
         let alpha = world.add("alpha")
         publish(alpha)
-        world.fates = [(.txn, .late)]
+        befall(.late)
         heartbeat(alpha)
-        world.isDown = true
-        world.cut(alpha)
+        disconnect(alpha)
         world.etcd.wipe()
         world.isDown = false
         world.advance(by: 5000)
-        #expect(alpha.core.lateMove == nil)
         #expect(alpha.ownership == ["LOST", "RESTORED"])
         let put = stored(presence)
-        world.advance(by: 5000)
         #expect(put?.version == 1)
+        world.advance(by: 5000)
         #expect(stored(presence)?.modRevision == put?.modRevision)
+        #expect(hangsEverything(on: alpha.core.counters.leaseID))
     }
 
-    /// Stock NIXL, and who else writes with etcdctl, put the presence key over what is there.
-    @Test(arguments: [0, 77], [true, false])
-    func whoPutsTheKeyOverOursHasTheName(lease: Int64, isLeased: Bool) {
-        let alpha = world.add("alpha")
-        if isLeased { heartbeat(alpha) }
-        publish(alpha)
-        world.etcd.apply([
-            .put(key: Bytes(presence), value: [], lease: lease),
-            .put(key: Bytes("/nixl/agents//alpha/a"), value: Bytes("stock"), lease: lease),
-        ])
-        world.advance(by: 10_000)
-        #expect(alpha.ownership == ["SUPERSEDED"])
-        #expect(stored(presence)?.lease == lease)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("stock"))
+    /// A lease that was revoked before its time makes everything that reads begin again on the same connection.
+    @Test func list_beginsAgainWhileAskedFor_expectsNoAnswerToItsFirstQuestion() {
+        let keyspace = Keyspace(namespace: Bytes("/nixl"))
+        let job = ListJob(operation: 1, keyspace, .init())
+        let first = job.epoch
+        #expect(job.expects(first))
+        job.restart(keyspace)
+        #expect(!job.expects(first))
+        #expect(job.expects(job.epoch))
+        job.finish()
+        #expect(!job.expects(job.epoch))
+    }
+
+    /// On another connection a snapshot may have been restored: then one page would be of the store before it.
+    @Test func list_halfDone_goesOnWithItsConnectionOnly() {
+        let keyspace = Keyspace(namespace: Bytes("/nixl"))
+        let job = ListJob(operation: 1, keyspace, .init())
+        var leftOut = LeftOut()
+        #expect(job.goesOn(with: 1))
+        #expect(job.goesOn(with: 2))
+        var page = RangeResponse()
+        var label = KeyValue()
+        (label.key, label.createRevision, label.modRevision) = (Bytes("/nixl/a/l"), 2, 2)
+        (page.kvs, page.count, page.header.revision) = ([label], 1, 2)
+        guard case .more = job.listed(page, keyspace, &leftOut), job.isAskingAboutAgents else {
+            Issue.record("whether a label counts for an agent is to be asked")
+            return
+        }
+        #expect(job.goesOn(with: 2))
+        #expect(!job.goesOn(with: 3))
+        job.restart(keyspace)
+        #expect(job.goesOn(with: 3))
+    }
+
+    @Test func fetch_beginsAgainWhileItsAgentIsAskedFor_asksForTheLabelAgain() {
+        let keyspace = Keyspace(namespace: Bytes("/nixl"))
+        let fetch = Fetch(operation: 1, agent: Bytes("a"), label: Bytes("l"), waits: false)
+        var found = RangeResponse()
+        var label = KeyValue()
+        (label.key, label.value, label.lease) = (fetch.key(keyspace), [1], 3)
+        label.hasValue = true
+        (label.createRevision, label.modRevision, label.version) = (2, 2, 1)
+        (found.kvs, found.count, found.header.revision) = ([label], 1, 2)
+        guard case .unsure = fetch.answered(found, keyspace) else {
+            Issue.record("a label on a lease that never ends needs its agent's presence key")
+            return
+        }
+        let first = fetch.epoch
+        #expect(fetch.getAgain() == nil)
+        #expect(!fetch.expects(first))
+        #expect(fetch.request(keyspace).key == fetch.key(keyspace))
     }
 }

@@ -5,7 +5,7 @@
 @testable import MetadataCore
 
 /// A small model of one etcd member: revisions, history, leases with expiry, transactions, watches,
-/// compaction. It reads requests and writes answers as bytes, as the real one does.
+/// compaction. A request is refused where etcd refuses it. It reads requests and writes answers as bytes, as the real one does.
 final class ModelEtcd {
     struct Lease {
         var ttl: Milliseconds
@@ -28,6 +28,8 @@ final class ModelEtcd {
     var outbox: [(StreamID, Bytes)] = []
     /// Largest blob that is accepted.
     var maximumRequest = 1_572_864
+    /// Of keys without values, as 3.7.0 does (https://github.com/etcd-io/etcd/issues/22209).
+    var hidesLeases = false
     var requests = 0
 
     // MARK: - Leases
@@ -38,13 +40,22 @@ final class ModelEtcd {
         }
     }
 
-    func revoke(_ id: Int64) {
-        guard leases.removeValue(forKey: id) != nil else { return }
-        let keys = store.filter { $0.kv.lease == id }.map { $0.key }
-        guard !keys.isEmpty else { return }
+    /// Whether there was one.
+    @discardableResult
+    func revoke(_ id: Int64) -> Bool {
+        guard leases.removeValue(forKey: id) != nil else { return false }
+        let keys = keys(on: id)
+        guard !keys.isEmpty else { return true }
         revision += 1
         for key in keys { remove(key) }
         publishEvents()
+        return true
+    }
+
+    func isEmpty(_ lease: Int64) -> Bool { keys(on: lease).isEmpty }
+
+    private func keys(on lease: Int64) -> [Bytes] {
+        store.filter { $0.kv.lease == lease }.map { $0.key }
     }
 
     // MARK: - Keys
@@ -98,15 +109,23 @@ final class ModelEtcd {
         history.append(event)
     }
 
-    /// Somebody else's doing, in one revision.
+    /// Somebody else's doing, in one revision, if it changes anything.
     func apply(_ ops: [DecodedOp]) {
+        let changes = ops.contains {
+            switch $0 {
+            case .put: true
+            case .deleteRange(let key, let end): store.contains { covers(key, end, $0.key) }
+            case .range, .question: false
+            }
+        }
+        guard changes else { return }
         revision += 1
         for op in ops {
             switch op {
             case .put(let key, let value, let lease): insert(key, value, lease: lease)
             case .deleteRange(let key, let end):
                 for (found, _) in store where covers(key, end, found) { remove(found) }
-            case .emptyValues: break
+            case .range, .question: break
             }
         }
         publishEvents()
@@ -130,7 +149,7 @@ final class ModelEtcd {
             case .txn: return transaction(try DecodedTxn(body.span), now)
             case .leaseGrant: return grant(try DecodedPair(body.span), now)
             case .leaseRevoke:
-                revoke(try DecodedPair(body.span).numbers[1])
+                guard revoke(try DecodedPair(body.span).numbers[1]) else { return noLease }
                 return .ok(header { _ in })
             case .leaseTimeToLive: return timeToLive(try DecodedPair(body.span), now)
             case .authenticate, .watch, .leaseKeepAlive:
@@ -155,14 +174,25 @@ final class ModelEtcd {
                     code: 11,
                     message: Bytes("etcdserver: mvcc: required revision has been compacted")))
         }
-        let found = store.filter { covers(request.key, request.rangeEnd, $0.key) }
+        return .ok(found(request))
+    }
+
+    private func found(_ request: DecodedRange) -> Bytes {
+        // One key of many is found at once.
+        let found =
+            request.rangeEnd.isEmpty
+            ? index(of: request.key).map { [store[$0]] } ?? []
+            : store.filter { covers(request.key, request.rangeEnd, $0.key) }
         let page = request.limit > 0 ? Array(found.prefix(Int(request.limit))) : found
-        return .ok(
-            header {
-                for (_, kv) in page { $0.embedded(2, kv.encoded(withValue: !request.keysOnly)) }
-                $0.bool(3, page.count < found.count)
-                $0.int64(4, Int64(found.count))
-            })
+        return header {
+            let hidesLease = request.keysOnly && hidesLeases
+            for (_, kv) in page {
+                $0.embedded(
+                    2, kv.encoded(withValue: !request.keysOnly, withLease: !hidesLease))
+            }
+            $0.bool(3, page.count < found.count)
+            $0.int64(4, Int64(found.count))
+        }
     }
 
     private func holds(_ compare: DecodedCompare) -> Bool {
@@ -177,30 +207,52 @@ final class ModelEtcd {
 
     private func transaction(_ txn: DecodedTxn, _ now: Milliseconds) -> Reply {
         let succeeds = txn.compare.allSatisfy(holds)
-        if succeeds {
-            for case .put(_, _, let lease) in txn.success where lease != 0 && leases[lease] == nil {
-                return .failed(
-                    GRPCStatus(code: 5, message: Bytes("etcdserver: requested lease not found")))
-            }
-            let isRead = txn.success.contains { if case .emptyValues = $0 { true } else { false } }
-            if !isRead { apply(txn.success) }
+        let ops = succeeds ? txn.success : txn.failure
+        for case .put(_, _, let lease) in ops where lease != 0 && leases[lease] == nil {
+            return noLease
         }
+        apply(ops)
         return .ok(
             header {
                 $0.bool(2, succeeds)
-                for case .emptyValues(let key, let end) in txn.success {
-                    let found = store.filter { covers(key, end, $0.key) }
-                    let isEmpty = !found.isEmpty && found.allSatisfy { !$0.kv.hasValue }
-                    // ResponseOp.response_txn with its `succeeded`.
-                    let answer = WireWriter.message { $0.bool(2, isEmpty) }
-                    $0.embedded(
-                        3,
-                        WireWriter.message {
-                            $0.message(4, size: answer.count)
-                            if isEmpty { $0.bool(2, true) }
-                        })
-                }
+                for op in ops { $0.embedded(3, answer(to: op)) }
             })
+    }
+
+    /// A ResponseOp.
+    private func answer(to op: DecodedOp) -> Bytes {
+        switch op {
+        case .range(let request): WireWriter.message { $0.embedded(1, found(request)) }
+        case .put: WireWriter.message { $0.embedded(2, header { _ in }) }
+        case .deleteRange: WireWriter.message { $0.embedded(3, header { _ in }) }
+        case .question(let compares): answer(to: compares)
+        }
+    }
+
+    /// ResponseOp.response_txn with its `succeeded`.
+    private func answer(to compares: [DecodedCompare]) -> Bytes {
+        let isTrue = compares.allSatisfy { compare in
+            let found = store.filter { covers(compare.key, compare.rangeEnd, $0.key) }
+            // A range without keys compares like a key that does not exist.
+            if found.isEmpty { return compare.target != 3 && compare.holds(0) }
+            return found.allSatisfy { (_, kv) in
+                switch compare.target {
+                case 1: compare.holds(kv.createRevision)
+                case 2: compare.holds(kv.modRevision)
+                case 3: !kv.hasValue
+                default: compare.holds(kv.lease)
+                }
+            }
+        }
+        let answer = WireWriter.message { $0.bool(2, isTrue) }
+        return WireWriter.message {
+            $0.message(4, size: answer.count)
+            if isTrue { $0.bool(2, true) }
+        }
+    }
+
+    private var noLease: Reply {
+        .failed(GRPCStatus(code: 5, message: Bytes("etcdserver: requested lease not found")))
     }
 
     private func grant(_ request: DecodedPair, _ now: Milliseconds) -> Reply {
@@ -208,6 +260,9 @@ final class ModelEtcd {
         guard leases[id] == nil else {
             return .failed(
                 GRPCStatus(code: 9, message: Bytes("etcdserver: lease already exists")))
+        }
+        guard request.numbers[1] <= 9_000_000_000 else {
+            return .failed(GRPCStatus(code: 11, message: Bytes("etcdserver: too large lease TTL")))
         }
         let ttl = Milliseconds(max(2, request.numbers[1])) * 1000
         leases[id] = Lease(ttl: ttl, expires: now + ttl)
@@ -219,18 +274,23 @@ final class ModelEtcd {
     }
 
     private func timeToLive(_ request: DecodedPair, _ now: Milliseconds) -> Reply {
-        let lease = leases[request.numbers[1]]
+        let id = request.numbers[1]
+        let lease = leases[id]
         return .ok(
             header {
-                $0.int64(2, request.numbers[1])
+                $0.int64(2, id)
                 $0.int64(3, lease.map { Int64(($0.expires - now) / 1000) } ?? -1)
+                guard let lease else { return }
+                $0.int64(4, Int64(lease.ttl / 1000))
+                guard request.numbers[2] != 0 else { return }
+                for key in keys(on: id) { $0.bytes(5, key) }
             })
     }
 
     // MARK: - Streams
 
     func keepAlive(_ frame: Bytes, _ now: Milliseconds) -> Bytes {
-        let id = (try? DecodedPair(Bytes(frame.dropFirst(5)).span).numbers[1]) ?? 0
+        let id = DecodedPair.lease(frame)
         let ttl = leases[id]?.ttl ?? 0
         leases[id]?.expires = now + ttl
         return header {

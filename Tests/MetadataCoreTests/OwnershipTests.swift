@@ -6,83 +6,51 @@ import Testing
 
 @testable import MetadataCore
 
-/// Publishing, ownership and the heartbeat.
+/// Publishing, the name and its loss, where every request is answered.
 @Suite struct OwnershipTests: WorldSuite {
     let world = World()
 
-    @Test func publishesPermanentKeysByteForByte() {
+    @Test func publish_noHeartbeat_hangsOnALeaseThatNeverEnds() {
         let alpha = world.add("alpha")
         let operation = publish(alpha, "metadata", "blob")
-        #expect(alpha.completions[operation]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/")?.value == [])
+        #expect(status(alpha, operation) == .success)
+        #expect(stored(presence)?.value == [])
         #expect(stored("/nixl/agents//alpha/metadata")?.value == Bytes("blob"))
-        #expect(stored("/nixl/agents//alpha/metadata")?.lease == 0)
         #expect(alpha.connects == 1)
-    }
-
-    @Test func heartbeatPutsEverythingOnOneLeaseAndRenewsIt() {
-        let alpha = world.add("alpha")
-        let start = heartbeat(alpha)
-        _ = publish(alpha, "metadata", "blob")
-        #expect(alpha.completions[start]?.status == .success)
-        #expect(alpha.completions[start]?.ttl == 5000)
-        let lease = stored("/nixl/agents//alpha/")?.lease ?? 0
-        #expect(lease != 0)
-        #expect(stored("/nixl/agents//alpha/metadata")?.lease == lease)
+        let lease = alpha.core.ownLease
+        #expect(lease & 1 == 1)
+        #expect(hangsEverything(on: lease))
+        #expect(world.etcd.leases[lease]?.ttl == 9_000_000_000_000)
+        #expect(alpha.core.counters.leaseID == 0)
         world.advance(by: 60_000)
-        #expect(stored("/nixl/agents//alpha/metadata")?.lease == lease)
-        #expect(alpha.core.counters.renewals >= 60)
-        #expect(alpha.core.counters.renewals <= 80)
-        #expect(alpha.ownership.isEmpty)
+        #expect(hangsEverything(on: lease))
+        #expect(alpha.core.counters.renewals == 0)
     }
 
-    @Test func heartbeatAfterPublishMovesTheKeys() {
+    /// Grant, claim and write, beside the first look: no reading in between.
+    @Test func firstPublish_freeName_takesFourRequests() {
         let alpha = world.add("alpha")
-        _ = publish(alpha, "a", "1")
-        _ = publish(alpha, "b", "2")
-        let start = heartbeat(alpha)
-        #expect(alpha.completions[start]?.status == .success)
-        let lease = alpha.core.counters.leaseID
-        for key: StaticString in [
-            "/nixl/agents//alpha/", "/nixl/agents//alpha/a", "/nixl/agents//alpha/b",
-        ] {
-            #expect(stored(key)?.lease == lease)
-        }
-        let stop = world.submit(alpha, .stopHeartbeat(keep: true))
-        #expect(alpha.completions[stop]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/")?.lease == 0)
-        #expect(stored("/nixl/agents//alpha/b")?.lease == 0)
-        #expect(world.etcd.leases.isEmpty)
-        #expect(alpha.ownership.isEmpty)
+        publish(alpha)
+        #expect(world.etcd.requests == 4)
+        publish(alpha, "a", "2")
+        #expect(world.etcd.requests == 5)
     }
 
-    @Test func stopWithWithdrawRemovesKeysAndLease() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        let stop = world.submit(alpha, .stopHeartbeat(keep: false))
-        #expect(alpha.completions[stop]?.status == .success)
-        #expect(world.etcd.store.isEmpty)
-        #expect(world.etcd.leases.isEmpty)
-        let again = world.submit(alpha, .stopHeartbeat(keep: false))
-        #expect(alpha.completions[again]?.status == .notFound)
-    }
-
-    @Test func aNewerPublishReplacesOneThatWaits() {
+    @Test func newerPublish_olderWaits_replacesIt() {
         world.isDown = true
         let alpha = world.add("alpha")
         let first = publish(alpha, "a", "1")
         let second = publish(alpha, "a", "2")
-        #expect(alpha.completions[first]?.status == .replaced)
+        #expect(status(alpha, first) == .replaced)
         world.isDown = false
         world.advance(by: 1000)
-        #expect(alpha.completions[second]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("2"))
+        #expect(status(alpha, second) == .success)
+        #expect(stored(a)?.value == Bytes("2"))
     }
 
-    @Test func callsMadeTogetherMeetInTheQueue() {
+    @Test func callsOfOneTick_sameLabel_meetInTheQueue() {
         let alpha = world.add("alpha")
-        _ = publish(alpha, "a", "0")
+        publish(alpha, "a", "0")
         for (id, blob) in [(OperationID(100), Bytes("1")), (101, Bytes("2"))] {
             alpha.core.submit(
                 .publish(label: Bytes("a"), blob: blob), operation: id, timeout: nil,
@@ -91,37 +59,24 @@ import Testing
         #expect(alpha.core.nextDeadline == world.now)
         alpha.core.advance(now: world.now)
         world.settle()
-        #expect(alpha.completions[100]?.status == .replaced)
-        #expect(alpha.completions[101]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/a")?.version == 2)
+        #expect(status(alpha, 100) == .replaced)
+        #expect(status(alpha, 101) == .success)
+        #expect(stored(a)?.version == 2)
     }
 
-    @Test func aHostThatWasHeldUpDoesNotBlameTheServer() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        world.isSilent = true
-        world.advance(by: 1000)
-        world.isSilent = false
-        let connects = alpha.connects
-        alpha.core.advance(now: world.now + 3000, hasHeardAll: false)
-        #expect(alpha.core.counters.renewalsUnanswered == 0)
-        alpha.core.advance(now: world.now + 3000)
-        world.settle()
-        #expect(alpha.connects == connects + 1)
-    }
-
-    @Test func anUnsentPublishIsForgottenAtItsTimeout() {
+    @Test func publish_timedOutUnsent_isForgotten() {
         world.isDown = true
         let alpha = world.add("alpha")
-        let operation = publish(alpha, "a", "1")
+        let operation = publish(alpha)
         world.advance(by: 10_000)
-        #expect(alpha.completions[operation]?.status == .timedOut)
+        #expect(status(alpha, operation) == .timedOut)
         world.isDown = false
         world.advance(by: 5000)
         #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
     }
 
-    @Test func anOutageLeavesNoTraceOfWhatTimedOut() {
+    @Test func outage_manyCallsTimeOut_leavesNoTrace() {
         world.isDown = true
         let alpha = world.add("alpha")
         for round in 0..<5000 {
@@ -133,7 +88,7 @@ import Testing
             if round % 100 == 99 { world.advance(by: 200) }
         }
         #expect(alpha.core.work.count <= 2 * Limits.endedEntries)
-        #expect(alpha.core.labelQueue.count <= 2 * Limits.endedEntries)
+        #expect(alpha.core.waiting.labels <= 2 * Limits.endedEntries)
         #expect(alpha.core.deadlines.count <= 2 * Limits.endedEntries)
         world.isDown = false
         world.advance(by: 1000)
@@ -141,236 +96,299 @@ import Testing
         #expect(world.etcd.store.count == 2)
     }
 
-    @Test func aSentPublishIsFinishedAfterItsTimeout() {
+    @Test func publish_timedOutSent_isFinished() {
         let alpha = world.add("alpha")
-        _ = publish(alpha, "a", "1")
+        publish(alpha)
         world.isSilent = true
         world.executesSilently = true
         let operation = world.submit(
             alpha, .publish(label: Bytes("a"), blob: Bytes("2")), timeout: 1500)
         world.advance(by: 20_000)
-        #expect(alpha.completions[operation]?.status == .timedOut)
+        #expect(status(alpha, operation) == .timedOut)
         world.isSilent = false
         world.advance(by: 10_000)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("2"))
+        #expect(stored(a)?.value == Bytes("2"))
         #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func tooLargeNamesBothSizesAndLeavesWhatWas() {
-        world.etcd.maximumRequest = 100
+    @Test func publish_tooLarge_namesBothSizesAndLeavesWhatWas() {
         let alpha = world.add("alpha")
-        _ = publish(alpha, "a", "1")
+        publish(alpha)
+        world.etcd.maximumRequest = 250
         let operation = world.submit(
-            alpha, .publish(label: Bytes("a"), blob: Bytes(repeating: 1, count: 200)))
+            alpha, .publish(label: Bytes("a"), blob: Bytes(repeating: 1, count: 300)))
         let completion = alpha.completions[operation]
         #expect(completion?.status == .tooLarge)
-        #expect(completion?.text.bytes.contains("200 bytes") == true)
+        #expect(completion?.text.bytes.contains("300 bytes") == true)
         #expect(completion?.text.bytes.contains("1572864") == true)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+        #expect(stored(a)?.value == Bytes("1"))
     }
 
-    @Test func unpublishRemovesOneLabel() {
+    @Test func unpublish_ofTwoLabels_removesOne() {
         let alpha = world.add("alpha")
-        _ = publish(alpha, "a", "1")
-        _ = publish(alpha, "b", "2")
+        publish(alpha)
+        publish(alpha, "b", "2")
         let operation = world.submit(alpha, .unpublish(label: Bytes("a")))
-        #expect(alpha.completions[operation]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/a") == nil)
+        #expect(status(alpha, operation) == .success)
+        #expect(stored(a) == nil)
         #expect(stored("/nixl/agents//alpha/b") != nil)
         let again = world.submit(alpha, .unpublish(label: Bytes("a")))
-        #expect(alpha.completions[again]?.status == .notFound)
-    }
-
-    @Test func invalidateRemovesEverythingAndLaterPublishClaimsAgain() {
-        let alpha = world.add("alpha")
-        _ = publish(alpha, "a", "1")
-        let operation = world.submit(alpha, .invalidate)
-        #expect(alpha.completions[operation]?.status == .success)
-        #expect(world.etcd.store.isEmpty)
-        world.advance(by: 1000)
-        #expect(alpha.ownership.isEmpty)
-        _ = publish(alpha, "b", "2")
-        #expect(stored("/nixl/agents//alpha/a") == nil)
-        #expect(stored("/nixl/agents//alpha/b")?.value == Bytes("2"))
-    }
-
-    @Test func aStalledHostLosesAndRestores() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        let first = world.etcd.value(Bytes("/nixl/agents//alpha/"))?.lease ?? 0
-        alpha.isStalled = true
-        world.advance(by: 8000)
-        #expect(world.etcd.store.isEmpty)
-        alpha.isStalled = false
-        world.advance(by: 1000)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-        let second = stored("/nixl/agents//alpha/a")?.lease ?? 0
-        #expect(second != first && second >> 16 == first >> 16)
-        #expect(stored("/nixl/agents//alpha/")?.lease == second)
-        #expect(alpha.core.counters.restores == 1)
-    }
-
-    @Test func anInterruptionShorterThanTheTTLLosesNothing() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        world.isDown = true
-        world.cut(alpha)
-        world.advance(by: 3000)
-        world.isDown = false
-        world.advance(by: 60_000)
-        #expect(alpha.ownership.isEmpty)
-        #expect(stored("/nixl/agents//alpha/a") != nil)
-    }
-
-    @Test func anUnansweredRenewalFailsTheConnectionInTime() {
-        let alpha = world.add("alpha", endpoints: 2)
-        heartbeat(alpha)
-        world.advance(by: 1000)
-        world.isSilent = true
-        world.advance(by: 2500)
-        #expect(alpha.core.counters.renewalsUnanswered >= 1)
-        world.isSilent = false
-        world.advance(by: 2000)
-        #expect(alpha.ownership.isEmpty)
-        #expect(alpha.core.counters.leasesLost == 0)
-    }
-
-    @Test func aTakeoverSupersedesTheFirst() {
-        let first = world.add("alpha", seed: 1)
-        let second = world.add("alpha", seed: 2)
-        heartbeat(first)
-        _ = publish(first, "a", "old")
-        heartbeat(second)
-        let operation = publish(second, "a", "new")
-        #expect(second.completions[operation]?.status == .success)
-        #expect(first.ownership.last == "SUPERSEDED")
-        let invalidation = world.submit(first, .invalidate)
-        #expect(first.completions[invalidation]?.status == .superseded)
-        let late = publish(first, "a", "older")
-        #expect(first.completions[late]?.status == .superseded)
-        world.advance(by: 20_000)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("new"))
-        #expect(second.ownership.isEmpty)
-        #expect(world.etcd.leases.count == 1)
-    }
-
-    @Test func refuseTakeoverLeavesTheOtherAlone() {
-        let first = world.add("alpha", seed: 1)
-        let second = world.add("alpha", seed: 2, refuseTakeover: true)
-        _ = publish(first, "a", "old")
-        let operation = publish(second, "a", "new")
-        #expect(second.completions[operation]?.status == .notAllowed)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("old"))
-        #expect(first.ownership.isEmpty)
-    }
-
-    @Test func anOperatorsDeleteIsToldAndNotPutBack() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        world.etcd.apply([
-            .deleteRange(
-                key: Bytes("/nixl/agents//alpha/"), rangeEnd: Bytes("/nixl/agents//alpha0"))
-        ])
-        world.settle()
-        world.advance(by: 30_000)
-        #expect(alpha.ownership == ["WITHDRAWN"])
-        #expect(world.etcd.store.isEmpty)
-        let operation = publish(alpha, "b", "2")
-        #expect(alpha.completions[operation]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/a") == nil)
-        #expect(stored("/nixl/agents//alpha/b") != nil)
+        #expect(status(alpha, again) == .notFound)
     }
 
     @Test(arguments: [true, false])
-    func whoWasRemovedDoesNotTakeTheNameFromWhoCameAfter(isLeased: Bool) {
+    func invalidate_thenPublish_claimsAgain(isLeased: Bool) {
         let alpha = world.add("alpha")
         if isLeased { heartbeat(alpha) }
-        _ = publish(alpha, "a", "1")
-        world.etcd.apply([
-            .deleteRange(
-                key: Bytes("/nixl/agents//alpha/"), rangeEnd: Bytes("/nixl/agents//alpha0"))
-        ])
-        world.settle()
-        #expect(alpha.ownership == ["WITHDRAWN"])
-        // Its self-watch has not told yet that another has come when the host publishes again.
-        alpha.isStalled = true
-        let other = world.add("alpha", seed: 3)
-        _ = publish(other, "a", "other")
-        alpha.isStalled = false
-        let operation = publish(alpha, "a", "2")
-        #expect(alpha.completions[operation]?.status == .superseded)
-        #expect(alpha.ownership == ["WITHDRAWN", "SUPERSEDED"])
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("other"))
-        #expect(other.ownership.isEmpty)
-    }
-
-    @Test func somebodyWhoCameAndWentWhileWeWereAwayIsNotOverlooked() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        alpha.isStalled = true
-        world.advance(by: 8000)
-        let key = Bytes("/nixl/agents//alpha/")
-        world.etcd.apply([.put(key: key, value: [], lease: 0)])
-        world.etcd.apply([.deleteRange(key: key, rangeEnd: [])])
-        alpha.isStalled = false
-        world.advance(by: 3000)
-        #expect(alpha.ownership == ["LOST", "SUPERSEDED"])
+        publish(alpha)
+        let operation = world.submit(alpha, .invalidate)
+        #expect(status(alpha, operation) == .success)
         #expect(world.etcd.store.isEmpty)
+        world.advance(by: 1000)
+        #expect(world.etcd.leases.isEmpty)
+        #expect(alpha.ownership.isEmpty)
+        publish(alpha, "b", "2")
+        #expect(stored(a) == nil)
+        #expect(stored("/nixl/agents//alpha/b")?.value == Bytes("2"))
+        #expect((alpha.core.counters.leaseID != 0) == isLeased)
     }
 
-    @Test func aWipedStoreIsNoticedAndFilledAgain() {
+    @Test func unpublish_behindInvalidate_isNotFound() {
         let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        world.etcd.wipe()
-        world.cut(alpha)
-        world.advance(by: 5000)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
-    }
-
-    @Test func shutdownFinishesWritesThenWithdraws() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        let operation = publish(alpha, "a", "1")
-        alpha.core.shutdown(drain: 5000, now: world.now)
-        world.isDown = false
-        world.advance(by: 2000)
-        #expect(alpha.completions[operation]?.status == .success)
-        #expect(alpha.core.isShutDown)
+        publish(alpha)
+        alpha.core.submit(.invalidate, operation: 100, timeout: nil, now: world.now)
+        alpha.core.submit(
+            .unpublish(label: Bytes("a")), operation: 101, timeout: nil, now: world.now)
+        alpha.core.advance(now: world.now)
+        world.advance(by: 1000)
+        #expect(status(alpha, 101) == .notFound)
         #expect(world.etcd.store.isEmpty)
         #expect(world.etcd.leases.isEmpty)
     }
 
-    @Test func shutdownWithoutServerEndsInTime() {
+    /// A withdrawal goes on, whoever still waits for it.
+    @Test(arguments: [true, false])
+    func invalidate_timedOutOrCanceled_goesOn(isCanceled: Bool) {
         let alpha = world.add("alpha")
-        heartbeat(alpha)
-        _ = publish(alpha, "a", "1")
-        world.isDown = true
-        world.cut(alpha)
-        let operation = publish(alpha, "a", "2")
-        alpha.core.shutdown(drain: 2000, now: world.now)
-        world.advance(by: 1900)
-        #expect(!alpha.core.isShutDown)
-        world.advance(by: 200)
-        #expect(alpha.core.isShutDown)
-        #expect(alpha.completions[operation]?.status == .canceled)
-        #expect(alpha.core.nextDeadline == nil)
+        publish(alpha)
+        disconnect(alpha)
+        let operation = world.submit(alpha, .invalidate, timeout: 1000)
+        if isCanceled { alpha.core.cancel(operation, now: world.now) }
+        world.advance(by: 1100)
+        #expect(status(alpha, operation) == (isCanceled ? .canceled : .timedOut))
+        world.isDown = false
+        world.advance(by: 2000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
+        #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func manyLabelsAreRestoredInBatches() {
+    // MARK: - Others
+
+    @Test(arguments: [true, false], [true, false])
+    func takeover_ofALivingAgent_supersedesIt(isFirstLeased: Bool, isSecondLeased: Bool) {
+        let first = world.add("alpha", seed: 1)
+        let second = world.add("alpha", seed: 2)
+        if isFirstLeased { heartbeat(first) }
+        publish(first, "a", "old")
+        if isSecondLeased { heartbeat(second) }
+        let operation = publish(second, "a", "new")
+        world.advance(by: 2000)
+        #expect(status(second, operation) == .success)
+        #expect(first.ownership == ["SUPERSEDED"])
+        for call in [HostCall.invalidate, Self.start, .unpublish(label: Bytes("a"))] {
+            #expect(status(first, world.submit(first, call)) == .superseded)
+        }
+        #expect(status(first, publish(first, "a", "older")) == .superseded)
+        world.advance(by: 20_000)
+        #expect(stored(a)?.value == Bytes("new"))
+        #expect(second.ownership.isEmpty)
+        #expect(hangsEverything(on: second.core.ownLease))
+    }
+
+    private static let start = HostCall.startHeartbeat(interval: 1000, ttlSeconds: 5)
+
+    @Test func claim_refuseTakeoverOfATakenName_leavesTheOtherAlone() {
+        let first = world.add("alpha", seed: 1)
+        let second = world.add("alpha", seed: 2, refuseTakeover: true)
+        publish(first, "a", "old")
+        let operation = publish(second, "a", "new")
+        #expect(status(second, operation) == .notAllowed)
+        #expect(stored(a)?.value == Bytes("old"))
+        world.advance(by: 2000)
+        #expect(first.ownership.isEmpty)
+        #expect(hangsEverything(on: first.core.ownLease))
+    }
+
+    /// It was taken when the connection began, and nobody has watched it since.
+    @Test func claim_refuseTakeoverOfANameThatWasLeft_succeeds() {
+        let first = world.add("alpha", seed: 1)
+        let second = world.add("alpha", seed: 2, refuseTakeover: true)
+        publish(first, "a", "old")
+        world.submit(second, .watch(agent: Bytes("beta"), presenceOnly: false), timeout: nil)
+        world.advance(by: 1000)
+        world.submit(first, .invalidate)
+        world.advance(by: 1000)
+        let operation = publish(second, "a", "new")
+        #expect(status(second, operation) == .success)
+    }
+
+    /// What its lease would hold for ever, had it a predecessor that never comes back.
+    @Test func restart_ofAnAgentWithoutHeartbeat_leavesOneLease() {
+        let first = world.add("alpha", seed: 1)
+        publish(first)
+        first.isStalled = true
+        let second = world.add("alpha", seed: 2)
+        publish(second, "a", "2")
+        world.advance(by: 1000)
+        #expect(hangsEverything(on: second.core.ownLease))
+    }
+
+    @Test func newcomer_stalledBehindItsMark_isWaitedFor() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
-        for index in 0..<250 {
-            world.submit(
-                alpha, .publish(label: [1, UInt8(index)], blob: Bytes(repeating: 7, count: 10)))
+        publish(alpha)
+        let other = world.add("alpha", seed: 3)
+        befall(.late, nth: 2)
+        publish(other, "a", "other")
+        #expect(stored(presence) == nil)
+        #expect(stored("/nixl/agents//alpha/\0") != nil)
+        other.isStalled = true
+        world.advance(by: 6000)
+        #expect(alpha.ownership.isEmpty)
+        other.isStalled = false
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["SUPERSEDED"])
+        #expect(stored(a)?.value == Bytes("other"))
+        #expect(hangsEverything(on: other.core.ownLease))
+    }
+
+    @Test(arguments: [true, false], [true, false])
+    func operatorRemoves_keysOfALivingAgent_isToldAndNotUndone(all: Bool, isLeased: Bool) {
+        let alpha = world.add("alpha")
+        if isLeased { heartbeat(alpha) }
+        publish(alpha)
+        operatorRemoves(all: all)
+        world.advance(by: 30_000)
+        #expect(alpha.ownership == ["WITHDRAWN"])
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
+        let operation = publish(alpha, "b", "2")
+        #expect(status(alpha, operation) == .success)
+        #expect(stored(a) == nil)
+        #expect(stored("/nixl/agents//alpha/b") != nil)
+    }
+
+    @Test(arguments: [true, false])
+    func publish_afterWithdrawnAndASuccessor_isSuperseded(isLeased: Bool) {
+        let alpha = world.add("alpha")
+        if isLeased { heartbeat(alpha) }
+        publish(alpha)
+        operatorRemoves()
+        world.advance(by: 2000)
+        #expect(alpha.ownership == ["WITHDRAWN"])
+        alpha.isStalled = true
+        let other = world.add("alpha", seed: 3)
+        publish(other, "a", "other")
+        alpha.isStalled = false
+        let operation = publish(alpha, "a", "2")
+        #expect(status(alpha, operation) == .superseded)
+        #expect(alpha.ownership == ["WITHDRAWN", "SUPERSEDED"])
+        #expect(stored(a)?.value == Bytes("other"))
+        #expect(other.ownership.isEmpty)
+    }
+
+    /// Stock NIXL, and who else writes with etcdctl, puts the presence key over what is there.
+    @Test(arguments: [0, 77], [true, false])
+    func presenceKey_putOverByAnother_isThatOnes(lease: Int64, isLeased: Bool) {
+        let alpha = world.add("alpha")
+        if isLeased { heartbeat(alpha) }
+        publish(alpha)
+        if lease != 0 { world.etcd.leases[lease] = ModelEtcd.Lease(ttl: .max, expires: .max) }
+        world.etcd.apply([
+            .put(key: Bytes(presence), value: [], lease: lease),
+            .put(key: Bytes(a), value: Bytes("stock"), lease: lease),
+        ])
+        world.advance(by: 10_000)
+        #expect(alpha.ownership == ["SUPERSEDED"])
+        #expect(stored(presence)?.lease == lease)
+        #expect(stored(a)?.value == Bytes("stock"))
+        #expect(world.etcd.leases[alpha.core.ownLease] == nil)
+    }
+
+    // MARK: - Losses
+
+    @Test func lease_endedWhileTheHostStalled_isLostAndRestored() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        let first = stored(presence)?.lease ?? 0
+        alpha.isStalled = true
+        world.advance(by: 8000)
+        #expect(world.etcd.store.isEmpty)
+        alpha.isStalled = false
+        world.advance(by: 1000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        let second = alpha.core.counters.leaseID
+        #expect(second != first && second >> 16 == first >> 16)
+        #expect(hangsEverything(on: second))
+        #expect(alpha.core.counters.restores == 1)
+    }
+
+    @Test func lease_revokedWithoutHeartbeat_isLostAndRestored() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        world.etcd.revoke(alpha.core.ownLease)
+        world.advance(by: 1000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored(a)?.value == Bytes("1"))
+        #expect(hangsEverything(on: alpha.core.ownLease))
+    }
+
+    /// Something revokes it whenever it sees it: the second restore waits, and each longer.
+    @Test func lease_revokedAgainAndAgain_isRestoredAtAPace() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        for _ in 0..<600 {
+            if let lease = stored(presence)?.lease { world.etcd.revoke(lease) }
+            world.advance(by: 100)
         }
+        #expect(alpha.core.counters.leasesLost <= 8)
+        #expect(alpha.core.counters.leasesLost >= 5)
+    }
+
+    @Test func presenceKey_comeAndGoneWhileAway_isNoObstacle() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        alpha.isStalled = true
+        world.advance(by: 8000)
+        world.etcd.apply([.put(key: Bytes(presence), value: [], lease: 0)])
+        operatorRemoves(all: false)
+        alpha.isStalled = false
+        world.advance(by: 3000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored(a)?.value == Bytes("1"))
+    }
+
+    @Test(arguments: [true, false])
+    func store_wiped_isFilledAgain(isLeased: Bool) {
+        let alpha = world.add("alpha")
+        if isLeased { heartbeat(alpha) }
+        publish(alpha)
+        world.etcd.wipe()
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(alpha.ownership == ["LOST", "RESTORED"])
+        #expect(stored(a)?.value == Bytes("1"))
+        #expect(hangsEverything(on: alpha.core.ownLease))
+    }
+
+    @Test func labels_moreThanATransactionTakes_areRestoredInBatches() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publishMany(alpha)
         alpha.isStalled = true
         world.advance(by: 8000)
         alpha.isStalled = false

@@ -6,8 +6,8 @@ import EtcdProtocol
 
 @testable import MetadataCore
 
-/// One agent, one etcd, and what may befall each single request, by chance: the simulator refuses
-/// all requests for a while, never one amid others that are taken. The same seed, the same run.
+/// One agent, one etcd, and what may befall each single request, by chance. (The simulator refuses all
+/// requests for a while, never one among others that are taken.) The same seed, the same run.
 final class RandomFates {
     struct Submitted {
         let operation: OperationID
@@ -21,6 +21,8 @@ final class RandomFates {
     /// Of the agent's presence key.
     var operatorHasRemoved = false
     var wasWithdrawnLate = false
+    /// A revocation was never answered: whatever ends its lease then is taken for that.
+    var isLeaseAskedToGo = false
     private(set) var failures: [String] = []
     private(set) var trace: [String] = []
     private var random: Generator
@@ -62,7 +64,7 @@ final class RandomFates {
         }
         if rival == nil, random.oneIn(2) { refuseEverything() }
         heal()
-        note("now \(agent.core.ownership)")
+        note("now on lease \(agent.core.ownLease), \(world.etcd.store.count) keys")
         for each in submitted {
             let end = agent.completions[each.operation].map { "\($0.status)" } ?? "never ended"
             note("operation \(each.operation), \(brief(each.call)): \(end)")
@@ -160,8 +162,7 @@ final class RandomFates {
         switch random.below(10) {
         case 0...2: add(.ordinary, of: method)
         case 3, 4: add(.answerLost, of: method)
-        // A lease that has ended would live again: its end would pass for an operator's doing.
-        case 5, 6: add(method == .leaseGrant ? .answerLost : .late, of: method)
+        case 5, 6: add(.late, of: method)
         default: add(.refused(random.pick(Self.refusals)), of: method)
         }
     }
@@ -181,8 +182,8 @@ final class RandomFates {
     }
 
     private func revokeLease() {
-        let lease = agent.core.counters.leaseID
-        guard lease != 0 else { return }
+        let lease = agent.core.ownLease
+        guard world.etcd.leases[lease] != nil else { return }
         note("lease \(lease) is revoked")
         world.etcd.revoke(lease)
         world.settle()
@@ -212,13 +213,15 @@ final class RandomFates {
             node, .publish(label: Bytes("rival"), blob: Bytes("rival")), timeout: 30_000)
     }
 
-    /// No transaction is taken for a while: who withdraws or publishes then is told so, and nothing
-    /// spins.
+    /// Nothing is written for a while: who withdraws or publishes then is told so, and nothing spins.
     private func refuseEverything() {
         let status = random.pick(Self.refusals)
-        note("every transaction is refused with \(status.code)")
-        // More than a core that does not spin can send meanwhile.
-        world.fates = Array(repeating: (.txn, .refused(status)), count: 500)
+        let isFull = status.code == GRPCStatus.resourceExhausted
+        note("everything that writes is refused with \(status.code)")
+        world.fates = []
+        world.refusals = [.txn: status]
+        // Leases can be revoked while the database is full, but none is granted.
+        world.refusals[isFull ? .leaseGrant : .leaseRevoke] = status
         // What is refused is often old by then: given up by its host, or its lease has ended.
         world.isDown = random.oneIn(2)
         if world.isDown { cut() }
@@ -227,9 +230,14 @@ final class RandomFates {
             submitForSomeTime(random.pick(Self.withdrawals))
             world.advance(by: random.pick([0, 10, 1000, 6000]))
         }
+        // 'No space' is no answer to a reading.
+        if random.oneIn(2), status.code != GRPCStatus.resourceExhausted { refuseReads(status) }
+        // Somebody may compact the database, so that 'no space' is told when the time-out has passed.
+        let timeout: Milliseconds? = isFull ? 20_000 : nil
         let operations = [
             submit(random.pick(Self.withdrawals), timeout: nil),
-            submit(.publish(label: Bytes("refused"), blob: Bytes("refused")), timeout: nil),
+            submit(
+                .publish(label: Bytes("refused"), blob: Bytes("refused")), timeout: timeout),
         ]
         if random.oneIn(2) { revokeLease() }
         world.isDown = false
@@ -242,15 +250,33 @@ final class RandomFates {
         }
         world.advance(by: 35_000)
         for operation in operations where agent.completions[operation] == nil {
-            fail("\(operation) is not told that etcd refuses it, \(agent.core.ownership)")
+            fail("\(operation) is not told that etcd refuses it")
         }
         // A second one, where a lease that is missing leaves the store in doubt.
         checkPace(since: requests, atMost: 200, connects, atMost: 2, "while all is refused")
     }
 
+    /// The answer to a withdrawal is lost, and from then on nothing can be read either.
+    private func refuseReads(_ status: GRPCStatus) {
+        note("reads are refused, too, behind a lost withdrawal")
+        let wasDown = world.isDown
+        world.isDown = false
+        let isCarriedOut = random.oneIn(2)
+        world.fates = [(.leaseRevoke, isCarriedOut ? .answerLost : .late)]
+        submitForSomeTime(random.pick(Self.withdrawals))
+        world.advance(by: 100)
+        // What follows may be told as refused, and then that the keys are gone: both are true.
+        if isCarriedOut { wasWithdrawnLate = true }
+        isLeaseAskedToGo = true
+        world.fates = []
+        world.isDown = wasDown
+        for method: EtcdMethod in [.range, .leaseTimeToLive] { world.refusals[method] = status }
+    }
+
     private func heal() {
         note("all is well from here on")
         world.fates = []
+        world.refusals = [:]
         world.isDown = false
         let requests = world.etcd.requests
         let connects = agent.connects

@@ -15,17 +15,18 @@ extension RandomFates {
             checkRival(rival)
             return
         }
+        // BACKEND leaves open whether a withdrawal will be carried out: a lease that then ends may have been withdrawn.
+        let mayBeWithdrawn = submitted.contains {
+            isWithdrawal($0.call) && agent.completions[$0.operation]?.status == .backend
+        }
+        if mayBeWithdrawn { wasWithdrawnLate = true }
         checkEvents()
         checkStore()
-        if isHeartbeatExpected, agent.core.counters.leaseID == 0 { fail("the heartbeat is gone") }
-        for lease in world.etcd.leases.keys.sorted() where lease != agent.core.counters.leaseID {
-            fail("lease \(lease) is left")
-        }
-        // What was replaced stays in the queue until somebody looks there, as this does.
-        if agent.core.hasChanges { fail("something is still to be written") }
+        checkLeases()
+        checkHeartbeat()
         let waiting = agent.core.waiting
-        if waiting.calls + waiting.others + waiting.labels > 0 { fail("waits: \(waiting)") }
-        if isOwned(by: agent), !operatorHasRemoved, !wasWithdrawnLate { checkBlobs() }
+        if waiting.calls + waiting.others > 0 { fail("waits: \(waiting)") }
+        if !operatorHasRemoved, !wasWithdrawnLate { checkBlobs() }
         checkQuiet()
         checkUse()
         checkShutdown()
@@ -42,9 +43,7 @@ extension RandomFates {
         if connected > connectLimit { fail("\(connected) connections \(when)") }
     }
 
-    private func isOwned(by node: World.Node) -> Bool {
-        if case .owned = node.core.ownership { true } else { false }
-    }
+    private func isOwned(by node: World.Node) -> Bool { node.owns(world.etcd, Self.presence) }
 
     private func text(_ bytes: Bytes?) -> String {
         bytes.map { String(decoding: $0, as: UTF8.self) } ?? "nothing"
@@ -62,7 +61,7 @@ extension RandomFates {
     // MARK: - Two of one name
 
     private func checkRival(_ rival: World.Node) {
-        if isOwned(by: agent), isOwned(by: rival) { fail("both own the name") }
+        checkLeases()
         // Its only publish is the last that it did.
         let publish = rival.completions.max { $0.key < $1.key }?.value
         guard publish?.status == .success else { return }
@@ -75,9 +74,6 @@ extension RandomFates {
             fail("\(text(found)) on lease \(kv.lease) is among the other's keys")
         }
         if world.etcd.value(label) == nil { fail("the other's label is missing") }
-        if !isOwned(by: agent), !agent.core.isSuperseded, agent.core.labels.count != 0 {
-            fail("the other owns the name, labels are kept for it")
-        }
     }
 
     // MARK: - What the host was told
@@ -95,7 +91,9 @@ extension RandomFates {
                 if !isLost { fail("RESTORED without LOST") }
                 isLost = false
             case "WITHDRAWN":
-                if !operatorHasRemoved, !wasWithdrawnLate { fail("WITHDRAWN, by nobody") }
+                if !operatorHasRemoved, !wasWithdrawnLate, !isLeaseAskedToGo {
+                    fail("WITHDRAWN, by nobody")
+                }
                 isLost = false
             default: fail("\(event), by nobody")
             }
@@ -106,45 +104,32 @@ extension RandomFates {
     // MARK: - What the store holds
 
     private func checkStore() {
-        switch agent.core.ownership {
-        case .owned(let hold): checkOwned(hold)
-        case .none, .withdrawn:
-            // A permanent Put that was never answered may have been carried out after all.
-            for (found, kv) in world.etcd.store where kv.lease != 0 || found != Self.presence {
-                fail("\(text(found)) on lease \(kv.lease) is left")
-            }
-            if agent.core.labels.count != 0 { fail("labels are kept without a name") }
-        default: fail("not settled: \(agent.core.ownership)")
+        guard !world.etcd.store.isEmpty else { return }
+        if world.etcd.value(Self.presence) == nil { fail("labels without a presence key") }
+        let lease = agent.core.ownLease
+        for (found, kv) in world.etcd.store where kv.lease != lease || lease == 0 {
+            fail("\(text(found)) is on lease \(kv.lease), not \(lease)")
         }
     }
 
-    private func checkOwned(_ hold: Hold) {
-        let lease = agent.core.counters.leaseID
-        if hold.lease != lease { fail("holds on lease \(hold.lease), has \(lease)") }
-        let presence = world.etcd.value(Self.presence)
-        if presence?.lease != lease || presence?.modRevision != hold.modRevision {
-            fail("the presence key is \(String(describing: presence)), held by \(hold)")
-        }
-        for (found, kv) in world.etcd.store where found != Self.presence {
-            let label = Bytes(found.dropFirst(Self.presence.count))
-            if kv.lease != lease { fail("\(text(label)) is on lease \(kv.lease), not \(lease)") }
-            let record = agent.core.labels[label]
-            if let record, isUnknown(record) { continue }
-            if record?.confirmed != kv.value {
-                fail("\(text(label)) is \(text(kv.value)), not \(text(record?.confirmed))")
-            }
-        }
-        for record in agent.core.labels.values where !isUnknown(record) {
-            if record.isBusy { fail("\(text(record.label)) is still to be written") }
-            if record.confirmed != nil, world.etcd.value(key(record.label)) == nil {
-                fail("\(text(record.label)) is missing")
-            }
+    /// Each is of one process that lives, or came when nobody waited for it any more, and is empty.
+    private func checkLeases() {
+        let owned = world.nodes.map { $0.core.ownLease }
+        for lease in world.etcd.leases.keys.sorted() where !owned.contains(lease) {
+            let isEmpty = !world.etcd.store.contains { $0.kv.lease == lease }
+            if isEmpty, world.leftLeases.contains(lease) { continue }
+            fail("lease \(lease) is left")
         }
     }
 
-    /// The answer was lost, and its host has given it up: nobody asks again.
-    private func isUnknown(_ record: LabelRecord) -> Bool {
-        if case .unknown = record.write { true } else { false }
+    /// The heartbeat is a mode: while it is on, what is there hangs on its lease, else on one that never ends.
+    private func checkHeartbeat() {
+        guard let isOn = isHeartbeatExpected, let key = world.etcd.value(Self.presence) else {
+            return
+        }
+        if isOn != (key.lease == agent.core.counters.leaseID) {
+            fail("the heartbeat is \(isOn ? "off" : "on")")
+        }
     }
 
     /// What each label must hold after what the host was told of its calls.
@@ -183,17 +168,22 @@ extension RandomFates {
         return expected
     }
 
-    /// By what the host was told of its calls, in their order.
-    private var isHeartbeatExpected: Bool {
-        var isOn = false
+    /// By what the host was told of its calls, in their order. nil: a withdrawal that nobody waits for any more ends it or
+    /// not.
+    private var isHeartbeatExpected: Bool? {
+        var isOn: Bool? = false
         for each in submitted {
             let status = agent.completions[each.operation]?.status
             switch each.call {
-            case .startHeartbeat: isOn = status == .success || isOn && status == .notAllowed
-            // A stop that etcd refuses leaves it on.
+            case .startHeartbeat: isOn = true
+            case .stopHeartbeat(keep: true): isOn = false
             case .stopHeartbeat:
-                let isRefused = status == .permission || status == .noSpace || status == .backend
-                isOn = isOn && isRefused
+                switch status {
+                case .success, .notFound: isOn = false
+                // One that etcd refuses leaves it on.
+                case .permission, .noSpace, .backend: break
+                default: isOn = nil
+                }
             default: break
             }
         }
@@ -226,5 +216,8 @@ extension RandomFates {
         world.advance(by: 5100)
         if !agent.core.isShutDown { fail("not shut down in its time") }
         if !world.etcd.store.isEmpty { fail("a shutdown leaves \(world.etcd.store.count) keys") }
+        for lease in world.etcd.leases.keys where !world.leftLeases.contains(lease) {
+            fail("a shutdown leaves lease \(lease)")
+        }
     }
 }

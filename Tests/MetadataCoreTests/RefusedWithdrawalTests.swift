@@ -6,7 +6,7 @@ import Testing
 @testable import EtcdProtocol
 @testable import MetadataCore
 
-/// What becomes of a withdrawal that etcd refuses, and of what waits behind others that it refuses.
+/// What etcd refuses: what is told, to whom and when, and what is left.
 @Suite struct RefusedWithdrawalTests: WorldSuite {
     let world = World()
     /// Of no class of its own: `Failure.other`, told as BACKEND.
@@ -14,184 +14,160 @@ import Testing
     /// What etcd says to one without credentials, once authentication is switched on.
     let noUser = GRPCStatus(code: 3, message: Bytes("etcdserver: user name is empty"))
 
-    func refuse(_ status: GRPCStatus, _ method: EtcdMethod = .txn, times: Int = 1000) {
-        for _ in 0..<times { world.fates.append((method, .refused(status))) }
-    }
+    // MARK: - Withdrawals
 
     /// Header: 'completes with ... UNAUTHENTICATED, PERMISSION, NO_SPACE, BACKEND'.
-    @Test(arguments: [true, false])
-    func aWithdrawalThatIsRefusedForAnyReasonIsTold(isStop: Bool) {
+    @Test(arguments: [true, false], [true, false])
+    func withdrawal_refusedForAnyReason_isToldOverOneConnection(isStop: Bool, isCorrupt: Bool) {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        refuse(corrupt)
-        let connects = alpha.connects
-        let requests = world.etcd.requests
+        refuseWrites(isCorrupt ? corrupt : permission)
+        let (connects, requests) = (alpha.connects, world.etcd.requests)
         let operation = world.submit(
             alpha, isStop ? .stopHeartbeat(keep: false) : .invalidate, timeout: nil)
         world.advance(by: 30_000)
-        #expect(alpha.completions[operation]?.status == .backend)
+        #expect(status(alpha, operation) == (isCorrupt ? .backend : .permission))
         #expect(alpha.connects == connects)
         #expect(world.etcd.requests - requests < 20)
+        // It is as if it had not been asked for: the heartbeat goes on.
+        #expect(stored(a)?.value == Bytes("1"))
+        #expect(stored(a)?.lease == alpha.core.counters.leaseID)
+        #expect(alpha.ownership.isEmpty)
+        refuseWrites(nil)
+        world.advance(by: 20_000)
+        #expect(stored(a)?.value == Bytes("1"))
+        #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func aWithdrawalWithoutCredentialsIsTold() {
+    @Test func withdrawal_noCredentials_isTold() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        refuse(noUser, times: 1)
-        refuse(noUser, .range)
+        refuseWrites(noUser)
+        world.refusals[.range] = noUser
         let operation = world.submit(alpha, .invalidate, timeout: nil)
         world.advance(by: 30_000)
-        #expect(alpha.completions[operation]?.status == .unauthenticated)
+        #expect(status(alpha, operation) == .unauthenticated)
     }
 
-    /// guarantees.md: 'a shutdown that had its time leaves nothing at all'; 'its lease is revoked'.
-    @Test func aShutdownLeavesToTheLeaseWhatItMayNotRemove() {
+    /// Somebody hung a key on our lease that we may not write: we evict ourselves.
+    @Test func revocation_refused_removesTheKeys() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        refuse(corrupt)
-        alpha.core.shutdown(drain: 3000, now: world.now)
-        alpha.core.advance(now: world.now)
-        world.advance(by: 3100)
-        #expect(alpha.core.isShutDown)
+        world.refusals[.leaseRevoke] = permission
+        let operation = world.submit(alpha, .invalidate)
+        world.advance(by: 2000)
+        #expect(status(alpha, operation) == .success)
         #expect(world.etcd.store.isEmpty)
+        #expect(alpha.ownership.isEmpty)
+        world.advance(by: 10_000)
+        #expect(world.etcd.leases.isEmpty)
     }
 
-    // MARK: - What is left when a lease has ended
-
-    /// Of 250 permanent labels a move has brought the first ones onto a lease, which has ended: the others are left.
-    func leaveLabelsWithoutPresence(_ alpha: World.Node) {
-        publishMany(alpha)
-        world.fates = [(.txn, .ordinary), (.txn, .late)]
-        heartbeat(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        world.advance(by: 6000)
-        world.etcd.revoke(alpha.core.counters.leaseID)
-        #expect(!world.etcd.store.isEmpty)
-        #expect(stored(presence) == nil)
-    }
-
-    /// Unit aWithdrawalThatWasNotCarriedOutIsToldAsRefused, where only labels are left.
+    /// The reading that begins the next connection shows that nothing is there.
     @Test(arguments: [true, false])
-    func aRefusedWithdrawalOfWhatIsLeftIsTold(isFirstLost: Bool) {
-        let alpha = world.add("alpha")
-        leaveLabelsWithoutPresence(alpha)
-        let operation = world.submit(alpha, .invalidate, timeout: nil)
-        // Its guard finds no presence key; then the one of what is left.
-        world.fates = [(.txn, .ordinary)]
-        if isFirstLost { world.fates.append((.txn, .late)) }
-        refuse(permission)
-        world.isDown = false
-        world.advance(by: 30_000)
-        #expect(world.fates.count < 1000)
-        #expect(alpha.completions[operation]?.status == .permission)
-    }
-
-    /// 'A withdrawal that etcd refused was carried out later all the same'; 'a refused withdrawal left a move or a restore
-    /// half done: labels permanent, or missing for ever'.
-    @Test func aRefusedWithdrawalOfWhatIsLeftIsNotCarriedOut() {
-        let alpha = world.add("alpha")
-        leaveLabelsWithoutPresence(alpha)
-        let operation = world.submit(alpha, .invalidate, timeout: nil)
-        world.fates = [(.txn, .ordinary), (.txn, .refused(permission))]
-        world.isDown = false
-        world.advance(by: 10_000)
-        #expect(alpha.completions[operation]?.status == .permission)
-        #expect(world.etcd.store.count == 251)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-    }
-
-    /// BACKEND leaves open whether it was done, but the host has been told that it was not.
-    @Test func whatIsLostAfterARefusedWithdrawalIsPutBack() {
+    func withdrawal_carriedOutThenRefused_succeeds(isCorrupt: Bool) {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        refuse(corrupt, times: 1)
-        let operation = world.submit(alpha, .invalidate, timeout: nil)
-        #expect(alpha.completions[operation]?.status == .backend)
-        world.etcd.revoke(alpha.core.counters.leaseID)
+        befall(.answerLost, .leaseRevoke)
+        befall(.refused(isCorrupt ? corrupt : permission), .leaseRevoke)
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
         world.advance(by: 5000)
-        #expect(alpha.ownership == ["LOST", "RESTORED"])
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
-    }
-
-    /// A stop that has timed out withdraws as soon as it may; on no lease are those labels that the move has not reached.
-    @Test func aRefusedWithdrawalLeavesNothingToALeaseThatDoesNotHoldAll() {
-        let alpha = world.add("alpha")
-        publishMany(alpha)
-        world.fates = [(.txn, .ordinary), (.txn, .late)]
-        heartbeat(alpha)
-        world.isDown = true
-        world.cut(alpha)
-        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: 300)
-        world.advance(by: 1000)
-        #expect(alpha.completions[stop]?.status == .timedOut)
-        world.fates = []
-        refuse(permission)
-        world.isDown = false
-        world.advance(by: 10_000)
-        #expect(!world.etcd.store.isEmpty)
-        world.fates = []
-        world.advance(by: 10_000)
         #expect(world.etcd.store.isEmpty)
+        #expect(status(alpha, operation) == .success)
+        #expect(alpha.ownership.isEmpty)
     }
 
-    /// The start is refused, the stop with it; in between the lease has ended.
-    @Test func aRefusedStopGoesOnAlsoWithoutALease() {
+    /// Somebody removed the presence key alone: the labels are there, and stay.
+    @Test func withdrawal_refusedWhileLabelsAreLeft_isTold() {
         let alpha = world.add("alpha")
+        heartbeat(alpha)
         publish(alpha)
-        refuse(permission)
-        let start = heartbeat(alpha)
-        #expect(alpha.completions[start]?.status == .permission)
-        world.fates = []
-        world.advance(by: 3000)
-        world.isDown = true
-        world.cut(alpha)
-        let again = heartbeat(alpha)
-        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: nil)
-        #expect(alpha.completions[again]?.status == .canceled)
-        refuse(permission, times: 1)
-        world.isDown = false
-        world.advance(by: 5000)
-        #expect(alpha.completions[stop]?.status == .permission)
-        #expect(alpha.core.counters.leaseID != 0)
-        #expect(stored("/nixl/agents//alpha/a")?.lease == alpha.core.counters.leaseID)
+        refuseWrites(corrupt)
+        alpha.isStalled = true
+        operatorRemoves(all: false)
+        alpha.isStalled = false
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.advance(by: 2000)
+        #expect(stored(a) != nil)
+        #expect(status(alpha, operation) == .backend)
     }
 
-    // MARK: - Amid others' work, and again and again
-
-    /// With etcd 3.5.1 full every transaction is refused; an older state of the store has brought back our permanent key.
-    @Test func aRefusedWithdrawalAmidARestoreIsTold() {
+    @Test func withdrawal_lostThenRefused_isToldAndNotCarriedOut() {
         let alpha = world.add("alpha")
+        heartbeat(alpha)
         publish(alpha)
-        let (store, revision) = (world.etcd.store, world.etcd.revision)
-        world.etcd.wipe()
-        for _ in 0..<10 { world.etcd.apply([.put(key: Bytes("/x"), value: [], lease: 0)]) }
-        world.etcd.cluster += 1
-        world.cut(alpha)
+        befall(.late, .leaseRevoke)
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        refuseWrites(permission)
         world.advance(by: 5000)
-        world.etcd.store = store
-        world.etcd.history = []
-        world.etcd.revision = revision
-        world.etcd.cluster += 1
-        let full = GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
-        refuse(full)
-        world.cut(alpha)
-        world.advance(by: 1000)
+        #expect(status(alpha, operation) == .permission)
+        refuseWrites(nil)
+        world.advance(by: 5000)
+        #expect(stored(a)?.value == Bytes("1"))
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    /// The host may not read either: what can be told is that the withdrawal is refused.
+    @Test(arguments: [true, false])
+    func withdrawal_lostThenEverythingRefused_isTold(isCarriedOut: Bool) {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        befall(isCarriedOut ? .answerLost : .late, .leaseRevoke)
         let operation = world.submit(alpha, .invalidate, timeout: nil)
+        refuseWrites(permission)
+        world.refusals[.range] = permission
         world.advance(by: 30_000)
-        #expect(alpha.completions[operation]?.status == .noSpace)
+        #expect(
+            status(alpha, operation) == .permission
+                || isCarriedOut && status(alpha, operation) == .success)
+    }
+
+    @Test func withdrawal_timedOutThenRefused_goesOnOnceItMay() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        disconnect(alpha)
+        let stop = world.submit(alpha, .stopHeartbeat(keep: false), timeout: 1000)
+        world.advance(by: 1100)
+        #expect(status(alpha, stop) == .timedOut)
+        world.isDown = false
+        world.advance(by: 20_000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    @Test(arguments: [true, false])
+    func keys_goneAfterARefusedWithdrawal_areTold(isLeaseRevoked: Bool) {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        refuseWrites(permission)
+        let operation = world.submit(alpha, .invalidate)
+        world.advance(by: 500)
+        #expect(status(alpha, operation) == .permission)
+        refuseWrites(nil)
+        if isLeaseRevoked {
+            world.etcd.revoke(alpha.core.counters.leaseID)
+        } else {
+            operatorRemoves()
+        }
+        world.advance(by: 5000)
+        #expect(alpha.ownership == (isLeaseRevoked ? ["LOST", "RESTORED"] : ["WITHDRAWN"]))
+        #expect((stored(a) != nil) == isLeaseRevoked)
     }
 
     /// A host that asks five times a second for what etcd refuses keeps its connection.
-    @Test func refusedWithdrawalsCostNoConnection() {
+    @Test func withdrawals_refusedAgainAndAgain_costNoConnection() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        refuse(permission)
+        refuseWrites(permission)
         let connects = alpha.connects
         for _ in 0..<50 {
             world.submit(alpha, .invalidate)
@@ -200,82 +176,190 @@ import Testing
         #expect(alpha.connects == connects)
     }
 
-    /// Full database, a shutdown with permanent keys: tried until the drain is over, but over one connection.
-    @Test func aRefusedDrainKeepsItsConnection() {
+    @Test func rehang_halfDone_thenRefusedWithdrawal_isFinished() {
+        let alpha = world.add("alpha")
+        publishMany(alpha)
+        befall(.answerLost, nth: 2)
+        let start = heartbeat(alpha)
+        disconnect(alpha)
+        refuseWrites(permission)
+        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
+        world.isDown = false
+        world.advance(by: 1000)
+        #expect(status(alpha, operation) == .permission)
+        refuseWrites(nil)
+        world.advance(by: 5000)
+        #expect(status(alpha, start) == .success)
+        #expect(world.etcd.store.count == 251)
+        #expect(hangsEverything(on: alpha.core.counters.leaseID))
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    // MARK: - Shutdowns
+
+    @Test func shutdown_everythingRefused_leavesTheKeysToTheLease() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        refuseWrites(corrupt)
+        let connects = alpha.connects
+        alpha.core.shutdown(drain: 3000, now: world.now)
+        alpha.core.advance(now: world.now)
+        world.advance(by: 3100)
+        #expect(alpha.core.isShutDown)
+        #expect(alpha.connects == connects)
+        world.advance(by: 5000)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    @Test func shutdown_refusedForAWhile_leavesNothing() {
         let alpha = world.add("alpha")
         publish(alpha)
-        refuse(permission)
+        refuseWrites(permission)
         let connects = alpha.connects
         alpha.core.shutdown(drain: 10_000, now: world.now)
         alpha.core.advance(now: world.now)
-        world.advance(by: 10_100)
+        world.advance(by: 5000)
+        #expect(!alpha.core.isShutDown)
+        refuseWrites(nil)
+        world.advance(by: 5100)
         #expect(alpha.core.isShutDown)
         #expect(alpha.connects == connects)
-    }
-
-    /// The withdrawal was carried out, its answer lost, and the first Put of the claim comes late. What is then refused is the
-    /// withdrawal of that one: told as refused, everything that was published has to be there.
-    @Test(arguments: [true, false])
-    func aLateClaimDoesNotHideThatAWithdrawalWasCarriedOut(isLeased: Bool) {
-        let alpha = world.add("alpha")
-        if isLeased { heartbeat(alpha) }
-        world.fates = [(.txn, .late)]
-        publish(alpha)
-        world.advance(by: 2000)
-        #expect(stored("/nixl/agents//alpha/a") != nil)
-        world.isDown = true
-        world.cut(alpha)
-        let operation = world.submit(alpha, .invalidate, timeout: 60_000)
-        world.fates = [(.txn, .answerLost)]
-        world.isDown = false
-        for _ in 0..<300 where !world.etcd.store.isEmpty { world.advance(by: 10) }
         #expect(world.etcd.store.isEmpty)
-        world.isDown = true
-        world.cut(alpha)
-        world.executeLate()
-        #expect(stored(presence) != nil)
-        // Its guard fails; those of the late key are refused.
-        world.fates = [
-            (.txn, .ordinary), (.txn, .refused(permission)), (.txn, .refused(permission)),
-        ]
-        world.isDown = false
-        world.advance(by: 10_000)
-        #expect(alpha.completions[operation]?.status == .permission)
-        #expect(stored("/nixl/agents//alpha/a")?.value == Bytes("1"))
+        #expect(world.etcd.leases.isEmpty)
     }
 
-    // MARK: - What waits behind a restore or a move
+    // MARK: - Publishing
 
-    @Test func aPublishBehindARefusedRestoreIsTold() {
+    /// Somebody hung a key on our lease that we may not write: the next generation may do.
+    @Test func write_refusedOnOneLeaseOnly_isWrittenOnTheNext() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        let full = GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
-        refuse(full)
-        world.etcd.revoke(alpha.core.counters.leaseID)
-        world.advance(by: 2000)
-        let operation = world.submit(
-            alpha, .publish(label: Bytes("a"), blob: Bytes("2")), timeout: nil)
-        world.advance(by: 60_000)
-        #expect(alpha.completions[operation]?.status == .noSpace)
-    }
-
-    @Test func aPublishBehindARefusedMoveIsTold() {
-        let alpha = world.add("alpha")
-        heartbeat(alpha)
-        publish(alpha)
-        let full = GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
-        refuse(full)
-        let stop = world.submit(alpha, .stopHeartbeat(keep: true), timeout: nil)
-        world.advance(by: 2000)
-        let operation = world.submit(
-            alpha, .publish(label: Bytes("b"), blob: Bytes("2")), timeout: nil)
-        world.advance(by: 10_000)
-        #expect(alpha.completions[operation]?.status == .noSpace)
-        world.fates = []
+        let lease = alpha.core.counters.leaseID
+        befall(.refused(permission))
+        let operation = publish(alpha, "a", "2")
         world.advance(by: 5000)
-        #expect(alpha.completions[stop]?.status == .success)
-        #expect(stored("/nixl/agents//alpha/a")?.lease == 0)
+        #expect(status(alpha, operation) == .success)
+        #expect(alpha.core.counters.leaseID != lease)
+        #expect(hangsEverything(on: alpha.core.counters.leaseID))
+        #expect(alpha.ownership.isEmpty)
+        // And another one on that, soon after.
+        befall(.refused(permission))
+        let second = publish(alpha, "a", "3")
+        world.advance(by: 5000)
+        #expect(status(alpha, second) == .success)
+        #expect(hangsEverything(on: alpha.core.counters.leaseID))
+    }
+
+    /// Or it was hung there before the name was claimed.
+    @Test func claim_refusedOnOneLeaseOnly_isMadeOnTheNext() {
+        let alpha = world.add("alpha")
+        befall(.refused(permission))
+        let operation = publish(alpha)
+        world.advance(by: 5000)
+        #expect(status(alpha, operation) == .success)
+        #expect(hangsEverything(on: alpha.core.ownLease))
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    @Test func publish_permissionRefused_isToldAtOnce() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        world.refusals[.txn] = permission
+        let first = world.submit(alpha, .publish(label: Bytes("a"), blob: Bytes("2")), timeout: nil)
+        let second = world.submit(
+            alpha, .publish(label: Bytes("b"), blob: Bytes("2")), timeout: nil)
+        world.advance(by: 3000)
+        #expect(status(alpha, first) == .permission)
+        #expect(status(alpha, second) == .permission)
+        world.refusals[.txn] = nil
+        world.advance(by: 5000)
+        #expect(stored(a)?.value == Bytes("1"))
         #expect(stored("/nixl/agents//alpha/b") == nil)
+        #expect(alpha.ownership.isEmpty)
+    }
+
+    /// 'No space' waits for the time-out: somebody may compact. It then says why.
+    @Test(arguments: [0, 1, 2])
+    func publish_noSpace_waitsForItsTimeout(kind: Int) {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        if kind > 0 { publish(alpha) }
+        refuseWrites(noSpace)
+        world.refusals[.leaseRevoke] = nil
+        if kind == 2 {
+            // Behind a restore.
+            world.etcd.revoke(alpha.core.counters.leaseID)
+            world.refusals[.leaseGrant] = noSpace
+            world.advance(by: 2000)
+        }
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("b"), blob: Bytes("2")), timeout: 10_000)
+        world.advance(by: 9900)
+        #expect(status(alpha, operation) == nil)
+        world.advance(by: 200)
+        #expect(status(alpha, operation) == .noSpace)
+        world.refusals = [:]
+        world.advance(by: 10_000)
+        #expect(stored("/nixl/agents//alpha/b") == nil)
+        #expect((stored(a) != nil) == (kind > 0))
+    }
+
+    @Test func publish_noSpaceForAWhile_succeeds() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        refuseWrites(noSpace)
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("b"), blob: Bytes("2")), timeout: 20_000)
+        world.advance(by: 9000)
+        refuseWrites(nil)
+        world.advance(by: 5000)
+        #expect(status(alpha, operation) == .success)
+        #expect(stored("/nixl/agents//alpha/b")?.value == Bytes("2"))
+    }
+
+    @Test func stopWithKeep_refusedForAWhile_leavesTheHeartbeatUntilThen() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        publish(alpha)
+        let lease = alpha.core.counters.leaseID
+        world.refusals[.txn] = noSpace
+        let stop = world.submit(alpha, .stopHeartbeat(keep: true), timeout: nil)
+        let operation = world.submit(
+            alpha, .publish(label: Bytes("b"), blob: Bytes("2")), timeout: 10_000)
+        world.advance(by: 30_000)
+        #expect(status(alpha, operation) == .noSpace)
+        #expect(stored(a)?.lease == lease)
+        world.refusals = [:]
+        world.advance(by: 5000)
+        #expect(status(alpha, stop) == .success)
+        #expect(alpha.core.ownLease & 1 == 1)
+        #expect(hangsEverything(on: alpha.core.ownLease))
+        #expect(stored("/nixl/agents//alpha/b") == nil)
+    }
+
+    /// A role that may not read anything but the presence key, or nothing at all, can publish.
+    @Test(arguments: [true, false])
+    func publish_readsRefused_succeeds(isFirstRead: Bool) {
+        let alpha = world.add("alpha")
+        if isFirstRead {
+            befall(.refused(permission), .range)
+        } else {
+            world.refusals[.range] = permission
+        }
+        let operation = publish(alpha)
+        world.advance(by: 2000)
+        #expect(status(alpha, operation) == .success)
+        #expect(stored(a)?.value == Bytes("1"))
+        befall(.answerLost)
+        let next = publish(alpha, "a", "2")
+        world.advance(by: 5000)
+        #expect(status(alpha, next) == .success)
+        #expect(stored(a)?.value == Bytes("2"))
+        world.submit(alpha, .invalidate)
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
     }
 }

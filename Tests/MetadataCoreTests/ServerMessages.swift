@@ -39,18 +39,22 @@ struct DecodedRange {
 }
 
 enum DecodedOp {
+    case range(DecodedRange)
     case put(key: Bytes, value: Bytes, lease: Int64)
     case deleteRange(key: Bytes, rangeEnd: Bytes)
-    /// A transaction that asks whether all values of a range are empty.
-    case emptyValues(key: Bytes, rangeEnd: Bytes)
+    /// A transaction that asks something about all keys of a range.
+    case question([DecodedCompare])
 
     init?(_ span: Span<UInt8>) throws(WireError) {
         var reader = WireReader(span)
         guard let field = try reader.nextField() else { return nil }
         let slice = try reader.slice(field)
+        if field.number == 1 {
+            self = .range(try DecodedRange(slice))
+            return
+        }
         if field.number == 4 {
-            guard let compare = try DecodedTxn(slice).compare.first else { return nil }
-            self = .emptyValues(key: compare.key, rangeEnd: compare.rangeEnd)
+            self = .question(try DecodedTxn(slice).compare)
             return
         }
         var body = WireReader(slice)
@@ -78,11 +82,23 @@ struct DecodedCompare {
     var key = Bytes()
     var number: Int64 = 0
     var rangeEnd = Bytes()
+    /// EQUAL, GREATER, LESS, NOT_EQUAL.
+    var result: Int64 = 0
+
+    func holds(_ found: Int64) -> Bool {
+        switch result {
+        case 0: found == number
+        case 1: found > number
+        case 2: found < number
+        default: found != number
+        }
+    }
 
     init(_ span: Span<UInt8>) throws(WireError) {
         var reader = WireReader(span)
         while let field = try reader.nextField() {
             switch field.number {
+            case 1: result = try reader.int64(field)
             case 2: target = try reader.int64(field)
             case 64: rangeEnd = try reader.bytes(field)
             case 3: key = try reader.bytes(field)
@@ -96,6 +112,7 @@ struct DecodedCompare {
 struct DecodedTxn {
     var compare: [DecodedCompare] = []
     var success: [DecodedOp] = []
+    var failure: [DecodedOp] = []
 
     init(_ span: Span<UInt8>) throws(WireError) {
         var reader = WireReader(span)
@@ -104,6 +121,8 @@ struct DecodedTxn {
             case 1: compare.append(try DecodedCompare(try reader.slice(field)))
             case 2:
                 if let op = try DecodedOp(try reader.slice(field)) { success.append(op) }
+            case 3:
+                if let op = try DecodedOp(try reader.slice(field)) { failure.append(op) }
             default: try reader.skip(field)
             }
         }
@@ -129,6 +148,13 @@ struct DecodedPair {
                 strings[index] = try reader.bytes(field)
             }
         }
+    }
+}
+
+extension DecodedPair {
+    /// Of a request about one lease.
+    static func lease(_ frame: Bytes) -> Int64 {
+        (try? DecodedPair(Bytes(frame.dropFirst(5)).span).numbers[1]) ?? 0
     }
 }
 
@@ -185,14 +211,14 @@ extension WireWriter {
 }
 
 extension KeyValue {
-    func encoded(withValue: Bool = true) -> Bytes {
+    func encoded(withValue: Bool = true, withLease: Bool = true) -> Bytes {
         WireWriter.message {
             $0.bytes(1, key)
             $0.int64(2, createRevision)
             $0.int64(3, modRevision)
             $0.int64(4, version)
             if withValue { $0.bytes(5, value) }
-            $0.int64(6, lease)
+            if withLease { $0.int64(6, lease) }
         }
     }
 }

@@ -34,7 +34,7 @@ import Testing
         return (alpha, peer)
     }
 
-    @Test func tellsStateThenChanges() {
+    @Test func watch_ofAnAgent_tellsStateThenChanges() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         publish(alpha, "a", "1")
@@ -51,7 +51,7 @@ import Testing
         #expect(told(peer).isEmpty)
     }
 
-    @Test func presenceOnlyTellsNoLabels() {
+    @Test func watch_presenceOnly_tellsNoLabels() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         _ = watch(peer, nil, presenceOnly: true)
@@ -60,7 +60,7 @@ import Testing
         #expect(told(peer) == ["synced", "appeared alpha", "gone alpha"])
     }
 
-    @Test func aKilledAgentIsGoneThenRestarted() {
+    @Test func agent_killedAndStartedAgain_isGoneThenRestarted() {
         let alpha = world.add("alpha")
         let peer = world.add("beta", seed: 2)
         world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))
@@ -76,7 +76,7 @@ import Testing
         #expect(told(peer) == ["restarted alpha", "put alpha a=2"])
     }
 
-    @Test func aRestoredAgentHasReturned() {
+    @Test func agent_lostAndRestored_hasReturned() {
         let alpha = world.add("alpha")
         let peer = world.add("beta", seed: 2)
         world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))
@@ -90,7 +90,7 @@ import Testing
         #expect(told(peer) == ["gone alpha", "returned alpha", "put alpha a=1"])
     }
 
-    @Test func nothingIsLostOrToldTwiceAcrossACut() {
+    @Test func watch_connectionCut_losesAndRepeatsNothing() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         publish(alpha, "a", "1")
@@ -105,7 +105,7 @@ import Testing
         #expect(told(peer) == ["put alpha a=2", "put alpha a=2", "put alpha a=2"])
     }
 
-    @Test func aLongInterruptionIsToldAsLostContact() {
+    @Test func watch_longInterruption_tellsContactLost() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         _ = watch(peer, "alpha")
@@ -125,7 +125,7 @@ import Testing
         #expect(told(peer) == ["appeared alpha", "put alpha a=1"])
     }
 
-    @Test func compactionLeadsToResyncWithTheDifference() {
+    @Test func watch_compactedWhileAway_resyncsWithTheDifference() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         publish(alpha, "a", "1")
@@ -146,7 +146,7 @@ import Testing
             ])
     }
 
-    @Test func aWipedStoreLeadsToResync() {
+    @Test func watch_storeWiped_resyncs() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         publish(alpha, "a", "1")
@@ -161,7 +161,7 @@ import Testing
 
     /// Its revision tells nothing, for it is past the one that was known; that a lease is missing does.
     @Test(arguments: [true, false])
-    func aWipedStoreThatHasGrownLeadsToResync(isAnothers: Bool) {
+    func watch_storeWipedAndGrown_resyncs(isAnothers: Bool) {
         let (alpha, peer) = anAgentThatWatchesAnother()
         alpha.isStalled = true
         world.etcd.wipe()
@@ -179,7 +179,7 @@ import Testing
 
     /// What revokes it while we are there is told by the watch; what runs out while we are away proves nothing.
     @Test(arguments: [true, false])
-    func aLeaseThatEndedLeadsToNoResync(isRevoked: Bool) {
+    func watch_ownLeaseEnded_doesNotResync(isRevoked: Bool) {
         let (_, peer) = anAgentThatWatchesAnother()
         if isRevoked {
             world.etcd.revoke(peer.core.counters.leaseID)
@@ -195,7 +195,7 @@ import Testing
         #expect(told(peer) == [])
     }
 
-    @Test func labelsWithoutPresenceKeyImplyPresence() {
+    @Test func watch_stockLabelsWithoutPresence_implyPresence() {
         let peer = world.add(nil)
         let key = Bytes("/nixl/agents//stock/metadata")
         world.etcd.apply([.put(key: key, value: Bytes("x"), lease: 0)])
@@ -210,7 +210,7 @@ import Testing
         #expect(told(peer) == ["gone stock", "gone stock"])
     }
 
-    @Test func agentsWithOnlyEmptyLabelsAreAbsent() {
+    @Test func watch_agentsWithEmptyLabelsOnly_areAbsent() {
         let peer = world.add(nil)
         for index in 0..<150 {
             let name = Bytes("/nixl/agents//a\(index)/x".utf8)
@@ -223,7 +223,65 @@ import Testing
         #expect(told(peer).filter { $0.hasPrefix("appeared") }.count == 50)
     }
 
-    @Test func eventsOfOneRevisionBeginWithPresence() {
+    private func put(_ key: StaticString, _ value: StaticString, lease: Int64) {
+        world.etcd.apply([.put(key: Bytes(key), value: Bytes(value), lease: lease)])
+    }
+
+    /// A list and a watch name each agent's process as the events do, whether keys-only answers show leases or not; and
+    /// labels without a presence key count only if one hangs on no lease and has a value.
+    @Test(arguments: [(false, 100), (true, 100), (true, 1)])
+    func list_answersWithoutLeases_namesTheIncarnationsOfEvents(hidesLeases: Bool, portion: Int) {
+        var portions = CoreConfiguration.Portions()
+        portions.batchOperations = portion
+        world.etcd.hidesLeases = hidesLeases
+        let agents = [world.add("alpha"), world.add("beta", seed: 2), world.add("gamma", seed: 3)]
+        for agent in agents.dropFirst() { heartbeat(agent) }
+        for agent in agents { publish(agent, "l", "1") }
+        put("/nixl/agents//stock/", "", lease: 0)
+        put("/nixl/agents//stock/l", "1", lease: 0)
+        put("/nixl/agents//implied/l", "1", lease: 0)
+        put("/nixl/agents//empty/l", "", lease: 0)
+        world.etcd.leases[77] = ModelEtcd.Lease(ttl: 60_000, expires: world.now + 60_000)
+        put("/nixl/agents//ghost/l", "1", lease: 77)
+        let observer = world.add(nil, seed: 9, portions: portions)
+        let operation = world.submit(observer, .list)
+        let listed = observer.completions[operation]?.agents ?? []
+        let expected = agents.map { UInt64(bitPattern: $0.core.ownLease) >> 16 }
+        #expect(
+            listed.map { String(decoding: $0.name, as: UTF8.self) }
+                == ["alpha", "beta", "gamma", "implied", "stock"])
+        #expect(listed.prefix(3).map { $0.incarnation } == expected)
+        #expect(listed.prefix(3).map { $0.lease } == agents.map { $0.core.ownLease })
+        #expect(listed.dropFirst(3).map { $0.lease } == [0, 0])
+        _ = watch(observer, nil, presenceOnly: true)
+        let told = observer.events.compactMap { event -> UInt64? in
+            if case .appeared(_, let incarnation) = event.kind { incarnation } else { nil }
+        }
+        #expect(Set(told) == Set(expected + listed.dropFirst(3).map { $0.incarnation }))
+    }
+
+    /// Somebody has put a value over the limit under a presence key: the list names all others as ever.
+    @Test func list_answersWithoutLeasesTooLarge_asksForLess() {
+        world.etcd.hidesLeases = true
+        let agents = [world.add("alpha"), world.add("beta", seed: 2), world.add("gamma", seed: 3)]
+        for agent in agents { publish(agent, "l", "1") }
+        put("/nixl/agents//huge/", "too large", lease: 0)
+        world.answerInstead = { method, reply in
+            guard method == .txn, case .ok(let bytes) = reply,
+                bytes.indices.contains(where: { bytes[$0...].starts(with: Bytes("too large")) })
+            else { return reply }
+            return .tooLarge(64 << 20)
+        }
+        let observer = world.add(nil, seed: 9)
+        let operation = world.submit(observer, .list)
+        let listed = observer.completions[operation]?.agents ?? []
+        #expect(
+            listed.map { String(decoding: $0.name, as: UTF8.self) }
+                == ["alpha", "beta", "gamma", "huge"])
+        #expect(listed.prefix(3).map { $0.lease } == agents.map { $0.core.ownLease })
+    }
+
+    @Test func watch_eventsOfOneRevision_beginWithPresence() {
         let peer = world.add(nil)
         _ = watch(peer, "alpha")
         _ = told(peer)
@@ -235,7 +293,7 @@ import Testing
         #expect(told(peer) == ["appeared alpha", "put alpha a=1"])
     }
 
-    @Test func foreignAndEmptyNamesAreIgnored() {
+    @Test func watch_foreignAndEmptyNames_areIgnored() {
         let peer = world.add(nil)
         _ = watch(peer, nil)
         _ = told(peer)
@@ -247,7 +305,7 @@ import Testing
         #expect(told(peer).isEmpty)
     }
 
-    @Test func manyAgentsAreListedInPagesAndCompared() {
+    @Test func watch_manyAgents_listsInPages() {
         let peer = world.add(nil)
         for index in 0..<2500 {
             let name = Bytes("\(index)".utf8)
@@ -265,7 +323,7 @@ import Testing
         #expect(zip(agents, agents.dropFirst()).allSatisfy { $0.name.precedes($1.name) })
     }
 
-    @Test func fetchGetsWaitsAndTimesOut() {
+    @Test func fetch_absentThenPublished_getsIt() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         let call = HostCall.fetch(agent: Bytes("alpha"), label: Bytes("a"), wait: true)
@@ -286,7 +344,7 @@ import Testing
         #expect(peer.completions[later]?.blob == Bytes("1"))
     }
 
-    @Test func aSilentServerIsLeft() {
+    @Test func server_silent_isLeft() {
         let peer = world.add(nil, endpoints: 2)
         _ = watch(peer, "alpha")
         world.advance(by: 1000)
@@ -299,13 +357,13 @@ import Testing
         #expect(peer.core.counters.isConnected)
     }
 
-    @Test func anIdleHandleHasNoDeadline() {
+    @Test func handle_idle_hasNoDeadline() {
         let peer = world.add(nil)
         #expect(peer.core.nextDeadline == nil)
         #expect(peer.connects == 0)
     }
 
-    @Test func aSlowHostIsResynchronised() {
+    @Test func host_slow_isResynchronised() {
         let peer = world.add(nil)
         _ = watch(peer, nil, presenceOnly: true)
         _ = told(peer)

@@ -19,6 +19,10 @@ final class World {
         var connects = 0
         /// The host does not tick.
         var isStalled = false
+        /// The presence key is on the lease that this process has chosen.
+        func owns(_ etcd: ModelEtcd, _ presence: Bytes) -> Bool {
+            core.ownLease != 0 && etcd.value(presence)?.lease == core.ownLease
+        }
         private var lastOperation: OperationID = 0
 
         init(_ core: MetadataCore) { self.core = core }
@@ -46,6 +50,12 @@ final class World {
         case refused(GRPCStatus)
     }
     var fates: [(method: EtcdMethod, fate: Fate)] = []
+    /// All of these are refused, until somebody puts it right.
+    var refusals: [EtcdMethod: GRPCStatus] = [:]
+    /// A transaction that names this key is not permitted.
+    var forbidden: Bytes?
+    /// Empty ones of which nobody knows any more: granted when nobody waited, or not revoked when asked to.
+    private(set) var leftLeases: Set<Int64> = []
     private var lateRequests: [(EtcdMethod, Bytes)] = []
     /// What comes instead of etcd's answer to a request.
     var answerInstead: ((EtcdMethod, Reply) -> Reply)?
@@ -180,10 +190,24 @@ final class World {
         _ call: CallID, _ connection: ConnectionID, _ method: EtcdMethod, _ frame: Bytes,
         _ node: Node
     ) {
-        var fate = Fate.ordinary
+        var fate = refusals[method].map { Fate.refused($0) } ?? .ordinary
+        if method == .txn, let forbidden, names(frame, forbidden) {
+            fate = .refused(
+                GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied")))
+        }
         if let next = fates.first, next.method == method {
             fate = next.fate
             fates.removeFirst()
+        }
+        if case .refused(let status) = fate, method == .leaseRevoke,
+            etcd.isEmpty(DecodedPair.lease(frame))
+        {
+            // To remove nothing needs no permission; where a whole member refuses, an empty lease stays.
+            if status.code == GRPCStatus.permissionDenied {
+                fate = .ordinary
+            } else {
+                leftLeases.insert(DecodedPair.lease(frame))
+            }
         }
         switch fate {
         case .ordinary:
@@ -201,6 +225,13 @@ final class World {
         }
     }
 
+    private func names(_ frame: Bytes, _ key: Bytes) -> Bool {
+        guard frame.count >= key.count else { return false }
+        return (0...frame.count - key.count).contains { start in
+            key.indices.allSatisfy { frame[start + $0] == key[$0] }
+        }
+    }
+
     private func breaks(_ connection: ConnectionID, _ node: Node) {
         drop(node)
         node.core.receive(.connectionLost(connection, "reset"), now: now)
@@ -208,7 +239,13 @@ final class World {
 
     /// What a member that hung carries out when it goes on.
     func executeLate() {
-        for (method, frame) in lateRequests { _ = etcd.answer(method, frame, now) }
+        for (method, frame) in lateRequests {
+            let before = Set(etcd.leases.keys)
+            _ = etcd.answer(method, frame, now)
+            if method == .leaseGrant {
+                leftLeases.formUnion(Set(etcd.leases.keys).subtracting(before))
+            }
+        }
         lateRequests = []
         settle()
     }

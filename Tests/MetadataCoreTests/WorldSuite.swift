@@ -11,10 +11,49 @@ protocol WorldSuite {
 }
 
 extension WorldSuite {
+    var a: StaticString { "/nixl/agents//alpha/a" }
     /// The presence key of the agent that most of it is about.
     var presence: StaticString { "/nixl/agents//alpha/" }
     var permission: GRPCStatus {
         GRPCStatus(code: 7, message: Bytes("etcdserver: permission denied"))
+    }
+
+    var noSpace: GRPCStatus {
+        GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
+    }
+
+    /// Of requests of this kind, the n-th from now on has this fate.
+    func befall(_ fate: World.Fate, _ method: EtcdMethod = .txn, nth: Int = 1) {
+        for _ in 1..<nth { world.fates.append((method, .ordinary)) }
+        world.fates.append((method, fate))
+    }
+
+    /// Everything that writes keys or removes them.
+    func refuseWrites(_ status: GRPCStatus?) {
+        for method: EtcdMethod in [.txn, .leaseRevoke] { world.refusals[method] = status }
+    }
+
+    /// Somebody else removes the agent: all its keys, or its presence key alone.
+    func operatorRemoves(all: Bool = true) {
+        let end = all ? Keyspace.end(of: Bytes(presence)) : []
+        world.etcd.apply([.deleteRange(key: Bytes(presence), rangeEnd: end)])
+        world.settle()
+    }
+
+    /// Nothing reaches etcd from here on.
+    func disconnect(_ node: World.Node) {
+        world.isDown = true
+        world.cut(node)
+    }
+
+    func status(_ node: World.Node, _ operation: OperationID) -> Status? {
+        node.completions[operation]?.status
+    }
+
+    /// Everything in the store hangs on this lease, and there is no other lease.
+    func hangsEverything(on lease: Int64) -> Bool {
+        lease != 0 && !world.etcd.store.isEmpty && Array(world.etcd.leases.keys) == [lease]
+            && world.etcd.store.allSatisfy { $0.kv.lease == lease }
     }
 
     @discardableResult

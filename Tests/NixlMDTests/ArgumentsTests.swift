@@ -50,10 +50,10 @@ import Testing
 
     @Test func leavesNIXLsOwnAndFoldsTheRest() {
         for code in Int32(-12)...1 { #expect(StatusCode.fold(code) == code) }
-        #expect(StatusCode.fold(Int32(NIXL_MD_ERR_TIMED_OUT)) == -3)
-        #expect(StatusCode.fold(Int32(NIXL_MD_ERR_TOO_LARGE)) == -2)
-        #expect(StatusCode.fold(Int32(NIXL_MD_ERR_REPLACED)) == -11)
-        #expect(StatusCode.fold(Int32(NIXL_MD_ERR_SUPERSEDED)) == -6)
+        #expect(StatusCode.fold(NIXL_MD_ERR_TIMED_OUT.rawValue) == -3)
+        #expect(StatusCode.fold(NIXL_MD_ERR_TOO_LARGE.rawValue) == -2)
+        #expect(StatusCode.fold(NIXL_MD_ERR_REPLACED.rawValue) == -11)
+        #expect(StatusCode.fold(NIXL_MD_ERR_SUPERSEDED.rawValue) == -6)
         for code: Int32 in [-13, -1000, -1013, 2, .min, .max] {
             #expect(StatusCode.fold(code) == -8)
             #expect(String(cString: StatusCode.name(code).cString) == "NIXL_MD_ERR_?")

@@ -72,10 +72,22 @@ private func refusal(_ text: String) -> String {
         #expect(told.contains(part), "\(told)")
     }
 
-    @Test func neverShowsAPassword() {
-        let told = refusal("http://user:secret@host:2379")
+    @Test(arguments: [
+        "http://user:secret@host:2379", "user:secret@host", "http://u:secret,more@host",
+        "http://u:a;secret@host:1", "a:1,http://secret@host",
+    ])
+    func neverShowsAPassword(_ text: String) {
+        let told = refusal(text)
         #expect(told.contains("config.user"))
         #expect(!told.contains("secret"))
+    }
+
+    @Test(arguments: [
+        "http://host:2379/?token=secret", "host?token=secret", "ftp://host/secret", "host:1#secret",
+        "http://a:1,https://b:1/secret",
+    ])
+    func neverShowsAPathOrAQuery(_ text: String) {
+        #expect(!refusal(text).contains("secret"), "\(refusal(text))")
     }
 
     @Test func boundsTheirNumber() {

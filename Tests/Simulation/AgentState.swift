@@ -30,7 +30,10 @@ struct AgentState {
                 found[last].1.labels[label] = record
             }
         }
-        found.removeAll { $0.1.incarnation == nil && $0.1.labels.isEmpty }
+        // Without a presence key it is what stock NIXL has left, or a ghost: what hangs on a lease belongs to a presence key.
+        found.removeAll { _, state in
+            state.incarnation == nil && !state.labels.values.contains { $0.lease == 0 }
+        }
         return found.sorted { $0.0.lexicographicallyPrecedes($1.0) }
     }
 

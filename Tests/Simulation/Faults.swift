@@ -24,11 +24,12 @@ extension World {
             networkFault(fault, lasts)
         case .memberReplaced, .memberKilled, .memberVanished, .memberFrozen, .memberIsolated,
             .memberLags, .allRestarted, .wiped, .compacted, .tokensForgotten, .timeouts,
-            .memberRemoved, .memberAdded:
+            .memberRemoved, .memberAdded, .answersLost, .restored:
             clusterFault(fault, lasts)
         case .noSpace, .forbidden, .passwordChanged: refusal(fault, lasts)
         case .hostStalled, .hostCrashed, .clockJumped: hostFault(fault, lasts)
-        case .operatorDeletes, .operatorRevokes, .stockAgent, .namesake: operatorFault(fault)
+        case .operatorDeletes, .operatorRevokes, .stockAgent, .namesake, .keyHung:
+            operatorFault(fault)
         }
     }
 
@@ -120,12 +121,19 @@ extension World {
                 later(random.within(0...lasts)) { [unowned self] in cluster.start(member, at: now) }
             }
         case .wiped:
-            // With the same id it can be noticed only by its lower revision.
-            let keepsID = cluster.store.revision > 1500 && random.oneIn(2)
+            // With the same id it can be noticed only by its lower revision, and only by who has known a higher one: not
+            // by who was away since before a snapshot was restored with bumped revisions.
+            let keepsID =
+                cluster.store.revision > cluster.store.restored + 1500 && random.oneIn(2)
             excuse(nil, 0)
             cluster.wipe(keepsID: keepsID, at: now)
             stores.append(cluster.store)
             history.wiped()
+        case .restored: saveOrRestore()
+        case .answersLost:
+            excuse(nil, lasts)
+            cluster.breaksOneIn = random.pick([2, 5, 20])
+            later(lasts) { [unowned self] in cluster.breaksOneIn = 0 }
         case .timeouts:
             excuse(nil, lasts)
             cluster.timesOutOneIn = random.pick([2, 5, 20])
@@ -141,13 +149,36 @@ extension World {
         }
     }
 
+    /// An operator saves a snapshot, or puts back the one that was saved.
+    private func saveOrRestore() {
+        guard let saved = snapshot, random.oneIn(2) else {
+            snapshot = (cluster.store.snapshot(), stores.count)
+            return
+        }
+        let highest = stores.map { $0.revision }.max() ?? 1
+        let keepsID = !random.oneIn(4)
+        // Without a bump and with the same id it can be noticed only by its lower revision.
+        let isFarBehind =
+            saved.stores == stores.count
+            && cluster.store.revision > saved.store.revision + 1500
+        let bumps = keepsID ? !isFarBehind || random.oneIn(2) : random.oneIn(2)
+        let bump = bumps ? highest - saved.store.revision + 1000 : 0
+        note("restored at \(saved.store.revision), bumped by \(bump), same id \(keepsID)")
+        excuse(nil, 0)
+        cluster.restore(saved.store, bump: bump, keepsID: keepsID, at: now)
+        stores.append(cluster.store)
+        history.restored(self)
+    }
+
     // MARK: - Refusals
 
     /// etcd refuses what it has taken until now, until somebody puts it right.
     private func refusal(_ fault: Scenario.Fault, _ lasts: Instant) {
         guard fault == .noSpace || scenario.authenticates else { return }
         // Who may not read does not see that a store was replaced.
-        guard fault != .forbidden || !scenario.allows(.wiped) else { return }
+        guard fault != .forbidden || !(scenario.allows(.wiped) || scenario.allows(.restored)) else {
+            return
+        }
         excuse(nil, lasts)
         refusedUntil[fault] = now + lasts + 20_000_000
         switch fault {
@@ -203,8 +234,19 @@ extension World {
             excuse(nil, 0)
             cluster.revokeLease(random.pick(leases), at: now)
         case .namesake: takeName()
+        case .keyHung: hangKey()
         default: actAsStockAgent()
         }
+    }
+
+    /// Somebody puts a key of his own onto a lease of a host, whose user may not write it.
+    private func hangKey() {
+        guard scenario.authenticates else { return }
+        let leases = cluster.store.leases.keys.sorted()
+        guard !leases.isEmpty else { return }
+        excuse(nil, 0)
+        let foreign = Bytes("/elsewhere/\(random.below(4))".utf8)
+        cluster.operate([.put(key: foreign, value: [], lease: random.pick(leases))], at: now)
     }
 
     /// A stock agent under a host's name: it puts its keys over what is there, and asks nobody.

@@ -40,6 +40,9 @@ final class OwnershipLedger {
     /// Whether a heartbeat must be running; nil: it is not known.
     private(set) var wantsLease: Bool? = false
     private var stopsOpen = 0
+    /// When each stop that is open, and the last start, were asked for.
+    private var stops: [OperationID: Int] = [:]
+    private var lastStart = 0
 
     init(author: Int) { self.author = author }
 
@@ -61,9 +64,7 @@ final class OwnershipLedger {
 
     /// When all has healed a publish must succeed.
     func probe(_ host: SimulatedHost) {
-        guard !isSuperseded, !host.world.scenario.sharesNames,
-            mustHold || !mayTakeItsKeyForAnothers(host)
-        else { return }
+        guard !isSuperseded, !host.world.scenario.sharesNames else { return }
         serial += 1
         let id = host.operations.submit(
             .publish(label: "probe".utf8.map { $0 }, blob: Array("\(author).\(serial)".utf8)),
@@ -94,12 +95,16 @@ final class OwnershipLedger {
             host.world.scenario.isGentle
             ? [(1000, 5), (1500, 6), (2000, 10)] : [(300, 2), (1000, 3), (1000, 5), (3000, 10)]
         let (interval, ttl) = host.world.random.pick(plans)
+        calls += 1
+        lastStart = calls
         host.operations.submit(
             .startHeartbeat(interval: interval, ttlSeconds: ttl), timeout: timeout(host), host)
     }
 
     func stopHeartbeat(keep: Bool, _ host: SimulatedHost) {
         let id = host.operations.submit(.stopHeartbeat(keep: keep), timeout: timeout(host), host)
+        calls += 1
+        stops[id] = calls
         wantsLease = nil
         stopsOpen += 1
         if !keep { withdraw(id) }
@@ -138,7 +143,7 @@ final class OwnershipLedger {
             ended(completion, label, true, nil)
         case .invalidate: withdrew(completion.operation, isDone)
         case .stopHeartbeat(keep: false):
-            if isDone { wantsLease = false }
+            if isDone { hasStopped(completion.operation) }
             withdrew(completion.operation, isDone)
         case .startHeartbeat:
             if isDone {
@@ -147,9 +152,14 @@ final class OwnershipLedger {
             } else if completion.status != .notAllowed {
                 wantsLease = nil
             }
-        case .stopHeartbeat: if isDone { wantsLease = false }
+        case .stopHeartbeat: if isDone { hasStopped(completion.operation) }
         case .fetch, .watch, .list: break
         }
+    }
+
+    /// A start that was asked for later holds.
+    private func hasStopped(_ operation: OperationID) {
+        wantsLease = (stops.removeValue(forKey: operation) ?? 0) > lastStart ? false : nil
     }
 
     private func ended(
@@ -201,7 +211,7 @@ final class OwnershipLedger {
             checkRestored(revision, host)
         case .superseded:
             if isSuperseded { host.fail("SUPERSEDED twice") }
-            if !host.world.history.replaced.contains(author), !mayTakeItsKeyForAnothers(host) {
+            if !host.world.history.replaced.contains(author) {
                 host.fail("SUPERSEDED by nobody")
             }
             isSuperseded = true
@@ -210,9 +220,8 @@ final class OwnershipLedger {
             nothingIsLeft()
         case .withdrawn:
             removals += 1
-            host.world.history.knowsInterruption(author)
             let known = host.world.history.removed[author] ?? 0
-            if removals > known, !mayLeaseHaveComeBack(host) {
+            if removals > known {
                 host.fail(
                     "WITHDRAWN \(removals) times; others removed its presence key \(known) times")
             }
@@ -231,9 +240,6 @@ final class OwnershipLedger {
         else { return }
         let commit = store.commit(presence.modRevision)
         guard commit.author == author, !commit.isLate else { return }
-        if presence.modRevision == host.world.history.resumed[author], !mayHaveMissed(host) {
-            host.fail("RESTORED although another has had its name, or has removed its key")
-        }
         for (label, entry) in labels where entry.openCalls == 0 && entry.allowed.count == 1 {
             let found = store.record(host.world.key(name, label), at: revision)
             let value = found.flatMap { $0.value.isEmpty ? nil : $0.value }
@@ -249,27 +255,6 @@ final class OwnershipLedger {
                 host.fail("RESTORED, and a label hangs on lease \(found.lease)")
             }
         }
-    }
-
-    /// What its self-watch would have told was not to be had.
-    private func mayHaveMissed(_ host: SimulatedHost) -> Bool {
-        let scenario = host.world.scenario
-        return scenario.allows(.compacted) || scenario.allows(.forbidden) || host.appetite <= 2
-    }
-
-    /// A lease that somebody revoked is there again, without its keys, where a late request has granted it once more.
-    private func mayLeaseHaveComeBack(_ host: SimulatedHost) -> Bool {
-        host.world.stores.contains { store in
-            store.lateLeases.contains { store.grantors[$0] == author }
-        }
-    }
-
-    /// Told to take no name over, a process leaves a permanent key alone that it cannot tell from another's.
-    private func mayTakeItsKeyForAnothers(_ host: SimulatedHost) -> Bool {
-        guard let name = host.name, host.world.history.refusing.contains(author) else {
-            return false
-        }
-        return host.world.cluster.store[host.world.key(name, [])]?.lease == 0
     }
 
     private func nothingIsLeft() {
@@ -309,14 +294,16 @@ final class OwnershipLedger {
             if mustHold { host.fail("its keys are not there") }
             return
         }
-        if !mustHold, mayTakeItsKeyForAnothers(host) { return }
         if !mayHold { host.fail("its presence key is there although it withdrew") }
-        let lease = host.core.counters.leaseID
+        let lease = host.core.ownLease
         if presence.lease != lease {
             host.fail("its presence key hangs on lease \(presence.lease), not on \(lease)")
         }
         if lease != 0, store.leases[lease] == nil { host.fail("its lease is not alive") }
-        if wantsLease == true, presence.lease == 0 { host.fail("its keys hang on no lease") }
+        // The lowest bit says that a lease never ends.
+        if let wantsLease, wantsLease == (presence.lease & 1 == 1) {
+            host.fail("its keys hang on lease \(presence.lease); heartbeat: \(wantsLease)")
+        }
         guard mustHold else { return }
         checkLabels(host, name, lease)
     }

@@ -34,7 +34,8 @@ extension World {
         let store = cluster.store
         let leases = store.leases.keys.filter { store.grantors[$0] == dead.author }
         if dead.isWithdrawn, dead.hadLease, leases.contains(dead.lease),
-            cluster.isAlive(dead.lease), !store.lateLeases.contains(dead.lease)
+            cluster.isAlive(dead.lease), !store.lateLeases.contains(dead.lease),
+            !store.restoredLeases.contains(dead.lease), !holdsForeignKey(dead.lease)
         {
             fail("\(dead.who) was shut down in its time and left lease \(dead.lease)")
         }
@@ -49,19 +50,25 @@ extension World {
         end[end.count - 1] += 1
         for record in store.range(prefix, end, at: store.revision)
         where author(of: record) == dead.author && !mayHaveComeLate(record)
-            && !history.isLeft(record, of: dead, store)
+            && record.modRevision > store.restored
         {
             let key = String(decoding: record.key, as: UTF8.self)
             fail("\(dead.who) is gone and left \(key) on lease \(record.lease)")
         }
     }
 
-    /// A Put of a permanent key whose answer was lost may be carried out whenever; one on a lease goes with it. Told to take
-    /// no name over, a process leaves such a key alone: it may be another's.
+    /// Then its owner may not revoke it.
+    private func holdsForeignKey(_ lease: Int64) -> Bool {
+        cluster.store.records.contains { $0.lease == lease && !$0.key.starts(with: namespace) }
+    }
+
+    /// The same of any lease of a process.
+    func holdsForeignKey(of author: Int) -> Bool {
+        cluster.store.grantors.contains { $0.value == author && holdsForeignKey($0.key) }
+    }
+
+    /// A claim whose answer was lost may be carried out as long as its lease is there.
     func mayHaveComeLate(_ record: Record) -> Bool {
-        if record.lease == 0, history.refusing.contains(author(of: record) ?? -1) { return true }
-        let commit = cluster.store.commit(record.modRevision)
-        return commit.isLate
-            && (record.lease == 0 || cluster.store.lateLeases.contains(record.lease))
+        cluster.store.commit(record.modRevision).isLate && holdsForeignKey(record.lease)
     }
 }

@@ -6,7 +6,8 @@ import EtcdProtocol
 
 /// A RESYNC costs the host a list: it must have had to be.
 extension WatchChecker {
-    /// A lease that was revoked while its host was away is as little known to etcd as one of another store.
+    /// A lease that was revoked while its host was away is as little known to etcd as one of another store. An agent may
+    /// find out by its own keys that a snapshot was restored when its watch has done so already.
     static let mayBeAnother = "the store may have been replaced"
 
     func checkReason(_ text: String, _ host: SimulatedHost) {
@@ -15,8 +16,14 @@ extension WatchChecker {
                 "the store was replaced",
                 { self.heardFrom !== host.storeOfNotice || host.appetite <= 2 }
             ),
-            (Self.mayBeAnother, { host.world.scenario.allows(.operatorRevokes) }),
-            ("etcd has compacted", { self.isCompacted }),
+            (
+                Self.mayBeAnother,
+                {
+                    host.world.scenario.allows(.operatorRevokes)
+                        || self.mayHaveGoneBack(host)
+                }
+            ),
+            ("etcd has compacted", { self.isCompacted(host) }),
             ("the host left more than", { self.isSince(host.wasFullAt, host) }),
             ("etcd sent a watch message of", { self.isSince(host.wasTooLargeAt, host) }),
             ("labels were put before", { self.hasLabelsBeforePresence }),
@@ -30,13 +37,22 @@ extension WatchChecker {
         }
     }
 
+    private func mayHaveGoneBack(_ host: SimulatedHost) -> Bool {
+        world.scenario.allows(.restored) && host.bornIn.store < world.stores.count - 1
+    }
+
     /// After what was told last. A slow host is told later than it happens.
     private func isSince(_ time: Instant, _ host: SimulatedHost) -> Bool {
         host.appetite <= 2 ? time > 0 : time >= syncedAt
     }
 
     /// What comes next after what was told is not to be had any more.
-    private var isCompacted: Bool {
+    private func isCompacted(_ host: SimulatedHost) -> Bool {
+        // A snapshot that was restored may count as compacted.
+        let newest = host.storeOfNotice
+        if heardFrom !== newest, newest.restored > 0, newest.compacted > lastRevision {
+            return true
+        }
         guard let store else { return false }
         return store.compacted > lastRevision
     }
@@ -59,7 +75,12 @@ extension WatchChecker {
 
     /// Some may stay behind their presence key, where a lease ended amid a move.
     private func keptLabels(_ agent: Bytes, at revision: Int64, _ store: Store) -> Bool {
-        AgentState.all(world, store, at: revision, agent: agent).contains { !$0.1.labels.isEmpty }
+        let start = world.key(agent, [])
+        var end = start
+        end[end.count - 1] += 1
+        return store.range(start, end, at: revision).contains {
+            $0.key != start && !$0.value.isEmpty
+        }
     }
 
     /// Whether a label was put since the presence key was last removed.

@@ -12,18 +12,25 @@ public struct Run {
     /// nil: passed.
     public private(set) var failure: String?
     public private(set) var lateExecutions = 0
-    /// Of everything that ended in the store.
+    /// Of everything that ended in the store and, where wanted, of all that the cores sent and told.
     public private(set) var digest: UInt64 = 0
+    /// Classes of states of the registration that were reached, where wanted.
+    public private(set) var registrationStates: Set<[UInt8]> = []
 
     /// In all of it nothing of the healed world may be unsettled any more: the longest TTL, an election, the longest
     /// back-off and the time-outs of what is open.
     private static let settling: Instant = 60_000_000
 
-    public init(seed: UInt64, steps wanted: Int, isTraced: Bool = false) {
+    public init(
+        seed: UInt64, steps wanted: Int, isTraced: Bool = false, digestsCores: Bool = false,
+        collectsStates: Bool = false
+    ) {
         self.seed = seed
         self.wanted = wanted
         let world = World(seed: seed)
         world.isTraced = isTraced
+        if digestsCores { world.coreDigest = Digest() }
+        if collectsStates { world.registrationStates = [] }
         let rounds = 1 + Int(seed % 4)
         var round = 0
         while world.failure == nil, world.steps < wanted {
@@ -43,24 +50,24 @@ public struct Run {
         failure = world.failure
         lateExecutions = world.cluster.lateExecutions
         digest = world.digest
+        registrationStates = world.registrationStates ?? []
     }
 }
 
 extension World {
-    /// FNV-1a over the history of every store.
+    /// Over the history of every store.
     var digest: UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func mix(_ number: UInt64) { hash = (hash ^ number) &* 0x100_0000_01b3 }
-        mix(UInt64(steps))
+        var digest = coreDigest ?? Digest()
+        digest.mix(UInt64(steps))
         for store in stores where store.revision > 1 {
             for revision in 2...store.revision {
                 for change in store.commit(revision).changes {
-                    for byte in change.key + (change.record?.value ?? []) { mix(UInt64(byte)) }
-                    mix(UInt64(bitPattern: change.record?.lease ?? -1))
+                    digest.mix(change.key + (change.record?.value ?? []))
+                    digest.mix(UInt64(bitPattern: change.record?.lease ?? -1))
                 }
             }
         }
-        return hash
+        return digest.value
     }
 
     /// All that was broken is mended; hosts make no more calls.
@@ -68,6 +75,7 @@ extension World {
         note("heal")
         isHealing = true
         cluster.timesOutOneIn = 0
+        cluster.breaksOneIn = 0
         cluster.isFull = false
         cluster.isForbidden = false
         cluster.isPasswordChanged = false
@@ -120,11 +128,12 @@ extension World {
 
     /// What hangs on a lease belongs to a process that lives.
     private func checkNoDeadKeys() {
-        let alive = Set(hosts.filter { !$0.isOver }.map { $0.core.counters.leaseID })
-        for record in cluster.store.records where record.lease != 0 {
+        let alive = Set(hosts.filter { !$0.isOver }.map { $0.core.ownLease })
+        // A lease with the lowest bit set never ends, and outlives its process.
+        for record in cluster.store.records where record.lease & 1 == 0 && record.lease != 0 {
             if cluster.store.leases[record.lease] == nil {
                 fail("a key hangs on a lease that does not exist")
-            } else if !alive.contains(record.lease) {
+            } else if !alive.contains(record.lease), !cluster.store.isPermanent(record) {
                 fail("a key of a dead process is still there, on lease \(record.lease)")
             }
         }

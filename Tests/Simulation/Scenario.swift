@@ -15,6 +15,25 @@ struct Scenario {
         case noSpace, forbidden, passwordChanged
         case hostStalled, hostCrashed, clockJumped
         case operatorDeletes, operatorRevokes, stockAgent, namesake
+        case answersLost, restored, keyHung
+
+        /// Not drawn with the others, so that the worlds that were there before it stay as they were.
+        var isDrawnApart: Bool {
+            self == .namesake || self == .answersLost || self == .restored || self == .keyHung
+        }
+    }
+
+    /// What etcd may do, too (Cluster.Settings), or may happen to it: in one world of so many.
+    enum Chance {
+        static let leavesOutLeasesOfKeys = 3
+        static let checksRenewals = 3
+        static let checksLeasesOfPuts = 3
+        static let writesWithoutSpace = 3
+        static let refusesAllWithoutSpace = 4
+        static let tellsLeasesWithoutQuorum = 4
+        static let answersLost = 4
+        static let restored = 4
+        static let keyHung = 3
     }
     let memberCount: Int
     let hostCount: Int
@@ -65,17 +84,18 @@ struct Scenario {
             faults = (gentle + (isThree ? ofMembers : [])).filter { _ in !random.oneIn(3) }
         } else {
             let drawn = Fault.allCases.filter {
-                $0 != .namesake && random.below(5) < probability
+                !$0.isDrawnApart && random.below(5) < probability
                     && (isThree || !Self.ofThree.contains($0))
             }
             // Drawn apart, so that the other worlds, those of `Regression.all` among them, stay as they were without it.
             var apart = Generator(seed: seed ^ 0x6e61_6d65_0bbb)
             let hasNamesake = apart.oneIn(3) && !drawn.contains(.wiped)
-            faults = drawn + (hasNamesake ? [.namesake] : [])
+            faults = drawn + (hasNamesake ? [.namesake] : []) + Self.thrownFaults(seed, hasNamesake)
         }
         hasLargeBlobs = random.oneIn(6)
         // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.
-        sharesNames = kind > 2 && random.oneIn(2) && !faults.contains(.wiped)
+        sharesNames =
+            kind > 2 && random.oneIn(2) && !faults.contains(.wiped) && !faults.contains(.restored)
         hasRefusals = sharesNames && random.oneIn(3)
         authenticates = random.oneIn(4)
         usesHostNames = random.oneIn(4)
@@ -89,6 +109,7 @@ struct Scenario {
         settings.tellsOlder = random.oneIn(4)
         settings.fragments = random.oneIn(2)
         settings.applyDelay = random.pick([100, 500, 5_000])
+        Self.throwSwitches(seed, &settings)
         self.settings = settings
         var portions = CoreConfiguration.Portions()
         if random.oneIn(2) {
@@ -97,6 +118,32 @@ struct Scenario {
             portions.batchOperations = 1 + random.below(3)
         }
         self.portions = portions
+    }
+
+    /// Each with a number of its own, so that one more changes no other world.
+    private static func isThrown(_ seed: UInt64, _ number: UInt64, _ oneIn: Int) -> Bool {
+        var generator = Generator(seed: seed ^ 0x7468_726f_0000 ^ number << 48)
+        return oneIn > 0 && generator.oneIn(oneIn)
+    }
+
+    private static func throwSwitches(_ seed: UInt64, _ settings: inout Cluster.Settings) {
+        settings.leavesOutLeasesOfKeys = isThrown(seed, 1, Chance.leavesOutLeasesOfKeys)
+        settings.checksRenewals = isThrown(seed, 2, Chance.checksRenewals)
+        settings.checksLeasesOfPuts = isThrown(seed, 3, Chance.checksLeasesOfPuts)
+        settings.writesWithoutSpaceOneIn = isThrown(seed, 4, Chance.writesWithoutSpace) ? 4 : 0
+        // No etcd does both: 3.5.0 to 3.5.6 the one, 3.7 the other.
+        settings.refusesAllWithoutSpace =
+            !settings.leavesOutLeasesOfKeys && isThrown(seed, 5, Chance.refusesAllWithoutSpace)
+        settings.tellsLeasesWithoutQuorum = isThrown(seed, 6, Chance.tellsLeasesWithoutQuorum)
+    }
+
+    private static func thrownFaults(_ seed: UInt64, _ hasNamesake: Bool) -> [Fault] {
+        var faults: [Fault] = []
+        if isThrown(seed, 7, Chance.answersLost) { faults.append(.answersLost) }
+        // As of a store that was wiped.
+        if isThrown(seed, 8, Chance.restored), !hasNamesake { faults.append(.restored) }
+        if isThrown(seed, 9, Chance.keyHung) { faults.append(.keyHung) }
+        return faults
     }
 
     func allows(_ fault: Fault) -> Bool { faults.contains(fault) }

@@ -182,6 +182,7 @@ final class SimulatedHost {
         takeNotices()
         core.advance(now: now, hasHeardAll: false)
         perform()
+        world.registrationStates?.insert(core.registrationState)
         noticeSilence(now)
         if core.pendingNotices == 0 { operations.check(self, now: now) }
         if core.isShutDown, inbox.isEmpty { world.ended(self) }
@@ -201,6 +202,7 @@ final class SimulatedHost {
         for _ in 0..<appetite {
             guard let notice = core.nextNotice() else { break }
             noticesTaken += 1
+            world.coreDigest?.mix(notice)
             switch notice {
             case .completed(let completion): operations.completed(completion, self)
             case .event(let event): told(event)
@@ -240,7 +242,7 @@ final class SimulatedHost {
             if case .ok = reply {
                 lastAnswer = clock
             } else if isTransaction {
-                isInDoubt()
+                timesInDoubt += 1
             }
         case .message:
             lastHeard = clock
@@ -252,13 +254,6 @@ final class SimulatedHost {
         case .connectionLost, .resolved: break
         }
     }
-
-    private func isInDoubt() {
-        timesInDoubt += 1
-        world.history.doubts[author] = world.cluster.store.revision
-    }
-
-    var hasOpenTransaction: Bool { !openTransactions.isEmpty }
 
     /// 5 s of silence, a question and its deadline, and a second of trying: then watches have been told.
     private func noticeSilence(_ now: Milliseconds) {
@@ -329,6 +324,7 @@ final class SimulatedHost {
         var count = 0
         while let action = core.nextAction() {
             if case .log = action {} else { count += 1 }
+            world.coreDigest?.mix(action)
             perform(action)
         }
         if count > 2000 { fail("\(count) actions at once") }
@@ -341,7 +337,7 @@ final class SimulatedHost {
             disconnect()
             noticeConnect()
             // What was asked on the last connection is not answered any more.
-            if !openTransactions.isEmpty { isInDoubt() }
+            if !openTransactions.isEmpty { timesInDoubt += 1 }
             openTransactions.removeAll()
             let member = address.first.map(Int.init) ?? endpoint
             connection = world.connect(self, id, member: member)

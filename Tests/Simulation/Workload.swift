@@ -72,7 +72,7 @@ extension World {
         host.operations.isShuttingDown = true
         let drain = random.within(100...8_000)
         host.drainEnd = host.clock + drain
-        host.lastLease = host.core.counters.leaseID
+        host.lastLease = host.core.ownLease
         host.hadLease = host.ownership.wantsLease == true
         host.core.shutdown(drain: drain, now: host.clock)
     }

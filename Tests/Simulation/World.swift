@@ -51,7 +51,13 @@ public final class World {
     /// Until then a lost lease has its reason.
     var excuses: [Instant] = []
     var isTraced = false
+    /// Of all actions and notices of all cores; nil: not wanted.
+    var coreDigest: Digest?
+    /// Those that any agent's registration was in; nil: nobody asks.
+    var registrationStates: Set<[UInt8]>?
     let history: NameHistory
+    /// What an operator saved last, and how many stores there were then.
+    var snapshot: (store: Store, stores: Int)?
     var tokensForgottenAt: Instant = 0
     /// How far the history had come at each second.
     var moments: [(at: Instant, moment: Moment)] = []
@@ -77,6 +83,11 @@ public final class World {
         isHeldToClient = isHeldToServer
         excuses = Array(repeating: 0, count: scenario.hostCount)
         cluster.isAbandoned = { [unowned self] in connections[$0].isClosed }
+        if scenario.allows(.keyHung), scenario.authenticates {
+            var end = namespace
+            end[end.count - 1] += 1
+            cluster.role = Role(read: [(namespace, end)], write: [(namespace, end)])
+        }
         for place in 0..<scenario.hostCount { startHost(place) }
         if !scenario.faults.isEmpty { agenda.add(.fault, at: now + scenario.faultPause) }
     }

@@ -48,5 +48,24 @@ struct Regression {
             seed: 4293,
             shows: "a lease that had ended was asked for again and again, the living one given up"),
         Regression(seed: 5031, shows: "labels put before the presence key were never told"),
+        Regression(
+            seed: 158, shows: "a fence refused for its token told UNAUTHENTICATED to who waited"),
+        Regression(
+            seed: 353, shows: "a list that began again took an answer to an earlier question"),
+        Regression(
+            seed: 236, shows: "a fetch found a label whose agent has no presence key"),
+        Regression(
+            seed: 124,
+            shows: "a list was of a store before a snapshot was restored, and of that behind it"),
+        Regression(
+            seed: 168, shows: "a watch told of an agent of a store that was wiped meanwhile"),
+        Regression(
+            seed: 322,
+            shows: "a host was to notice one empty store behind another while away"),
+        Regression(
+            seed: 44,
+            shows: "a second lease on which somebody hung a key soon ended a publish: renewals"),
+        Regression(seed: 623, shows: "the same, by writes; and a claim on such a lease"),
+        Regression(seed: 584, shows: "its own removal, carried out late, was told WITHDRAWN"),
     ]
 }

@@ -12,10 +12,13 @@ struct Simulate {
     private var steps = 100_000
     private var isTraced = false
     private var runsRegressions = false
+    private var printsDigests = false
+    private var countsStates = false
 
     static func main() {
         guard let command = Simulate(CommandLine.arguments.dropFirst()) else {
-            print("usage: simulate [--seeds N] [--first N] [--steps N] [--trace] [--regressions]")
+            print("usage: simulate [--seeds N] [--first N] [--steps N]")
+            print("                [--trace] [--regressions] [--digests] [--states]")
             exit(2)
         }
         exit(command.run() ? 0 : 1)
@@ -30,6 +33,14 @@ struct Simulate {
             }
             if argument == "--regressions" {
                 runsRegressions = true
+                continue
+            }
+            if argument == "--digests" {
+                printsDigests = true
+                continue
+            }
+            if argument == "--states" {
+                countsStates = true
                 continue
             }
             guard let number = rest.popFirst().flatMap({ UInt64($0) }) else { return nil }
@@ -53,19 +64,30 @@ struct Simulate {
         // Each seed is a world of its own; a trace is of one at a time.
         DispatchQueue.concurrentPerform(iterations: isTraced ? 1 : Int(clamping: count)) { index in
             let seed = first &+ UInt64(index)
-            results.add(Run(seed: seed, steps: steps, isTraced: isTraced))
+            results.add(
+                Run(
+                    seed: seed, steps: steps, isTraced: isTraced, digestsCores: printsDigests,
+                    collectsStates: countsStates),
+                printsDigest: printsDigests)
         }
+        if countsStates { results.printStates(of: first..<first &+ count) }
         return results.summary()
     }
 
     private final class Results: @unchecked Sendable {
         private let lock = NSLock()
         private var (passed, failed, steps, late) = (0, 0, 0, 0)
+        /// Each with the first seed that reaches it.
+        private var states: [[UInt8]: UInt64] = [:]
 
-        func add(_ run: Run) {
+        func add(_ run: Run, printsDigest: Bool = false) {
             lock.withLock {
+                if printsDigest { print("seed \(run.seed): digest", String(run.digest, radix: 16)) }
                 steps += run.steps
                 late += run.lateExecutions
+                for state in run.registrationStates {
+                    states[state] = min(states[state] ?? run.seed, run.seed)
+                }
                 guard let failure = run.failure else {
                     passed += 1
                     return
@@ -77,6 +99,24 @@ struct Simulate {
                 )
                 // Into a file, too, as they come.
                 fflush(nil)
+            }
+        }
+
+        func printStates(of seeds: Range<UInt64>) {
+            lock.withLock {
+                let half = seeds.lowerBound + UInt64(seeds.count / 2)
+                // The first five say what is seen of the store, the others what is wanted and was told.
+                for (name, length) in [("wanted and seen", Int.max), ("seen", 5)] {
+                    var first: [ArraySlice<UInt8>: UInt64] = [:]
+                    for (state, seed) in states {
+                        let part = state.prefix(length)
+                        first[part] = min(first[part] ?? seed, seed)
+                    }
+                    let late = first.values.filter { $0 >= half }.count
+                    print(
+                        "\(first.count) states of the registration, \(name);",
+                        "\(late) in the second half only")
+                }
             }
         }
 

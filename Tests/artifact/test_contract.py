@@ -16,7 +16,9 @@ TEXT_OF_THREADS = ("Any thread", "One thread at a time")
 # What the rules at the top say of a parameter holds for all functions.
 RULES = contract.HEADER[: contract.HEADER.index("#ifndef NIXL_MD_H")]
 # They return no status.
-PLAIN = {"version", "version_string", "status_string", "status_fold", "last_error"}
+PLAIN = {
+    *("version", "version_string", "status_string", "event_string", "status_fold", "last_error"),
+}
 NAMES = sorted(name.removeprefix("nixl_md_") for name in capi.function_names())
 STARTING = [name for name in NAMES if contract.FUNCTIONS[name].completes()]
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from test_library import LIBRARY, TREE, version
 
 
@@ -39,3 +40,9 @@ def test_the_change_log() -> None:
     found = re.search(r"^## (\d+\.\d+\.\d+)", text, re.MULTILINE)
     assert found, "CHANGELOG.md has no version"
     assert found.group(1) == version()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/install.md"])
+def test_file_names_in_the_docs(name: str) -> None:
+    found = re.findall(r"nixl_md-(\d+\.\d+\.\d+)-", (TREE / name).read_text())
+    assert set(found) == {version()}

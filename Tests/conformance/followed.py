@@ -59,13 +59,13 @@ class Followed:
     is_synced: bool = False
     is_resyncing: bool = False
     is_out_of_contact: bool = False
-    is_unwatched: bool = False
+    is_canceled: bool = False
 
     def take(self, told: Told) -> None:
         self.recent.append(told)
-        if self.is_unwatched and told.type != capi.ENDED:
-            self._wrong("an event after unwatch")
-        if told.type <= capi.RETURNED:
+        if self.is_canceled and told.type != capi.ENDED:
+            self._wrong("an event after cancel")
+        if told.type <= capi.RETURNED or told.type == capi.PRESENT:
             self._order(told)
             self._change(told)
         elif told.type == capi.SYNCED:
@@ -94,7 +94,7 @@ class Followed:
 
     def _change(self, told: Told) -> None:
         is_known = told.agent in self.view
-        if told.type == capi.PUT and told.label:
+        if told.type == capi.PUT:
             if self.is_presence_only:
                 self._wrong("a label where only presence was asked for")
             if not is_known:

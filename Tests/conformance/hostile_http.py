@@ -14,7 +14,8 @@ from hostile_server import Call, Case, Link, framed
 from small_etcd import encode
 
 # Frame types and flags of RFC 9113, section 6.
-DATA, HEADERS, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 4, 5, 6, 7, 8, 9
+DATA, HEADERS, PRIORITY, RESET, SETTINGS, PUSH, PING = 0, 1, 2, 3, 4, 5, 6
+GOAWAY, WINDOW, CONTINUATION = 7, 8, 9
 END_STREAM = 1
 PADDED = 8
 EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -91,7 +92,7 @@ def goaway_at_once(link: Link) -> None:
 
 
 def goaway_after_each(call: Call) -> None:
-    call.link.reply(call, call.link.etcd.answer(call.method, call.request))
+    call.link.reply(call, payload(call))
     call.link.raw(goaway(call.link, call.stream))
 
 
@@ -130,6 +131,38 @@ def continuations_without_end(link: Link) -> None:
         # Literal headers that are not to be remembered.
         link.send(link.frame(CONTINUATION, 0, 1, b"\0\1a\1b" * 1000))
         link.server.unasked += 1
+
+
+def empty_continuations_without_end(link: Link) -> None:
+    link.raw(EMPTY_SETTINGS + link.frame(HEADERS, 0, 1, b"\x88"))
+    while True:
+        link.send(link.frame(CONTINUATION, 0, 1) * 1000)
+        link.server.unasked += 1
+
+
+def interim_answers_without_end(call: Call) -> None:
+    # ':status: 103' as a literal that no table remembers.
+    block = b"\0\x07:status\x03103"
+    while True:
+        call.link.raw(call.link.frame(HEADERS, 4, call.stream, block) * 500)
+        call.link.server.unasked += 1
+        call.link.receive(0.001)
+
+
+def pushes(call: Call) -> None:
+    call.link.raw(call.link.frame(PUSH, 4, call.stream, b"\0\0\0\2\x82"))
+
+
+def shuts_window(call: Call) -> None:
+    """After the first answer nothing may be sent any more, and the server says nothing else."""
+    call.link.reply(call, payload(call))
+    call.link.raw(call.link.frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0"))
+
+
+def resets_what_is_closed(link: Link) -> int:
+    stream = max(link.begun, default=1)
+    link.raw(link.frame(RESET, 0, stream, b"\0\0\0\x08") * 200)
+    return 200
 
 
 def refused(status: int, text: str = "no") -> Case:
@@ -301,6 +334,11 @@ CASES: dict[str, Case] = {
     "push": accepting(frames((PUSH, 4, 1, b"\0\0\0\2\x82"))),
     "unknown frames": accepting(frames(*[(200, 255, 1, b"x" * 100)] * 100)),
     "continuations without end": accepting(continuations_without_end, floods=True),
+    "empty continuations without end": accepting(empty_continuations_without_end, floods=True),
+    "33 settings in a frame": accepting(frames((SETTINGS, 0, 0, b"\0\x0f\0\0\0\1" * 33))),
+    "push on a request": answering(pushes),
+    "window shut after an answer": answering(shuts_window),
+    "interim answers without end": answering(interim_answers_without_end, floods=True),
     "header block that cannot be read": accepting(frames((HEADERS, 4, 1, b"\xff" * 64))),
     "headers of stream 0": accepting(frames((HEADERS, 4, 0, b"\x88"))),
     "data of a stream not opened": accepting(frames((DATA, 0, 99, b"x"))),
@@ -318,6 +356,8 @@ CASES: dict[str, Case] = {
     "flood of SETTINGS": raw_flood(SETTINGS, 0, b""),
     "flood of WINDOW_UPDATE": raw_flood(WINDOW, 0, b"\0\0\0\1"),
     "flood of unknown frames": raw_flood(250, 0, b""),
+    "flood of PRIORITY": raw_flood(PRIORITY, 1, b"\0\0\0\0\x10"),
+    "flood of RST_STREAM": flooding(resets_what_is_closed),
     "flood of empty DATA": flooding(empty_data),
     "flood of padding": flooding(padding),
     # HTTP

@@ -161,6 +161,17 @@ def creation(call: Call) -> int | None:
     return number(decode(data(call.request, 1)), 7)
 
 
+def told(link: Link, fields: Fields) -> Fields:
+    """With a header, if there is none: the store has come to the revision of its newest event."""
+    if any(number == 1 for number, _ in fields):
+        return fields
+    kvs = [dict(value[0][1]) for number, value in fields if number == 11 and value]
+    newest = max((kv[3] for kv in kvs), default=0)
+    if newest < INT64_MAX:
+        link.etcd.revision = max(link.etcd.revision, newest)
+    return [*link.etcd.header(), *fields]
+
+
 def after_creation(*make: Callable[[Call, int], Fields]) -> Case:
     """A watch is created rightly, and then this is sent."""
 
@@ -172,7 +183,7 @@ def after_creation(*make: Callable[[Call, int], Fields]) -> Case:
         link = call.link
         link.reply(call, link.watch(call) or [])
         for one in make:
-            link.reply(call, [*link.etcd.header(), *one(call, watch_id)])
+            link.reply(call, told(link, one(call, watch_id)))
         return True
 
     return Case(request=request)
@@ -205,7 +216,7 @@ def to_watches(make: Callable[[Link, int], Fields], count: int = 20) -> Case:
         for stream, watch_id in list(link.watches):
             for _ in range(count):
                 call = Call(link, stream, "Watch", {})
-                link.reply(call, [*link.etcd.header(), (2, watch_id), *make(link, watch_id)])
+                link.reply(call, told(link, [(2, watch_id), *make(link, watch_id)]))
                 sent += 1
         return sent
 
@@ -365,6 +376,9 @@ CASES: dict[str, Case] = {
     ),
     "events that fall between messages": after_creation(
         lambda c, i: [(2, i), event(watched(c), 99)], lambda c, i: [(2, i), event(watched(c), 9)]
+    ),
+    "events newer than their message": after_creation(
+        lambda c, i: [*c.link.etcd.header(), (2, i), event(watched(c), 99)]
     ),
     "progress of the far future": after_creation(lambda c, i: [(2, i), (1, [(3, 1 << 60)])]),
     "huge batches of events": after_creation(huge_batch),

@@ -111,11 +111,11 @@ class RandomAgent:
         watch.take(told)
         if told.type == capi.ENDED:
             del self.watches[user]
-            is_wanted = watch.is_unwatched or self.is_ending or told.status == capi.CANCELED
+            is_wanted = watch.is_canceled or self.is_ending or told.status == capi.CANCELED
             if not is_wanted:
                 self.problem(f"a watch has ended by itself: {told}")
         elif not self.chance.is_calm and not watch.is_kept and self.random.random() < 0.02:
-            self._unwatch(watch, "unwatch")
+            self._end(watch)
 
     # What is done
 
@@ -178,7 +178,7 @@ class RandomAgent:
     def _watch(self, peer: bytes | None, flags: int, is_kept: bool = False) -> None:
         self._users += 1
         user, op = self._users, ctypes.c_uint64()
-        options = capi.opts(user=user, flags=flags)
+        options = capi.watch_opts(user=user, flags=flags)
         has_blobs = flags & capi.WATCH_BLOBS if peer is None else not flags
         watch = Followed(self.problem, peer, not has_blobs, is_kept)
         self.watches[user] = watch
@@ -193,15 +193,15 @@ class RandomAgent:
             self._watch(peer, self.random.choice([0, capi.WATCH_PRESENCE_ONLY]))
 
     def _end_a_watch(self) -> None:
-        loose = [w for w in self.watches.values() if not w.is_kept and not w.is_unwatched]
+        loose = [w for w in self.watches.values() if not w.is_kept and not w.is_canceled]
         if loose:
-            self._unwatch(self.random.choice(loose), self.random.choice(["unwatch", "cancel"]))
+            self._end(self.random.choice(loose))
 
-    def _unwatch(self, watch: Followed, function: str) -> None:
-        if not watch.is_unwatched:
-            watch.is_unwatched = True
-            if rc := self._call(function, watch.op):
-                self.problem(f"{function} of a watch: {rc}")
+    def _end(self, watch: Followed) -> None:
+        if not watch.is_canceled:
+            watch.is_canceled = True
+            if rc := self._call("cancel", watch.op):
+                self.problem(f"cancel of a watch: {rc}")
 
     def tick(self) -> None:
         rc = self._call("tick")

@@ -6,6 +6,7 @@ nothing changes."""
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,6 @@ from inprocess import Local
 INVALID = capi.INVALID_PARAM
 NUL = capi.NUL_TERMINATED
 ENDED_EVENT = capi.EventCallback(lambda event, user: None)
-ON_DONE = capi.DoneCallback(lambda result, user: None)
 OP = ctypes.c_uint64(0x5A5A)
 TOLD = ctypes.byref(OP)
 
@@ -44,11 +44,15 @@ def options(**fields: Any) -> Any:
     return ctypes.byref(capi.opts(**fields))
 
 
-_BAD_OPTIONS: list[tuple[str, Any, str]] = [
-    ("size", options(size=3), "3"),
-    ("large size", options(size=4096), "4096"),
-    ("flag", options(flags=1 << 20), "100000"),
-    ("time-out", options(timeout_ms=capi.MAX_TIMEOUT_MS + 1), str(capi.MAX_TIMEOUT_MS + 1)),
+def of_a_watch(**fields: Any) -> Any:
+    return ctypes.byref(capi.watch_opts(**fields))
+
+
+_BAD_OPTIONS: list[tuple[str, dict[str, int], str]] = [
+    ("size", {"size": 3}, "3"),
+    ("large size", {"size": 4096}, "4096"),
+    ("flag", {"flags": 1 << 20}, "100000"),
+    ("time-out", {"timeout_ms": capi.MAX_TIMEOUT_MS + 1}, str(capi.MAX_TIMEOUT_MS + 1)),
 ]
 
 # Of every starting call: the arguments before its options.
@@ -64,7 +68,6 @@ _STARTING: dict[str, tuple[Any, ...]] = {
 }
 
 BAD: list[tuple[str, tuple[Any, ...], int, str]] = [
-    ("publish", (None, 0, b"b", 1), INVALID, "label"),
     ("publish", (b"", 0, b"b", 1), INVALID, "label"),
     ("publish", (b"", NUL, b"b", 1), INVALID, "label"),
     ("publish", (b"a\0b", 3, b"b", 1), INVALID, "label"),
@@ -74,7 +77,6 @@ BAD: list[tuple[str, tuple[Any, ...], int, str]] = [
     ("publish", (b"l", 1, b"", 0), INVALID, "blob"),
     ("publish", (b"l", 1, b"x", capi.MAX_BLOB + 1), capi.TOO_LARGE, str(capi.MAX_BLOB + 1)),
     ("publish", (b"l", 1, b"x", 2**63), capi.TOO_LARGE, str(2**63)),
-    ("unpublish", (None, 0), INVALID, "label"),
     ("unpublish", (b"", 0), INVALID, "label"),
     ("unpublish", (b"a\0b", 3), INVALID, "label"),
     ("unpublish", (b"l" * 2000, 2000), capi.TOO_LARGE, "2000"),
@@ -126,9 +128,10 @@ def test_bad_argument(
 
 @pytest.mark.parametrize("call", sorted(_STARTING))
 def test_bad_options(agent: Local, call: str) -> None:
-    for what, opts, text in _BAD_OPTIONS:
+    for what, fields, text in _BAD_OPTIONS:
         if call == "watch" and what == "time-out":
-            continue  # A watch ignores it.
+            continue  # Its options have none.
+        opts = (of_a_watch if call == "watch" else options)(**fields)
         check_refused(agent, call, (*_STARTING[call], opts, TOLD), INVALID, text)
 
 
@@ -146,13 +149,8 @@ def test_flags_of_other_calls_are_refused(agent: Local) -> None:
     no_wait = options(flags=capi.FETCH_NO_WAIT)
     for call in ("publish", "unpublish", "invalidate", "start_heartbeat"):
         check_refused(agent, call, (*_STARTING[call], no_wait, TOLD), INVALID, "flag")
-    both = options(flags=capi.WATCH_BLOBS | capi.WATCH_PRESENCE_ONLY)
+    both = of_a_watch(flags=capi.WATCH_BLOBS | capi.WATCH_PRESENCE_ONLY)
     check_refused(agent, "watch", (*_STARTING["watch"], both, TOLD), INVALID, "flag")
-
-
-def test_watch_refuses_a_completion_callback(agent: Local) -> None:
-    opts = options(on_done=ON_DONE)
-    check_refused(agent, "watch", (*_STARTING["watch"], opts, TOLD), INVALID, "on_done")
 
 
 def test_list_refuses_to_have_no_completion(agent: Local) -> None:
@@ -166,10 +164,9 @@ def test_observer_may_not_write(observer: Local) -> None:
 
 
 def test_unknown_ids(agent: Local) -> None:
-    for call in ("cancel", "unwatch"):
-        assert agent.call(call, 0) == INVALID
-        assert agent.call(call, 987654321) == capi.NOT_FOUND
-        assert "987654321" in agent.error()
+    assert agent.call("cancel", 0) == INVALID
+    assert agent.call("cancel", 987654321) == capi.NOT_FOUND
+    assert "987654321" in agent.error()
 
 
 def test_other_bad_values(agent: Local) -> None:
@@ -198,7 +195,6 @@ def test_null_handle(library: Path) -> None:
     others: dict[str, tuple[Any, ...]] = {
         "shutdown": (0,),
         "close": (),
-        "unwatch": (1,),
         "cancel": (1,),
         "tick": (),
         "efd": (),
@@ -232,6 +228,80 @@ def test_struct_of_a_newer_header(agent: Local) -> None:
     assert stats.size == known
     assert stats.ticks >= 1
     assert stats.more[0] == 0x5A5A
+
+
+def longer(struct: ctypes.Structure, more: bytes) -> Any:
+    """The same struct as a newer header would have it: `more` behind what is known. No byte behind
+    that can be read."""
+    data = bytes(struct) + more
+    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    assert libc.mprotect(start + mmap.PAGESIZE, mmap.PAGESIZE, 0) == 0
+    address = start + mmap.PAGESIZE - len(data)
+    ctypes.memmove(address, data, len(data))
+    pointer = ctypes.cast(address, ctypes.POINTER(type(struct)))
+    pointer.contents.size = len(data)
+    _MAPPED.append(pages)
+    return pointer
+
+
+# For as long as a callback may be called.
+_MAPPED: list[mmap.mmap] = []
+SURPLUS = (0, 8, 64, 512)
+
+
+@pytest.mark.parametrize("call", sorted(_STARTING))
+def test_longer_options_whose_surplus_is_zero(agent: Local, call: str) -> None:
+    options = capi.WatchOpts if call == "watch" else capi.Opts
+    for surplus in SURPLUS:
+        made = options(size=0, user=7)
+        if call != "watch":
+            made.on_done = agent.on_done
+        opts = longer(made, bytes(surplus))
+        assert agent.call(call, *_STARTING[call], opts, TOLD) == capi.SUCCESS, agent.error()
+
+
+@pytest.mark.parametrize("call", sorted(_STARTING))
+def test_longer_options_with_something_in_the_surplus(agent: Local, call: str) -> None:
+    options = capi.WatchOpts if call == "watch" else capi.Opts
+    known = ctypes.sizeof(options)
+    for offset in (0, 7, 63):
+        opts = longer(options(), bytes(offset) + b"\1" + bytes(63 - offset))
+        arguments = (*_STARTING[call], opts, TOLD)
+        check_refused(agent, call, arguments, capi.NOT_SUPPORTED, f"offset {known + offset} ")
+        assert f"opts.size is {known + 64}" in agent.error()
+        assert f"knows {known}," in agent.error()
+
+
+def test_longer_config(library: Path) -> None:
+    api = capi.load()
+    known = ctypes.sizeof(capi.Config)
+    md = ctypes.c_void_p()
+    for surplus in SURPLUS:
+        config = longer(capi.config(endpoints=b"127.0.0.1:1"), bytes(surplus))
+        assert api.nixl_md_open(config, ctypes.byref(md)) == capi.SUCCESS
+        assert api.nixl_md_close(md) == capi.SUCCESS
+    md = ctypes.c_void_p()
+    config = longer(capi.config(endpoints=b"127.0.0.1:1"), bytes(8) + b"\0\0\1\0\0\0\0\0")
+    assert api.nixl_md_open(config, ctypes.byref(md)) == capi.NOT_SUPPORTED
+    assert f"offset {known + 10} ".encode() in api.nixl_md_last_error(None)
+    assert md.value is None
+
+
+@pytest.mark.parametrize("change", [-8, -4, 1, 4, 1024])
+def test_sizes_that_no_header_has(agent: Local, library: Path, change: int) -> None:
+    """Shorter than the first version, no multiple of a word, or too long to be believed: nothing
+    behind the size is read."""
+    size = ctypes.sizeof(capi.Opts) + change
+    check_refused(agent, "invalidate", (options(size=size), TOLD), INVALID, str(size))
+    size = ctypes.sizeof(capi.Config) + change
+    config = capi.config(endpoints=b"127.0.0.1:1", size=size)
+    md = ctypes.c_void_p()
+    api = capi.load()
+    assert api.nixl_md_open(ctypes.byref(config), ctypes.byref(md)) == INVALID
+    assert str(size).encode() in api.nixl_md_last_error(None)
 
 
 def test_too_many_operations(observer: Local) -> None:

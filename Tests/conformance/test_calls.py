@@ -64,11 +64,11 @@ def test_callback_may_end_its_own_watch(hosts: HostFactory, etcd34: Etcd, namesp
     for number in range(10):
         etcd34.gateway.put(namespace + b"/beta/l%d" % number, b"b")
     host.open(etcd34.endpoint, namespace)
-    watch = host.start("watch", agent=b"beta", inside="unwatch")
-    host.line("inside", call="unwatch", rc=0)
+    watch = host.start("watch", agent=b"beta", inside="cancel")
+    host.line("inside", call="cancel", rc=0)
     host.event("ENDED", watch=watch, status=capi.CANCELED)
     names = host.names(watch=watch)
-    assert len(names) == 2, f"events between unwatch and ENDED: {names}"
+    assert len(names) == 2, f"events between cancel and ENDED: {names}"
     stats = host.stats()
     assert stats["watches_open"] == 0
     assert stats["events"] == len(names), "what was not told counts as told"
@@ -90,7 +90,6 @@ _CHILD_CALLS = [
     "stop_heartbeat",
     "fetch",
     "watch",
-    "unwatch",
     "invalidate",
     "list",
     "cancel",

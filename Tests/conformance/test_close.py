@@ -269,8 +269,8 @@ def test_many_threads_that_resolve_outlive_their_handles(
 def test_drain_ends_amid_its_work(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
 ) -> None:
-    """More to write than the drain has time for: it ends in time, everything is told once, and what
-    was told as written had been."""
+    """More to write than the drain has time for: it ends in its last quarter, everything is told
+    once, and what was written is withdrawn."""
     proxy = Proxy(etcd.port, lambda: 0.1)
     try:
         host = hosts(language)
@@ -280,14 +280,13 @@ def test_drain_ends_amid_its_work(
         delay = Delay(host.pid, os.getpid())
         begun = host.do("shutdown", drain=1200)["t"]
         done = host.line("shut_down", within=4)
-        assert 1.19 <= (done["t"] - begun) / 1e9 <= 1.2 + LATE_SECONDS + delay.seconds
+        assert 0.9 <= (done["t"] - begun) / 1e9 <= 1.2 + LATE_SECONDS + delay.seconds
         ends = host.completions(ops, 0.5)
         assert len(host.lines("done")) == 1001
         assert {line["status"] for line in ends.values()} == {capi.SUCCESS, capi.CANCELED}
-        stored = set(etcd.gateway.keys(namespace))
-        for number, op in enumerate(ops):
-            if ends[op]["status"] == capi.SUCCESS:
-                assert namespace + b"/alpha/l%d" % number in stored
+        written = [end for end in ends.values() if end["status"] == capi.SUCCESS]
+        assert written and all(end["revision"] > 0 for end in written)
+        assert etcd.gateway.keys(namespace) == []
         assert host.close()["took_ns"] / 1e9 < CLOSE_SECONDS
     finally:
         proxy.close()

@@ -149,15 +149,18 @@ def test_list(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
     put(namespace + b"/bad\xff\x00name/", b"")
     host.open(etcd.endpoint, namespace)
     done = host.succeed("list")
-    listed = {bytes.fromhex(name): (inc, rev) for name, inc, rev in done["agents"]}
-    names = [bytes.fromhex(name) for name, _, _ in done["agents"]]
+    listed = {bytes.fromhex(name): told for name, *told in done["agents"]}
+    names = [bytes.fromhex(agent[0]) for agent in done["agents"]]
     assert names == sorted([b"alpha", b"stock", b"label-only", b"bad\xff\x00name"])
-    assert listed[b"alpha"][0] == alpha.stats()["lease_id"] >> 16
+    lease = alpha.stats()["lease_id"]
+    incarnation, _, told_lease = listed[b"alpha"]
+    assert (incarnation, told_lease) == (lease >> 16, lease)
     stock = etcd.gateway.get(namespace + b"/stock/")
     assert stock is not None
-    assert listed[b"stock"] == (stock.mod_revision, stock.create_revision)
-    assert listed[b"label-only"][0] == 0
-    assert done["revision"] >= max(revision for _, revision in listed.values())
+    assert listed[b"stock"] == [stock.mod_revision, stock.create_revision, 0]
+    incarnation, _, told_lease = listed[b"label-only"]
+    assert (incarnation, told_lease) == (0, 0)
+    assert done["revision"] >= max(revision for _, revision, _ in listed.values())
 
 
 def test_list_of_nothing(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
@@ -181,4 +184,4 @@ def test_list_over_many_pages(hosts: HostFactory, etcd34: Etcd, namespace: bytes
         etcd34.gateway.put_all(pairs[start : start + 100])
     host.open(etcd34.endpoint, namespace)
     done = host.succeed("list")
-    assert [bytes.fromhex(name) for name, _, _ in done["agents"]] == sorted(expected)
+    assert [bytes.fromhex(agent[0]) for agent in done["agents"]] == sorted(expected)

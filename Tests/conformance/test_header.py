@@ -48,6 +48,7 @@ def test_struct_sizes(hosts: HostFactory) -> None:
     ours = {
         "config": capi.Config,
         "opts": capi.Opts,
+        "watch_opts": capi.WatchOpts,
         "result": capi.Result,
         "event": capi.Event,
         "agent": capi.Agent,
@@ -73,6 +74,16 @@ def test_status_strings(library: Path) -> None:
         assert api.nixl_md_status_string(value) == name.encode()
     for value in (2, -1, -7, -12, -1000, -1013, 2**31 - 1, -(2**31)):
         assert api.nixl_md_status_string(value) == b"NIXL_MD_ERR_?"
+
+
+def test_event_strings(library: Path) -> None:
+    api = capi.load()
+    types = {name: v for name, v in constants().items() if name.startswith("NIXL_MD_EVENT_")}
+    assert len(types) == 15
+    for name, value in types.items():
+        assert api.nixl_md_event_string(value) == name.encode()
+    for value in (0, 12, 100, 105, -1, 2**31 - 1, -(2**31)):
+        assert api.nixl_md_event_string(value) == b"NIXL_MD_EVENT_?"
 
 
 FOLDED = {

@@ -14,6 +14,7 @@ import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host
+from leases import RESTORE_PAUSE, granted_ttl, one_lease
 from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
@@ -143,14 +144,15 @@ def test_host_that_stops_ticking(
 
 
 def test_lease_revoked_by_somebody(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """Lost while the process lives and ticks: back at once."""
+    """Lost while the process lives and ticks: back at once, and the second time after a pause."""
     host = hosts()
     keys = alive(host, etcd, namespace, labels=250)
-    for _ in range(2):
+    for pause in (0, RESTORE_PAUSE):
         mark = host.mark()
         etcd.gateway.revoke(host.stats()["lease_id"])
-        host.event("LOST", since=mark, within=3)
-        host.event("RESTORED", since=mark, within=1)
+        lost = host.event("LOST", since=mark, within=3)
+        restored = host.event("RESTORED", since=mark, within=pause + 1)
+        assert (restored["t"] - lost["t"]) / 1e9 >= pause
         assert etcd.gateway.keys(namespace) == keys
         assert {kv.lease for kv in etcd.gateway.range(namespace)} == {host.stats()["lease_id"]}
     assert host.names() == ["LOST", "RESTORED"] * 2
@@ -181,42 +183,80 @@ def test_defaults(
     assert done["ttl_ms"] == granted
 
 
+def watching(host: Host, etcd: Etcd, namespace: bytes) -> tuple[int, int]:
+    """A watch of agent alpha that tells labels, and one that tells only its presence."""
+    host.open(etcd.endpoint, namespace)
+    labels = host.start("watch", agent=b"alpha")
+    presence = host.start("watch", agent=b"alpha", flags=capi.WATCH_PRESENCE_ONLY)
+    for watch in (labels, presence):
+        host.event("SYNCED", watch=watch)
+    return labels, presence
+
+
+def check_nothing_told(
+    host: Host, etcd: Etcd, namespace: bytes, watches: tuple[int, int], mark: int
+) -> None:
+    """Of the agent's move to another lease: its labels are told by PUT, each with the blob that it
+    had."""
+    revision = etcd.gateway.put(namespace + b"/alpha/end", b"end")
+    host.event("PUT", watch=watches[0], label=b"end", revision=revision, since=mark)
+    etcd.gateway.delete(namespace + b"/alpha/end")
+    told = [line for line in host.events(mark) if line["label"] != b"end".hex()]
+    assert {(line["event"], line["watch"]) for line in told} <= {("PUT", watches[0])}
+    counts = Counter(line["label"] for line in told)
+    assert set(counts.values()) <= {1}, counts
+    before = {line["label"]: line["blob"] for line in host.log.lines[:mark] if line.get("blob")}
+    assert all(line["blob"] == before[line["label"]] for line in told)
+
+
 def test_start_after_publish(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """Permanent keys move onto the lease; peers see RESTARTED, keys are there all the time."""
+    """The keys move onto the lease and are there all the time; peers are told nothing."""
     host, peer = hosts(), hosts()
     host.open(etcd.endpoint, namespace, agent=b"alpha")
     ops = host.do("publish", label=b"l", blob=b"b", repeat=250)["ops"]
     host.completions(ops, within=15)
-    peer.open(etcd.endpoint, namespace)
-    watch = peer.start("watch", agent=b"alpha")
-    peer.event("SYNCED", watch=watch)
+    permanent = one_lease(etcd, namespace, is_renewed=False)
+    watches = watching(peer, etcd, namespace)
+    mark = peer.mark()
     host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
-    found = etcd.gateway.range(namespace)
-    assert len(found) == 251
-    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
-    peer.event("RESTARTED", watch=watch)
-    assert "GONE" not in peer.names()
-    assert "DELETE" not in peer.names()
+    assert len(etcd.gateway.range(namespace)) == 251
+    assert one_lease(etcd, namespace, is_renewed=True) == host.stats()["lease_id"]
+    assert host.stats()["lease_id"] >> 16 == permanent >> 16, "another incarnation"
+    check_nothing_told(peer, etcd, namespace, watches, mark)
+    wait_for_leases(etcd, permanent, "the lease that never ends is left behind")
+    assert host.events() == []
+
+
+def wait_for_leases(etcd: Etcd, gone: int, text: str) -> None:
+    deadline = time.monotonic() + scaled(3)
+    while gone in etcd.gateway.leases():
+        assert time.monotonic() < deadline, text
+        time.sleep(0.02)
 
 
 def test_stop_and_keep(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+    """The keys move onto a lease that never ends, and outlive the process; peers are told
+    nothing."""
     host, peer = hosts(), hosts()
     keys = alive(host, etcd, namespace)
     lease = host.stats()["lease_id"]
-    peer.open(etcd.endpoint, namespace)
-    watch = peer.start("watch", agent=b"alpha")
-    peer.event("SYNCED", watch=watch)
+    watches = watching(peer, etcd, namespace)
+    mark = peer.mark()
     host.succeed("stop_heartbeat", mode=capi.HEARTBEAT_KEEP)
-    assert {kv.key: kv.lease for kv in etcd.gateway.range(namespace)} == dict.fromkeys(keys, 0)
+    assert etcd.gateway.keys(namespace) == keys
+    permanent = one_lease(etcd, namespace, is_renewed=False)
+    assert permanent >> 16 == lease >> 16, "another incarnation"
     assert lease not in etcd.gateway.leases()
     assert host.stats()["lease_id"] == 0
-    peer.event("RESTARTED", watch=watch)
-    assert "GONE" not in peer.names()
+    check_nothing_told(peer, etcd, namespace, watches, mark)
     host.succeed("publish", label=b"later", blob=b"b")
-    assert {kv.lease for kv in etcd.gateway.range(namespace)} == {0}
-    # And once more onto a lease.
+    assert one_lease(etcd, namespace, is_renewed=False) == permanent
+    # And once more onto a lease that is renewed.
+    mark = peer.mark()
     host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
-    assert {kv.lease for kv in etcd.gateway.range(namespace)} == {host.stats()["lease_id"]}
+    assert one_lease(etcd, namespace, is_renewed=True) == host.stats()["lease_id"]
+    wait_for_leases(etcd, permanent, "the lease that never ends is left behind")
+    check_nothing_told(peer, etcd, namespace, watches, mark)
     assert host.events() == []
 
 
@@ -234,34 +274,122 @@ def test_stop_and_withdraw(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> 
     assert host.events() == []
 
 
-def test_only_one_runs(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_stop_where_nothing_is(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """NOT_FOUND while the heartbeat is off; SUCCESS where nothing was published or its lease was
+    never granted."""
     host = hosts()
     host.open(etcd34.endpoint, namespace, agent=b"alpha")
-    none = host.finish("stop_heartbeat", mode=capi.HEARTBEAT_KEEP)
-    assert none["status"] == capi.NOT_FOUND
-    host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    for mode in (capi.HEARTBEAT_KEEP, capi.HEARTBEAT_WITHDRAW):
+        assert host.finish("stop_heartbeat", mode=mode)["status"] == capi.NOT_FOUND
+        host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+        lease = host.stats()["lease_id"]
+        host.succeed("stop_heartbeat", mode=mode)
+        assert lease not in etcd34.gateway.leases()
+        host.do("drive", mode="hand")
+        start = host.start("start_heartbeat", interval=1000, ttl=TTL * 1000)
+        stop = host.start("stop_heartbeat", mode=mode)
+        host.do("drive", mode="efd")
+        assert host.done(stop)["status"] == capi.SUCCESS
+        assert host.done(start)["status"] == capi.CANCELED
+        assert host.stats()["lease_id"] == 0
+
+
+def test_start_while_it_is_on(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+    """It waits with the first, or changes interval and TTL: another TTL is another lease, the
+    process is the same."""
+    host, peer = hosts(), hosts()
+    host.open(etcd.endpoint, namespace, agent=b"alpha")
+    host.do("drive", mode="hand")
+    ops = [host.start("start_heartbeat", interval=1000, ttl=TTL * 1000) for _ in range(3)]
+    host.do("drive", mode="efd")
+    assert [host.done(op)["ttl_ms"] for op in ops] == [TTL * 1000] * 3
     lease = host.stats()["lease_id"]
-    second = host.finish("start_heartbeat", interval=1000, ttl=TTL * 1000)
-    assert second["status"] == capi.NOT_ALLOWED
-    assert second["text"]
-    assert host.stats()["lease_id"] == lease
-    assert etcd34.gateway.time_to_live(lease) > 0
+    host.succeed("publish", label=b"l", blob=b"b")
+    watches = watching(peer, etcd, namespace)
+    # The interval alone.
+    host.succeed("start_heartbeat", interval=100, ttl=TTL * 1000)
+    before = host.stats()
+    time.sleep(1)
+    after = host.stats()
+    assert after["lease_id"] == lease
+    assert after["renewals"] - before["renewals"] >= 3, "one each second, as before"
+    mark = peer.mark()
+    assert host.succeed("start_heartbeat", interval=1000, ttl=9000)["ttl_ms"] == 9000
+    other = one_lease(etcd, namespace, is_renewed=True)
+    assert other == host.stats()["lease_id"] != lease
+    assert granted_ttl(etcd.gateway, other) == 9
+    assert other >> 16 == lease >> 16
+    wait_for_leases(etcd, lease, "the lease before it is left behind")
+    check_nothing_told(peer, etcd, namespace, watches, mark)
+    assert host.events() == []
 
 
-def test_start_that_times_out_leaves_none(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_start_while_a_stop_waits(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    etcd = own_etcd()
+    host = hosts()
+    alive(host, etcd, b"/ns/")
+    etcd.freeze()
+    stop = host.start("stop_heartbeat", mode=capi.HEARTBEAT_KEEP, timeout=30_000)
+    time.sleep(0.2)  # a tick has taken it up
+    start = host.start("start_heartbeat", interval=1000, ttl=TTL * 1000, timeout=30_000)
+    done = host.done(stop)
+    assert (done["status"], bool(done["text"])) == (capi.REPLACED, True)
+    etcd.thaw()
+    assert host.done(start)["status"] == capi.SUCCESS
+    assert one_lease(etcd, b"/ns/", is_renewed=True) == host.stats()["lease_id"]
+    assert len(etcd.gateway.keys(b"/ns/")) == 4
+    assert "WITHDRAWN" not in host.names()
+
+
+@pytest.mark.parametrize("how", ["time-out", "cancel"])
+def test_start_that_ends_unfinished_leaves_the_heartbeat_on(
+    hosts: HostFactory, own_etcd: EtcdFactory, how: str
+) -> None:
+    """It ends the waiting, not the mode: what was published moves onto the lease, what is published
+    waits for it."""
     etcd = own_etcd()
     host = hosts()
     host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
     host.succeed("publish", label=b"l", blob=b"b")
+    permanent = one_lease(etcd, b"/ns/", is_renewed=False)
     etcd.freeze()
-    done = host.finish("start_heartbeat", interval=1000, ttl=TTL * 1000, timeout=300)
-    assert done["status"] == capi.TIMED_OUT
+    timeout = 300 if how == "time-out" else 60_000
+    op = host.start("start_heartbeat", interval=1000, ttl=TTL * 1000, timeout=timeout)
+    if how == "cancel":
+        time.sleep(0.2)
+        host.do("cancel", op=op)
+    wanted = {"time-out": capi.TIMED_OUT, "cancel": capi.CANCELED}[how]
+    assert host.done(op)["status"] == wanted
+    waiting = host.start("publish", label=b"m", blob=b"b", timeout=60_000)
     etcd.thaw()
     etcd.wait_healthy()
-    host.succeed("publish", label=b"m", blob=b"b", within=10)
-    deadline = time.monotonic() + scaled(5)
-    while etcd.gateway.leases():
-        assert time.monotonic() < deadline, "a lease was left behind"
-        time.sleep(0.05)
-    assert {kv.lease for kv in etcd.gateway.range(b"/ns/")} == {0}
+    assert host.done(waiting)["status"] == capi.SUCCESS
+    first = etcd.gateway.history(b"/ns/", 1, etcd.gateway.revision())
+    assert {c.kv.lease for c in first if c.kv.key.endswith(b"/m")} == {host.stats()["lease_id"]}
+    wait_for_leases(etcd, permanent, "the lease that never ends is left behind")
+    assert one_lease(etcd, b"/ns/", is_renewed=True) == host.stats()["lease_id"]
+    # A start that comes late is granted what there is.
+    assert host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)["ttl_ms"] == TTL * 1000
+    host.kill()
+    wait_for_keys(etcd, b"/ns/", [], TTL + 2)
+
+
+def test_next_lease_comes_with_the_next_publish(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
+    """After an invalidate the heartbeat stays on, without a lease until something is to hang on
+    it."""
+    host = hosts()
+    alive(host, etcd, namespace)
+    lease = host.stats()["lease_id"]
+    host.succeed("invalidate")
+    assert lease not in etcd.gateway.leases()
+    time.sleep(0.5)
+    assert host.stats()["lease_id"] == 0
+    host.succeed("publish", label=b"l", blob=b"b")
+    assert one_lease(etcd, namespace, is_renewed=True) == host.stats()["lease_id"]
+    assert host.stats()["lease_id"] >> 16 == lease >> 16
+    host.succeed("invalidate")
     host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
+    assert granted_ttl(etcd.gateway, host.stats()["lease_id"]) == TTL
+    assert host.events() == []

@@ -135,7 +135,7 @@ def wait_well(subject: Subject, etcd: Etcd, namespace: bytes) -> None:
         watch = host.start("watch")
     other = b"of-" + subject.agent
     etcd.gateway.put(namespace + b"/" + other + b"/", b"")
-    host.event("PUT", watch=watch, agent=other, within=20)
+    host.event("PRESENT", watch=watch, agent=other, within=20)
 
 
 def check_once(subject: Subject) -> None:

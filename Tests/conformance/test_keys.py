@@ -9,6 +9,7 @@ import pytest
 import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
+from leases import one_lease
 
 LANGUAGES = ("cpp", "python")
 NFC = "caf\u00e9".encode()
@@ -71,6 +72,22 @@ def test_environment_can_be_ignored(hosts: HostFactory, own_etcd: EtcdFactory) -
     assert etcd.gateway.keys(b"/") == [b"/nixl/agents//alpha/", b"/nixl/agents//alpha/l"]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_null_label_is_metadata(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes, language: str
+) -> None:
+    """In publish and unpublish as in fetch."""
+    host = hosts(language)
+    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.succeed("publish", blob=b"1")
+    prefix = namespace + b"/alpha/"
+    assert etcd34.gateway.keys(namespace) == [prefix, prefix + b"metadata"]
+    assert host.succeed("fetch", agent=b"alpha")["blob"] == b"1".hex()
+    assert host.succeed("fetch", agent=b"alpha", label=b"metadata")["blob"] == b"1".hex()
+    host.succeed("unpublish")
+    assert etcd34.gateway.keys(namespace) == [prefix]
+
+
 def test_presence_key_and_labels_share_one_lease(
     hosts: HostFactory, etcd: Etcd, namespace: bytes
 ) -> None:
@@ -88,15 +105,22 @@ def test_presence_key_and_labels_share_one_lease(
     assert 0 < leases.pop() < 1 << 63
 
 
-def test_without_heartbeat_keys_are_permanent(
-    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+def test_without_heartbeat_keys_outlive_the_process(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
+    """They hang on a lease that never ends and is not renewed; also where etcd is started again."""
+    etcd = own_etcd(version)
     host = hosts()
-    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
     host.succeed("publish", label=b"l", blob=b"b")
-    assert [kv.lease for kv in etcd34.gateway.range(namespace)] == [0, 0]
+    lease = one_lease(etcd, b"/ns/", is_renewed=False)
+    stats = host.stats()
+    assert (stats["lease_id"], stats["lease_ttl_ms"], stats["renewals"]) == (0, 0, 0)
     host.kill()
-    assert len(etcd34.gateway.range(namespace)) == 2
+    etcd.kill()
+    etcd.start().wait_healthy()
+    assert len(etcd.gateway.range(b"/ns/")) == 2
+    assert one_lease(etcd, b"/ns/", is_renewed=False) == lease
 
 
 def test_names_that_differ_by_normal_form_are_different(
@@ -116,7 +140,7 @@ def test_names_that_differ_by_normal_form_are_different(
             blob = peer.succeed("fetch", agent=agent, label=label)["blob"]
             assert bytes.fromhex(blob) == word + agent
     listed = peer.succeed("list")["agents"]
-    assert [bytes.fromhex(name) for name, _, _ in listed] == sorted([NFC, NFD])
+    assert [bytes.fromhex(agent[0]) for agent in listed] == sorted([NFC, NFD])
 
 
 def test_watch_tells_normal_forms_apart(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:

@@ -61,7 +61,7 @@ def watched(host: Host, endpoint: str, namespace: bytes) -> int:
     host.open(endpoint, namespace)
     watch = host.start("watch")
     host.event("SYNCED", watch=watch, within=30)
-    assert len(host.events(watch=watch, event="PUT")) == AGENTS
+    assert len(host.events(watch=watch, event="PRESENT")) == AGENTS
     return watch
 
 

@@ -45,7 +45,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("port 0", {"endpoints": b"127.0.0.1:0"}, "127.0.0.1:0"),
     ("port too large", {"endpoints": b"127.0.0.1:65536"}, "127.0.0.1:65536"),
     ("scheme", {"endpoints": b"ftp://127.0.0.1:1"}, "ftp://127.0.0.1:1"),
-    ("path", {"endpoints": b"http://127.0.0.1:1/v3"}, "http://127.0.0.1:1/v3"),
+    ("path", {"endpoints": b"http://127.0.0.1:1/v3"}, "http://127.0.0.1:1/..."),
     ("bracket", {"endpoints": b"http://[::1:2379"}, "[::1:2379"),
     ("no host", {"endpoints": b"http://:2379"}, "http://:2379"),
     ("mixed schemes", {"endpoints": b"http://127.0.0.1:1,https://127.0.0.1:2"}, "https"),

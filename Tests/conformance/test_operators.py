@@ -13,6 +13,7 @@ import capi
 from conftest import HostFactory
 from etcd_server import Etcd
 from hosts import Host
+from leases import RESTORE_PAUSE, one_lease
 from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
@@ -44,7 +45,7 @@ def test_del_prefix(
     host, peer = hosts(language), hosts()
     live(host, etcd, namespace, leased=leased)
     watch = watching(peer, etcd, namespace)
-    lease = host.stats()["lease_id"]
+    incarnation = one_lease(etcd, namespace, is_renewed=leased) >> 16
     prefix = namespace + b"/alpha/"
     for number in range(3):
         mark, peer_mark = host.mark(), peer.mark()
@@ -57,9 +58,9 @@ def test_del_prefix(
         host.succeed("publish", label=b"again%d" % number, blob=b"b")
         found = etcd.gateway.range(namespace)
         assert [kv.key for kv in found] == [prefix, prefix + b"again%d" % number]
-        assert {kv.lease for kv in found} == {lease}
-        told = "RETURNED" if leased else "RESTARTED"
-        peer.event(told, watch=watch, since=peer_mark, within=2)
+        assert one_lease(etcd, namespace, is_renewed=leased) >> 16 == incarnation
+        returned = peer.event("RETURNED", watch=watch, since=peer_mark, within=2)
+        assert returned["incarnation"] == incarnation
         assert host.names(mark) == ["WITHDRAWN"]
     assert host.stats()["leases_lost"] == 0
 
@@ -101,11 +102,13 @@ def test_lease_revoke(hosts: HostFactory, etcd: Etcd, namespace: bytes, language
     watch = watching(peer, etcd, namespace)
     before = [(kv.key, kv.value) for kv in etcd.gateway.range(namespace)]
     leases = [host.stats()["lease_id"]]
-    for _ in range(3):
+    for number in range(3):
+        pause = RESTORE_PAUSE * [0, 1, 2][number]
         mark, peer_mark = host.mark(), peer.mark()
         etcd.ctl("lease", "revoke", f"{leases[-1]:x}")
-        host.event("LOST", since=mark, within=2)
-        host.event("RESTORED", since=mark, within=2)
+        lost = host.event("LOST", since=mark, within=2)
+        restored = host.event("RESTORED", since=mark, within=pause + 2)
+        assert (restored["t"] - lost["t"]) / 1e9 >= pause
         assert host.names(mark) == ["LOST", "RESTORED"]
         found = etcd.gateway.range(namespace)
         assert [(kv.key, kv.value) for kv in found] == before
@@ -121,20 +124,18 @@ def test_lease_revoke(hosts: HostFactory, etcd: Etcd, namespace: bytes, language
     assert host.stats()["restores"] == 3
 
 
-def test_lease_revoke_of_an_agent_that_was_withdrawn(
+def test_lease_of_an_agent_that_was_withdrawn(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
-    """What the operator has removed stays away, whatever becomes of the lease."""
+    """It is revoked, and what the operator has removed stays away."""
     host = hosts()
     live(host, etcd34, namespace)
     lease = host.stats()["lease_id"]
     etcd34.ctl("del", "--prefix", (namespace + b"/alpha/").decode())
     host.event("WITHDRAWN", within=2)
-    etcd34.ctl("lease", "revoke", f"{lease:x}")
+    assert lease not in etcd34.gateway.leases(), "it is given back before WITHDRAWN is told"
     time.sleep(3)
     assert etcd34.gateway.keys(namespace) == []
     host.succeed("publish", label=b"l", blob=b"b")
-    found = etcd34.gateway.range(namespace)
-    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
-    assert lease not in {kv.lease for kv in found}
+    assert one_lease(etcd34, namespace, is_renewed=True) == host.stats()["lease_id"] != lease
     assert host.names() == ["WITHDRAWN"]

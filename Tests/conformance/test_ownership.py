@@ -12,6 +12,7 @@ import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host
+from leases import granted_ttl, one_lease
 from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
@@ -64,13 +65,14 @@ def test_takeover(
     live(first, etcd, namespace, b"first", leased=leased)
     first.succeed("publish", label=b"only-first", blob=b"b")
     watch = watching(peer, etcd, namespace)
-    old = first.stats()["lease_id"]
+    old = one_lease(etcd, namespace, is_renewed=leased)
     mark = peer.mark()
     live(second, etcd, namespace, b"second", leased=leased)
     first.event("SUPERSEDED", within=2)
     restarted = peer.event("RESTARTED", watch=watch, since=mark)
-    if leased:
-        assert restarted["incarnation"] == second.stats()["lease_id"] >> 16
+    lease = one_lease(etcd, namespace, is_renewed=leased)
+    assert restarted["incarnation"] == lease >> 16
+    assert not leased or lease == second.stats()["lease_id"]
     peer.event("PUT", watch=watch, since=mark, label=b"metadata", blob=b"second")
     before = etcd.gateway.range(namespace)
     assert [kv.key for kv in before] == [namespace + b"/alpha/", namespace + b"/alpha/metadata"]
@@ -82,10 +84,9 @@ def test_takeover(
     first.line("shut_down", within=3)
     after = etcd.gateway.range(namespace)
     assert after == before
-    if leased:
-        assert old not in etcd.gateway.leases(), "the first has kept its lease"
-    # A takeover is two transactions; between them the name looks withdrawn.
-    assert first.names() in (["SUPERSEDED"], ["WITHDRAWN", "SUPERSEDED"])
+    assert old not in etcd.gateway.leases(), "the first has kept its lease"
+    # A takeover is two transactions; between them a mark says that a newcomer is on its way.
+    assert first.names() == ["SUPERSEDED"]
     second.succeed("publish", label=b"metadata", blob=b"third")
     assert second.events() == []
 
@@ -164,6 +165,7 @@ def test_operator_deletes_the_keys(
     live(host, etcd, namespace, b"1", leased=leased)
     host.succeed("publish", label=b"other", blob=b"1")
     watch = watching(peer, etcd, namespace)
+    known = peer.event("PRESENT", watch=watch)["incarnation"]
     assert etcd.gateway.delete_prefix(namespace + b"/alpha/") == 3
     host.event("WITHDRAWN", within=2)
     peer.event("GONE", watch=watch)
@@ -173,8 +175,8 @@ def test_operator_deletes_the_keys(
     host.succeed("publish", label=b"metadata", blob=b"2")
     found = etcd.gateway.range(namespace)
     assert [kv.key for kv in found] == [namespace + b"/alpha/", namespace + b"/alpha/metadata"]
-    assert {kv.lease for kv in found} == {host.stats()["lease_id"]}
-    peer.event("RETURNED" if leased else "RESTARTED", watch=watch, since=mark)
+    assert one_lease(etcd, namespace, is_renewed=leased) >> 16 == known
+    assert peer.event("RETURNED", watch=watch, since=mark)["incarnation"] == known
     assert host.names() == ["WITHDRAWN"]
 
 
@@ -215,7 +217,7 @@ def test_sigkill(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
     peer = hosts("python" if language == "cpp" else "cpp")
     live(agent, etcd, namespace, b"1")
     watch = watching(peer, etcd, namespace)
-    known = peer.event("PUT", watch=watch, label=None)["incarnation"]
+    known = peer.event("PRESENT", watch=watch)["incarnation"]
     killed = agent.kill()
     gone = peer.event("GONE", watch=watch, within=TTL + 2)
     assert gone["t"] / 1e9 - killed < TTL + scaled(2)
@@ -245,18 +247,41 @@ def test_restart_before_the_lease_ran_out(
     assert again.events() == []
 
 
-def test_permanent_keys_survive_and_are_taken_over(
-    hosts: HostFactory, own_etcd: EtcdFactory
+def test_keys_without_a_heartbeat_survive_and_are_taken_over(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
-    etcd = own_etcd()
+    """Of a process that died: by the next of its name, which peers are told as RESTARTED and which
+    revokes the lease that would never end; by the same process, after it had lost its lease, as
+    RETURNED."""
+    etcd = own_etcd(version)
     agent, again, peer = hosts(), hosts(), hosts()
     live(agent, etcd, b"/ns/", b"1", leased=False)
+    first = one_lease(etcd, b"/ns/", is_renewed=False)
     watch = watching(peer, etcd, b"/ns/")
+    known = peer.event("PRESENT", watch=watch)["incarnation"]
     agent.kill()
     live(again, etcd, b"/ns/", b"2", leased=False)
-    peer.event("RESTARTED", watch=watch)
+    second = one_lease(etcd, b"/ns/", is_renewed=False)
+    restarted = peer.event("RESTARTED", watch=watch)
+    assert known == first >> 16
+    assert restarted["incarnation"] == second >> 16 != known
+    wait_until_gone(etcd, first)
     etcd.kill()
     etcd.start().wait_healthy()
     again.succeed("publish", label=b"metadata", blob=b"3")
     peer.event("PUT", watch=watch, blob=b"3")
     assert again.events() == []
+    etcd.gateway.revoke(second)
+    again.event("RESTORED", within=5)
+    returned = peer.event("RETURNED", watch=watch)
+    assert returned["incarnation"] == second >> 16
+    assert again.names() == ["LOST", "RESTORED"]
+    assert peer.names(watch=watch).count("RESTARTED") == 1
+    assert one_lease(etcd, b"/ns/", is_renewed=False) not in (first, second)
+
+
+def wait_until_gone(etcd: Etcd, lease: int) -> None:
+    deadline = time.monotonic() + scaled(3)
+    while granted_ttl(etcd.gateway, lease):
+        assert time.monotonic() < deadline, "a lease that never ends is left behind"
+        time.sleep(0.02)

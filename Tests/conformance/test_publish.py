@@ -15,6 +15,7 @@ import capi
 from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import made_blob
+from leases import one_lease
 from memcheck import scaled
 
 LANGUAGES = ("cpp", "python")
@@ -153,9 +154,9 @@ def test_invalidate(
     host.succeed("publish", label=b"l", blob=b"2")
     found = {kv.key: kv for kv in etcd34.gateway.range(namespace + b"/alpha/")}
     assert sorted(found) == [namespace + b"/alpha/", namespace + b"/alpha/l"]
-    assert {kv.lease for kv in found.values()} == {host.stats()["lease_id"]}
-    returned = peer.event("RETURNED" if leased else "RESTARTED", watch=watch)
-    assert returned["incarnation"] > 0
+    lease = one_lease(etcd34, namespace + b"/alpha/", is_renewed=leased)
+    assert not leased or lease == host.stats()["lease_id"]
+    assert peer.event("RETURNED", watch=watch)["incarnation"] == lease >> 16
     peer.event("PUT", watch=watch, label=b"l", blob=b"2")
 
 
@@ -209,6 +210,7 @@ def test_many_labels(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None
 
 
 def test_no_space(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """A publish waits for room until its time-out, and is told then what it waited for."""
     etcd = own_etcd("3.5", "--quota-backend-bytes", "2097152")
     host = hosts()
     host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
@@ -217,6 +219,8 @@ def test_no_space(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     deadline = time.monotonic() + scaled(10)
     done: dict[str, Any] = {"status": capi.SUCCESS}
     while done["status"] == capi.SUCCESS and time.monotonic() < deadline:
-        done = host.finish("publish", label=b"big", size=400_000)
+        begun = time.monotonic()
+        done = host.finish("publish", label=b"big", size=400_000, timeout=1500)
     assert done["status"] == capi.NO_SPACE
     assert "space" in done["text"]
+    assert time.monotonic() - begun > 1.4, "it was not waited for room"

@@ -18,8 +18,10 @@ from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from gateway import Change
 from hosts import Host
+from leases import ABSENCE, one_lease
 from memcheck import scaled
 from proxy import Proxy
+from small_etcd import varint
 
 LANGUAGES = ("cpp", "python")
 NS = b"/ns/"
@@ -221,29 +223,36 @@ def wait_for(is_reached: Callable[[], bool]) -> None:
 def test_old_process_writes_late(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, language: str, leased: bool, call: str
 ) -> None:
-    """What the old one has sent, unaware, arrives when the new one has the name: no change."""
+    """What the old one has sent, unaware, arrives when the new one has the name: no change. A write
+    is told as SUPERSEDED; a withdrawal, which revokes the old one's own lease, is done."""
     etcd = own_etcd(version)
     proxy = Proxy(etcd.port)
     try:
         old, new = hosts(language), hosts()
         live(old, proxy.endpoint, b"old", leased)
+        lease = one_lease(etcd, NS, is_renewed=leased)
         proxy.hold(requests=True)
         values = {"drain": 3000} if call == "shutdown" else {"label": b"l", "blob": b"late"}
         answer = old.do(call, **values)
-        # A transaction names the presence key, in its guard.
-        wait_for(lambda: NS + b"/alpha/" in proxy.held())
+        is_withdrawal = call in ("shutdown", "invalidate")
+        # A transaction names the presence key, in its guard, a revocation the lease.
+        sign = varint(lease) if is_withdrawal else NS + b"/alpha/"
+        wait_for(lambda: sign in proxy.held())
         live(new, etcd.endpoint, b"new", leased)
         mine = etcd.gateway.range(NS)
-        arrived = etcd.gateway.transactions()
+        method = "LeaseRevoke" if is_withdrawal else "Txn"
+        arrived = etcd.gateway.answered(method)
         proxy.release()
-        wait_for(lambda: etcd.gateway.transactions() > arrived)
+        wait_for(lambda: etcd.gateway.answered(method) > arrived)
         assert etcd.gateway.range(NS) == mine
         assert [kv.value for kv in mine] == [b"", b"new"]
-        old.event("SUPERSEDED", within=3)
         if call == "shutdown":
             old.line("shut_down", within=4)
         else:
-            assert old.done(answer["ops"][0])["status"] == capi.SUPERSEDED
+            wanted = capi.SUCCESS if is_withdrawal else capi.SUPERSEDED
+            assert old.done(answer["ops"][0])["status"] == wanted
+        if not is_withdrawal:
+            old.event("SUPERSEDED", within=3)
         time.sleep(0.3)
         assert etcd.gateway.range(NS) == mine
         assert new.events() == []
@@ -257,7 +266,8 @@ def test_self_watch(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str, leased: bool
 ) -> None:
     """An agent that asks for nothing, and whose next renewal is far away, is told all the same that
-    it was taken over or withdrawn: within 1 s."""
+    it was taken over, within 1 s, or withdrawn, within 1 s after the second in which another's key
+    may follow."""
     host, other = hosts(language), hosts()
     for agent in (host, other):
         agent.open(etcd.endpoint, namespace, agent=b"alpha")
@@ -270,7 +280,8 @@ def test_self_watch(
     assert host.stats()["requests"] == before["requests"], "it is not idle"
     removed = time.monotonic()
     assert etcd.gateway.delete_prefix(namespace) == 2
-    assert host.event("WITHDRAWN", within=1)["t"] / 1e9 - removed < scaled(1)
+    withdrawn = host.event("WITHDRAWN", within=ABSENCE + 1)["t"] / 1e9 - removed
+    assert ABSENCE <= withdrawn < ABSENCE + scaled(1)
     host.succeed("publish", label=b"l", blob=b"2")
     other.succeed("publish", label=b"l", blob=b"3")
     taken = time.monotonic()

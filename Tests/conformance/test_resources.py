@@ -304,7 +304,7 @@ def test_memory_does_not_grow(
         assert local.call("watch", name, NUL, local.on_event, None, ctypes.byref(op)) == 0
         if number % 3 == 0:
             local.call("tick")
-        local.call("unwatch", op.value)
+        local.call("cancel", op.value)
 
     sizes = []
     for part in range(7):

@@ -51,13 +51,18 @@ void exception_in_a_callback() {
         });
     }
     std::string told;
-    try {
-        handle.tick();
-    } catch (const std::runtime_error &error) {
-        told = error.what();
+    // One tick, unless the machine was busy for longer than callbacks may take in one.
+    while (completed < 3) {
+        const int before = completed;
+        try {
+            handle.tick();
+        } catch (const std::runtime_error &error) {
+            told = error.what();
+        }
+        expect(told == "callback " + std::to_string(before + 1),
+               "tick throws what the first callback threw");
     }
-    expect(told == "callback 1", "tick throws what the first callback threw");
-    expect(completed == 3, "the other callbacks of that tick ran");
+    expect(completed == 3, "the other callbacks ran");
     expect(handle.tick() >= 0, "the handle goes on, and it is thrown once");
     handle.fetch("nobody", "l", [](const nixlmd::result &) { throw 1; });
 }
@@ -69,10 +74,12 @@ void tick_in_a_callback() {
     handle.unpublish(
         "nothing", [&](const nixlmd::result &) { status = refused([&handle] { handle.tick(); }); });
     std::string told;
-    try {
-        handle.tick();
-    } catch (const std::logic_error &error) {
-        told = error.what();
+    while (status == 0) {
+        try {
+            handle.tick();
+        } catch (const std::logic_error &error) {
+            told = error.what();
+        }
     }
     expect(status == NIXL_MD_ERR_IN_CALLBACK, "a tick in a callback is refused, and that is all");
     expect(told == "first", "what was thrown before is for the tick that ran it");
@@ -104,6 +111,20 @@ void watch_of_no_name() {
            "a watch without a name is not one of the namespace");
 }
 
+void label_of_no_text() {
+    nixlmd::handle handle = opened();
+    int completed = 0;
+    const auto done = [&completed](const nixlmd::result &result) {
+        completed += result.status == NIXL_MD_ERR_NOT_FOUND ? 1 : 100;
+    };
+    handle.unpublish(std::string_view(), done);
+    expect(handle.tick() == 1 && completed == 1, "a label without a text is the default one");
+    expect(refused([&] { handle.unpublish("", done); }) == NIXL_MD_ERR_INVALID_PARAM,
+           "an empty label is refused");
+    expect(refused([&] { handle.publish("", "b"); }) == NIXL_MD_ERR_INVALID_PARAM,
+           "an empty label is refused by publish, too");
+}
+
 // Against the rule, but it must not use what is freed.
 void destroyed_in_a_callback() {
     auto handle = std::make_unique<nixlmd::handle>(opened());
@@ -122,6 +143,7 @@ int main() {
     tick_in_a_callback();
     handles_that_moved();
     watch_of_no_name();
+    label_of_no_text();
     destroyed_in_a_callback();
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

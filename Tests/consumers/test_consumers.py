@@ -52,9 +52,16 @@ def pkg_config_path(prefix: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Installed into one place and moved to another: nothing in it may know where it was."""
+    """Installed into one place and moved to another: nothing in it may know where it was. With
+    NIXL_MD_TARBALL, what that tarball has instead."""
     base = tmp_path_factory.mktemp("installed")
     first, moved = base / "first", base / "moved to"
+    if tarball := os.environ.get("NIXL_MD_TARBALL"):
+        first.mkdir()
+        run("tar", "-xf", tarball, "-C", first)
+        (unpacked,) = first.iterdir()
+        shutil.move(unpacked, moved)
+        return moved
     build = Path(os.environ.get("NIXL_MD_BUILD", TREE / "build"))
     run("cmake", "-S", TREE, "-B", build, f"-DCMAKE_INSTALL_PREFIX={first}")
     run("cmake", "--build", build)

@@ -97,3 +97,19 @@ def test_swift_that_is_too_old(restricted: Restricted) -> None:
         f"too old: {path}/swift is Swift 5.9.2, needed is 6.3 or newer: "
         "https://www.swift.org/install/linux/\n"
     )
+
+
+def test_swift_that_does_not_start(restricted: Restricted) -> None:
+    """Its own words are told, and which packages it needs."""
+    path = restricted("swift", *INSTALLERS)
+    error = "swift: error while loading shared libraries: libncurses.so.6: cannot open"
+    (path / "swift").write_text(f"#!/bin/sh\necho '{error}' >&2\nexit 127\n")
+    (path / "swift").chmod(0o755)
+    done = run(path, "tools/require", "--install", "swift")
+    assert done.returncode == 1
+    packages = "libncurses6 libsqlite3-0 libxml2"
+    assert done.stderr == (
+        f"apt-get could not install: {packages}\n"
+        f"missing: what Swift itself needs. On Debian: apt-get install {packages}. "
+        f"{path}/swift says:\n{error}\n"
+    )

@@ -126,6 +126,6 @@ def test_handle_that_only_watches_finds_a_silent_member(
         figure("told of a change through another", frozen, put["t"] / 1e9, bound)
         assert world.in_use(peer) is not member
         member.thaw()
-    assert set(peer.names()) - {"CONTACT_LOST", "CONTACT_REGAINED"} == {"SYNCED", "PUT"}
+    assert set(peer.names()) - {"CONTACT_LOST", "CONTACT_REGAINED"} == {"SYNCED", "PRESENT", "PUT"}
     with world.unless_late(frozen, *CONTACT):
         assert contacts(peer, watch) == []

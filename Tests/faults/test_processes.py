@@ -101,7 +101,7 @@ def test_fork(world: World, figure: Figure, language: str, how: str) -> None:
     after = agent.stats()
     assert after["lease_id"] == before["lease_id"]
     assert after["renewals"] >= before["renewals"] + 5
-    assert set(agent.names()) == {"SYNCED", "PUT"}
+    assert set(agent.names()) == {"SYNCED", "PRESENT", "PUT"}
     # Nothing but etcd's being held up for as long as a request may take excuses another connection.
     with world.unless_late(begun, REQUEST_DEADLINE, REQUEST_DEADLINE):
         for name in ("connects", "connects_failed", "requests_failed", "renewals_unanswered"):
@@ -123,7 +123,7 @@ def test_500_agents_killed_at_once(world: World, figure: Figure) -> None:
     for p, host in enumerate(hosts):
         start_agents(world, host, [b"agent-%d-%d" % (p, h) for h in range(handles)], ttl)
     peer, watch = world.observer("python")
-    told = {bytes.fromhex(line["agent"]) for line in peer.events(watch=watch, event="PUT")}
+    told = {bytes.fromhex(line["agent"]) for line in peer.events(watch=watch, event="PRESENT")}
     assert told == names
     with world.observed(peer, *hosts):
         # Long enough for a renewal of each.

@@ -48,9 +48,9 @@ def make_room(world: World) -> float:
 
 @pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
 def test_database_is_full(world: World, figure: Figure) -> None:
-    """Publishing is told NO_SPACE, with what to do; what was published stays, its lease is
-    renewed; what only reads works. With room again publishing goes on, and nobody was told
-    anything."""
+    """Publishing waits for room, and is told NO_SPACE at its time-out, with what to do; what was
+    published stays, its lease is renewed; what only reads works. With room again publishing goes
+    on, also of what waits, and nobody was told anything."""
     agent = world.agent(b"alpha", ttl=5, interval=1)
     agent.succeed("publish", label=b"other", blob=b"1")
     lease = agent.stats()["lease_id"]
@@ -70,19 +70,28 @@ def test_database_is_full(world: World, figure: Figure) -> None:
         fill(world)
         for host, label in ((agent, b"metadata"), (agent, b"new"), (permanent, b"l"), (late, b"l")):
             begin = time.monotonic()
-            done = host.finish("publish", label=label, blob=b"2", within=PATIENCE)
+            done = host.finish("publish", label=label, blob=b"2", timeout=1000, within=PATIENCE)
             assert done["status"] == capi.NO_SPACE, done
             assert "space exceeded" in done["text"]
             assert "alarm disarm" in done["text"]
-            figure("publish is told NO_SPACE", begin, done["t"] / 1e9, 1)
-        done = late.finish("start_heartbeat", interval=1000, ttl=5000, within=PATIENCE)
+            figure("publish is told NO_SPACE, since its time-out", begin + 1, done["t"] / 1e9, 1)
+        beats = {"interval": 1000, "ttl": 5000}
+        done = late.finish("start_heartbeat", timeout=1000, within=PATIENCE, **beats)
         assert done["status"] == capi.NO_SPACE, done
         assert "alarm disarm" in done["text"]
         assert agent.succeed("fetch", agent=b"beta", label=b"l")["blob"] == b"1".hex()
+        waiting = [
+            (host, host.start("publish", label=b"waits", blob=b"2", timeout=capi.NEVER))
+            for host in (agent, permanent, late)
+        ]
         time.sleep(7)
         room = make_room(world)
         done = agent.succeed("publish", label=b"metadata", blob=b"3", within=PATIENCE)
         figure("publish, since the alarm is off", room, done["t"] / 1e9, 1)
+        for host, op in waiting:
+            done = host.done(op, PATIENCE)
+            assert done["status"] == capi.SUCCESS
+            figure("what waited, since the alarm is off", room, done["t"] / 1e9, 3)
         permanent.succeed("publish", label=b"l", blob=b"3", within=PATIENCE)
         late.succeed("start_heartbeat", interval=1000, ttl=5000, within=PATIENCE)
         late.succeed("publish", label=b"l", blob=b"3", within=PATIENCE)
@@ -93,7 +102,7 @@ def test_database_is_full(world: World, figure: Figure) -> None:
         assert looks.missing(keys) == []
         assert agent.stats()["lease_id"] == lease
         assert agent.events() == []
-        assert set(peer.names()) == {"PUT", "SYNCED"}
+        assert set(peer.names()) == {"PRESENT", "PUT", "SYNCED"}
 
 
 @pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
@@ -116,9 +125,10 @@ def test_reading_and_leaving_while_the_database_is_full(world: World, figure: Fi
         ]
         for watch in watches:
             peer.event("SYNCED", watch=watch, within=PATIENCE)
-            assert {bytes.fromhex(line["agent"]) for line in peer.events(event="PUT")} == set(names)
+            present = peer.events(watch=watch, event="PRESENT")
+            assert [bytes.fromhex(line["agent"]) for line in present] == names
         # etcd 3.5.1 refuses every transaction while it is full, also one that only removes.
-        done = staying.finish("unpublish", label=b"other", within=PATIENCE)
+        done = staying.finish("unpublish", label=b"other", timeout=1000, within=PATIENCE)
         is_removed = done["status"] == capi.SUCCESS
         assert is_removed or (done["status"] == capi.NO_SPACE and world.version == "3.5")
         assert (NS + b"/staying/other" in set(world.keys())) is not is_removed

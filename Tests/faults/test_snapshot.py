@@ -182,7 +182,7 @@ def is_told(peer: Host, watch: int, since: int, name: bytes) -> bool:
     """Whether the last that the peer was told of the agent is what it published."""
     labels: dict[bytes, bytes] = {}
     for event, agent, label, blob in told_of(peer, watch, since):
-        if agent == name and event == "PUT" and label:
+        if agent == name and event == "PUT":
             labels[label] = blob
     return (
         labels

@@ -56,10 +56,10 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
         assert resync["t"] <= synced["t"]
         assert sorted(told_of(peer, watch, mark)) == [
             ("GONE", b"leaves", b""),
+            ("PRESENT", b"comes", b""),
             ("PUT", b"alpha", b"metadata"),
             ("PUT", b"changes", b"l"),
             ("PUT", b"changes", b"new"),
-            ("PUT", b"comes", b""),
             ("PUT", b"comes", b"l"),
         ]
         gateway.put(NS + b"/stays/l", b"3")

@@ -12,6 +12,7 @@ import capi
 from conftest import Figure
 from gateway import Gateway
 from hosts import Host
+from leases import ABSENCE
 from store import PATIENCE, wait_until
 from world import NS, World, renewing
 
@@ -200,7 +201,8 @@ def test_role_revoked_and_granted(world: World, figure: Figure) -> None:
         done = agent.succeed("publish", label=b"metadata", blob=b"1", within=PATIENCE)
         figure("publish, since granted", granted, done["t"] / 1e9, 2)
         with world.unless_late(begun, *renewing(5, 1)):
-            assert agent.stats()["lease_id"] == lease
+            # It may be the next of the same process: a foreign key might have hung on the first.
+            assert agent.stats()["lease_id"] >> 16 == lease >> 16
             assert agent.names(watch=0) == []
         watch = agent.start("watch", agent=b"other", flags=capi.WATCH_BLOBS)
         agent.event("PUT", watch=watch, label=b"l", within=PATIENCE)
@@ -210,4 +212,4 @@ def test_role_revoked_and_granted(world: World, figure: Figure) -> None:
         gateway.delete_prefix(NS + b"/named/")
         deleted = time.monotonic()
         withdrawn = agent.event("WITHDRAWN", within=PATIENCE)
-        figure("WITHDRAWN, since deleted", deleted, withdrawn["t"] / 1e9, 1)
+        figure("WITHDRAWN, since deleted", deleted, withdrawn["t"] / 1e9, ABSENCE + 1)

@@ -204,7 +204,6 @@ def changes_told(host: Host, watch: int) -> list[tuple[int, bytes, bytes]]:
             bytes.fromhex(line["blob"]),
         )
         for line in host.events(watch=watch, event="PUT")
-        if line["label"]
     ]
 
 

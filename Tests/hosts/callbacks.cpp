@@ -3,7 +3,9 @@
 
 #include "host.hpp"
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 namespace host {
@@ -13,24 +15,9 @@ namespace {
 // Larger ones are told by size and checksum only.
 constexpr size_t largestBlobTold = 4096;
 
+// Without its prefix.
 const char *eventName(int32_t type) {
-    switch (type) {
-    case NIXL_MD_EVENT_PUT: return "PUT";
-    case NIXL_MD_EVENT_DELETE: return "DELETE";
-    case NIXL_MD_EVENT_GONE: return "GONE";
-    case NIXL_MD_EVENT_RESTARTED: return "RESTARTED";
-    case NIXL_MD_EVENT_RETURNED: return "RETURNED";
-    case NIXL_MD_EVENT_SYNCED: return "SYNCED";
-    case NIXL_MD_EVENT_CONTACT_LOST: return "CONTACT_LOST";
-    case NIXL_MD_EVENT_CONTACT_REGAINED: return "CONTACT_REGAINED";
-    case NIXL_MD_EVENT_RESYNC: return "RESYNC";
-    case NIXL_MD_EVENT_ENDED: return "ENDED";
-    case NIXL_MD_EVENT_LOST: return "LOST";
-    case NIXL_MD_EVENT_RESTORED: return "RESTORED";
-    case NIXL_MD_EVENT_SUPERSEDED: return "SUPERSEDED";
-    case NIXL_MD_EVENT_WITHDRAWN: return "WITHDRAWN";
-    default: return "?";
-    }
+    return nixl_md_event_string(type) + std::strlen("NIXL_MD_EVENT_");
 }
 
 void addBlob(Line &line, const void *blob, size_t size) {
@@ -46,7 +33,8 @@ std::string agentsOf(const nixl_md_result_t &result) {
         const nixl_md_agent_t &agent = *result.agents[i];
         if (i > 0) json += ',';
         json += "[\"" + toHex(agent.name, agent.name_len) + "\"," +
-                std::to_string(agent.incarnation) + ',' + std::to_string(agent.revision) + ']';
+                std::to_string(agent.incarnation) + ',' + std::to_string(agent.revision) + ',' +
+                std::to_string(agent.lease_id) + ']';
     }
     return json + "]";
 }
@@ -62,13 +50,22 @@ void runInside(Context &context, uint64_t watch) {
 
 }  // namespace
 
-nixl_md_opts_t optionsOf(const Arguments &arguments, Context *context, bool isWatch) {
+nixl_md_opts_t optionsOf(const Arguments &arguments, Context *context) {
     nixl_md_opts_t options;
     std::memset(&options, 0, sizeof options);
     options.size = sizeof options;
     options.flags = static_cast<uint32_t>(arguments.number("flags"));
     options.timeout_ms = arguments.number("timeout");
-    options.on_done = isWatch ? nullptr : onDone;
+    options.on_done = onDone;
+    options.user = context;
+    return options;
+}
+
+nixl_md_watch_opts_t watchOptionsOf(const Arguments &arguments, Context *context) {
+    nixl_md_watch_opts_t options;
+    std::memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    options.flags = static_cast<uint32_t>(arguments.number("flags"));
     options.user = context;
     return options;
 }
@@ -111,6 +108,8 @@ void onEvent(const nixl_md_event_t *event, void *user) {
             .text("text", event->text);
         addBlob(line, event->blob, event->blob_len);
     }
+    if (context->handle->linger_ms > 0)
+        std::this_thread::sleep_for(std::chrono::milliseconds(context->handle->linger_ms));
     runInside(*context, event->watch);
     if (event->type == NIXL_MD_EVENT_ENDED) delete context;
 }

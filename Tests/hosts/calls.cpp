@@ -30,8 +30,10 @@ int32_t start(nixl_md_t *md,
               const Arguments &arguments,
               const std::optional<std::string> &agent,
               const std::optional<std::string> &label,
-              const nixl_md_opts_t *options,
+              Context *context,
               uint64_t *op) {
+    const nixl_md_opts_t given = optionsOf(arguments, context);
+    const nixl_md_opts_t *options = &given;
     const std::string &command = arguments.command;
     const Name agentName(agent);
     const Name labelName(label);
@@ -57,7 +59,8 @@ int32_t start(nixl_md_t *md,
                              labelName.size(), options, op);
     }
     if (command == "watch") {
-        return nixl_md_watch(md, agentName.data(), agentName.size(), onEvent, options, op);
+        const nixl_md_watch_opts_t watching = watchOptionsOf(arguments, context);
+        return nixl_md_watch(md, agentName.data(), agentName.size(), onEvent, &watching, op);
     }
     if (command == "invalidate") return nixl_md_invalidate(md, options, op);
     return nixl_md_list(md, options, op);
@@ -73,13 +76,11 @@ bool isCall(const std::string &command) {
 
 // Makes the same call `repeat` times, with a number behind the agent's name or else the label.
 int32_t startAll(Handle &handle, const Arguments &arguments, std::string &ids) {
-    const bool isWatch = arguments.command == "watch";
     const uint64_t count = arguments.number("repeat", 1);
     const auto agent = arguments.bytes("agent");
     const auto label = arguments.bytes("label");
     for (uint64_t i = 0; i < count; ++i) {
         auto context = std::make_unique<Context>(Context{&handle, arguments.word("inside")});
-        const nixl_md_opts_t options = optionsOf(arguments, context.get(), isWatch);
         const std::string number = arguments.number("repeat") > 0 ? std::to_string(i) : "";
         std::optional<std::string> agentOfIt = agent;
         std::optional<std::string> labelOfIt = label;
@@ -89,7 +90,7 @@ int32_t startAll(Handle &handle, const Arguments &arguments, std::string &ids) {
             *labelOfIt += number;
         }
         uint64_t op = 0;
-        const int32_t rc = start(handle.md, arguments, agentOfIt, labelOfIt, &options, &op);
+        const int32_t rc = start(handle.md, arguments, agentOfIt, labelOfIt, context.get(), &op);
         if (rc != NIXL_MD_SUCCESS) return rc;
         context.release();
         ids += (ids.empty() ? "" : ",") + std::to_string(op);

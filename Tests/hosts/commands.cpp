@@ -78,6 +78,7 @@ void tellStats(Host &host, const Arguments &arguments) {
     ADD(restores);
     ADD(events);
     ADD(resyncs);
+    ADD(names_left_out);
     ADD(resolver_threads);
     ADD(operations_open);
     ADD(watches_open);
@@ -125,6 +126,7 @@ void tellSizes(const Arguments &arguments) {
     Line(arguments.request, 0)
         .add("config", static_cast<uint64_t>(sizeof(nixl_md_config_t)))
         .add("opts", static_cast<uint64_t>(sizeof(nixl_md_opts_t)))
+        .add("watch_opts", static_cast<uint64_t>(sizeof(nixl_md_watch_opts_t)))
         .add("result", static_cast<uint64_t>(sizeof(nixl_md_result_t)))
         .add("event", static_cast<uint64_t>(sizeof(nixl_md_event_t)))
         .add("agent", static_cast<uint64_t>(sizeof(nixl_md_agent_t)))
@@ -138,9 +140,7 @@ void performSimple(Host &host, const Arguments &arguments) {
     nixl_md_t *md = host.at(arguments).md;
     const std::string &command = arguments.command;
     int32_t rc = NIXL_MD_SUCCESS;
-    if (command == "unwatch") {
-        rc = nixl_md_unwatch(md, arguments.number("op"));
-    } else if (command == "cancel") {
+    if (command == "cancel") {
         rc = nixl_md_cancel(md, arguments.number("op"));
     } else if (command == "shutdown") {
         rc = nixl_md_shutdown(md, arguments.number("drain"));
@@ -153,6 +153,8 @@ void performSimple(Host &host, const Arguments &arguments) {
         host.driving.isStalled = true;
     } else if (command == "resume") {
         host.driving.isStalled = false;
+    } else if (command == "linger") {
+        host.at(arguments).linger_ms = arguments.number("ms");
     } else if (command == "quit") {
         host.isQuitting = true;
     } else {

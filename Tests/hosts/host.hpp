@@ -83,6 +83,7 @@ struct Handle {
     bool isShutDown = false;
     // Callbacks run in the tick that is running.
     uint64_t inTick = 0;
+    uint64_t linger_ms = 0; // in each callback of an event
     // The longest ticks that were told, in nanoseconds of CPU.
     uint64_t longestTold = 0;
     uint64_t longestSetupTold = 0;
@@ -107,7 +108,8 @@ struct Host {
 };
 
 // callbacks.cpp
-nixl_md_opts_t optionsOf(const Arguments &arguments, Context *context, bool isWatch);
+nixl_md_opts_t optionsOf(const Arguments &arguments, Context *context);
+nixl_md_watch_opts_t watchOptionsOf(const Arguments &arguments, Context *context);
 void onDone(const nixl_md_result_t *result, void *user);
 void onEvent(const nixl_md_event_t *event, void *user);
 void onLog(int32_t level, const char *line, void *user);

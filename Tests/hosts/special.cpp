@@ -48,7 +48,6 @@ void callEverything(nixl_md_t *md) {
          nixl_md_stop_heartbeat(md, NIXL_MD_HEARTBEAT_KEEP, nullptr, &number));
     tell("child", "fetch", nixl_md_fetch(md, "a", 1, "l", 1, nullptr, &number));
     tell("child", "watch", nixl_md_watch(md, "a", 1, ignoreEvent, nullptr, &number));
-    tell("child", "unwatch", nixl_md_unwatch(md, 1));
     tell("child", "invalidate", nixl_md_invalidate(md, nullptr, &number));
     tell("child", "list", nixl_md_list(md, &options, &number));
     tell("child", "cancel", nixl_md_cancel(md, 1));
@@ -168,8 +167,6 @@ void countEnd(const nixl_md_event_t *event, void *) {
 void makeCalls(Storm &storm, uint64_t number) {
     nixl_md_opts_t options = ignoring();
     options.on_done = [](const nixl_md_result_t *, void *) { stormCompleted += 1; };
-    nixl_md_opts_t watching = ignoring();
-    watching.on_done = nullptr;
     for (uint64_t i = 0; i < storm.calls; ++i) {
         const std::string label = "storm-" + std::to_string(number) + "-" + std::to_string(i % 8);
         uint64_t fetch = 0;
@@ -178,9 +175,9 @@ void makeCalls(Storm &storm, uint64_t number) {
                                     label.size(), &options, nullptr));
         storm.count(
             nixl_md_fetch(storm.md, "nobody", 6, label.data(), label.size(), &options, &fetch));
-        storm.count(nixl_md_watch(storm.md, "nobody", 6, countEnd, &watching, &watch));
+        storm.count(nixl_md_watch(storm.md, "nobody", 6, countEnd, nullptr, &watch));
         nixl_md_cancel(storm.md, fetch);
-        nixl_md_unwatch(storm.md, watch);
+        nixl_md_cancel(storm.md, watch);
     }
     storm.running -= 1;
 }
@@ -214,8 +211,8 @@ void insideCallback(Handle &handle, const std::string &what, uint64_t watch) {
         tell("inside", "tick", nixl_md_tick(md));
     } else if (what == "close") {
         tell("inside", "close", nixl_md_close(md));
-    } else if (what == "unwatch") {
-        tell("inside", "unwatch", nixl_md_unwatch(md, watch));
+    } else if (what == "cancel") {
+        tell("inside", "cancel", nixl_md_cancel(md, watch));
     } else if (what == "shutdown") {
         tell("inside", "shutdown", nixl_md_shutdown(md, 1000));
     } else if (what == "publish") {

@@ -1,24 +1,35 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes each mistake of mutations.py in a copy of the sources and lets the simulator look for it.
+"""Makes the mistakes of mutations.py in a copy of the sources and lets the simulator look for each.
 
-Usage: run.py DIRECTORY [SEEDS [WORDS]]: builds in DIRECTORY, prints a line for each mutation (whose
-name holds WORDS), and ends with 1 if one was not found within SEEDS seeds.
+Usage: run.py DIRECTORY [SEEDS [WORDS]]: builds in DIRECTORY, prints a line for each mutation whose
+name or rule holds WORDS, and ends with 1 if one was not found: within the first seeds, else by the
+exploration of the registration, else within SEEDS seeds.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from mutations import MUTATIONS, Mutation
+from mutations import MUTATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Seeds that are run before it is looked whether one of them has failed.
 PORTION = 20
+# Seeds before the exploration, which takes as long as some hundred of them.
+FIRST_SEEDS = 100
+# States of each bound set of the exploration.
+STATES = 100_000
+SWITCH = """import Glibc
+
+/// The mistake that is made; 0: none.
+let mutant = getenv("NIXL_MD_MUTANT").flatMap { Int(String(cString: $0)) } ?? 0
+"""
 
 
 def copy_sources(to: Path) -> None:
@@ -30,19 +41,41 @@ def copy_sources(to: Path) -> None:
             shutil.copy2(source, to / name)
 
 
-def build(directory: Path) -> Path:
-    command = ["swift", "build", "-c", "release", "--product", "simulate"]
+def make_mistakes(directory: Path) -> None:
+    core = directory / "Sources/MetadataCore"
+    (core / "Mutant.swift").write_text(SWITCH)
+    for number, mutation in enumerate(MUTATIONS, 1):
+        for edit in mutation.edits:
+            (path,) = core.rglob(edit.file)
+            text = path.read_text()
+            if text.count(edit.old) != 1:
+                count = text.count(edit.old)
+                sys.exit(f"{mutation.name}: {edit.file} holds {edit.old!r} {count} times")
+            new = edit.new.replace("MUTANT", f"(mutant == {number})")
+            path.write_text(text.replace(edit.old, new))
+
+
+def build(directory: Path, product: str) -> Path:
+    command = ["swift", "build", "-c", "release", "--product", product]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"the mutated core does not build:\n{done.stdout}{done.stderr}")
-    return directory / ".build/release/simulate"
+    return directory / ".build/release" / product
 
 
-def first_failure(simulate: Path, seeds: int) -> str | None:
-    for first in range(1, seeds + 1, PORTION):
+def run(command: list[str], number: int) -> subprocess.CompletedProcess[str]:
+    """In 10 minutes, or it never ends."""
+    environment = os.environ | {"NIXL_MD_MUTANT": str(number)}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def first_failure(simulate: Path, number: int, seeds: range) -> str | None:
+    for first in seeds[::PORTION]:
         command = [str(simulate), "--first", str(first), "--seeds", str(PORTION)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            done = run(command, number)
         except subprocess.TimeoutExpired:
             return f"seed {first} or a later one never ended"
         if found := re.search(r"^seed \d+ failed .*$", done.stdout, re.MULTILINE):
@@ -52,29 +85,46 @@ def first_failure(simulate: Path, seeds: int) -> str | None:
     return None
 
 
-def check(mutation: Mutation, directory: Path, seeds: int) -> bool:
-    path = directory / "Sources/MetadataCore" / mutation.file
-    original = path.read_text()
-    if original.count(mutation.old) != 1:
-        sys.exit(f"{mutation.file} holds {mutation.old!r} {original.count(mutation.old)} times")
-    path.write_text(original.replace(mutation.old, mutation.new))
+def explored_failure(explore: Path, number: int) -> str | None:
+    command = [str(explore), "--limit", str(STATES)]
     try:
-        found = first_failure(build(directory), seeds)
-    finally:
-        path.write_text(original)
-    print(f"{'found    ' if found else 'NOT FOUND'} {mutation.name}: {found}", flush=True)
-    return found is not None
+        done = run(command, number)
+    except subprocess.TimeoutExpired:
+        return "the exploration never ended"
+    found = re.search(r"^(.*) \(.*states.*$\n +FAILED: (.*)$", done.stdout, re.MULTILINE)
+    if found:
+        return f"explored, {found[1]}: {found[2]}"
+    return None if done.returncode == 0 else "it ended the exploration"
 
 
 def main() -> None:
     directory = Path(sys.argv[1])
+    shutil.rmtree(directory / "Sources", ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
-    copy_sources(directory)
     words = sys.argv[3] if len(sys.argv) > 3 else ""
-    found = [check(each, directory, seeds) for each in MUTATIONS if words in each.name]
-    print(f"{sum(found)} of {len(found)} found")
-    sys.exit(0 if all(found) else 1)
+    copy_sources(directory)
+    make_mistakes(directory)
+    simulate = build(directory, "simulate")
+    explore = build(directory, "explore")
+    early, late = range(1, min(seeds, FIRST_SEEDS) + 1), range(FIRST_SEEDS + 1, seeds + 1)
+    if found := first_failure(simulate, 0, early):
+        sys.exit(f"without any mistake: {found}")
+    count = missed = 0
+    for number, mutation in enumerate(MUTATIONS, 1):
+        if words not in mutation.name and words not in mutation.rule:
+            continue
+        found = (
+            first_failure(simulate, number, early)
+            or explored_failure(explore, number)
+            or first_failure(simulate, number, late)
+        )
+        count += 1
+        missed += not found
+        rule = f" [{mutation.rule}]" if mutation.rule else ""
+        print(f"{'found    ' if found else 'NOT FOUND'} {mutation.name}{rule}: {found}", flush=True)
+    print(f"{count - missed} of {count} found")
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

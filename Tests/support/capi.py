@@ -65,8 +65,9 @@ CONFIG_IGNORE_ENVIRONMENT = 1 << 2
 CONFIG_TLS_NO_VERIFY = 1 << 3
 
 FETCH_NO_WAIT = 1 << 0
-WATCH_PRESENCE_ONLY = 1 << 1
-WATCH_BLOBS = 1 << 2
+
+WATCH_PRESENCE_ONLY = 1 << 0
+WATCH_BLOBS = 1 << 1
 
 HEARTBEAT_KEEP = 1
 HEARTBEAT_WITHDRAW = 2
@@ -75,7 +76,7 @@ OP_PUBLISH, OP_UNPUBLISH, OP_START_HEARTBEAT, OP_STOP_HEARTBEAT = 1, 2, 3, 4
 OP_FETCH, OP_INVALIDATE, OP_LIST = 5, 6, 7
 
 PUT, DELETE, GONE, RESTARTED, RETURNED = 1, 2, 3, 4, 5
-SYNCED, CONTACT_LOST, CONTACT_REGAINED, RESYNC, ENDED = 6, 7, 8, 9, 10
+SYNCED, CONTACT_LOST, CONTACT_REGAINED, RESYNC, ENDED, PRESENT = 6, 7, 8, 9, 10, 11
 LOST, RESTORED, SUPERSEDED_EVENT, WITHDRAWN = 101, 102, 103, 104
 
 
@@ -89,6 +90,7 @@ class Agent(Structure):
         ("name_len", c_size_t),
         ("incarnation", c_uint64),
         ("revision", c_int64),
+        ("lease_id", c_uint64),
     ]
 
 
@@ -174,6 +176,16 @@ class Opts(Structure):
     ]
 
 
+class WatchOpts(Structure):
+    """nixl_md_watch_opts_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
+        ("user", c_void_p),
+    ]
+
+
 STATS_FIELDS = [
     "ticks",
     "ticks_idle",
@@ -195,6 +207,7 @@ STATS_FIELDS = [
     "restores",
     "events",
     "resyncs",
+    "names_left_out",
     "resolver_threads",
     "operations_open",
     "watches_open",
@@ -221,6 +234,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nixl_md_version": (c_uint32, ()),
     "nixl_md_version_string": (c_char_p, ()),
     "nixl_md_status_string": (c_char_p, (c_int32,)),
+    "nixl_md_event_string": (c_char_p, (c_int32,)),
     "nixl_md_status_fold": (c_int32, (c_int32,)),
     "nixl_md_last_error": (c_char_p, (c_void_p,)),
     "nixl_md_open": (c_int32, (POINTER(Config), POINTER(c_void_p))),
@@ -239,9 +253,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nixl_md_fetch": (c_int32, (c_void_p, *_NAME, *_NAME, POINTER(Opts), POINTER(c_uint64))),
     "nixl_md_watch": (
         c_int32,
-        (c_void_p, *_NAME, EventCallback, POINTER(Opts), POINTER(c_uint64)),
+        (c_void_p, *_NAME, EventCallback, POINTER(WatchOpts), POINTER(c_uint64)),
     ),
-    "nixl_md_unwatch": (c_int32, (c_void_p, c_uint64)),
     "nixl_md_invalidate": (c_int32, (c_void_p, POINTER(Opts), POINTER(c_uint64))),
     "nixl_md_list": (c_int32, (c_void_p, POINTER(Opts), POINTER(c_uint64))),
     "nixl_md_cancel": (c_int32, (c_void_p, c_uint64)),
@@ -285,6 +298,13 @@ def config(**fields: Any) -> Config:
 def opts(**fields: Any) -> Opts:
     """Options with their size set; `fields` override anything, the size included."""
     made = Opts(size=ctypes.sizeof(Opts))
+    _fill(made, fields)
+    return made
+
+
+def watch_opts(**fields: Any) -> WatchOpts:
+    """Those of a watch, likewise."""
+    made = WatchOpts(size=ctypes.sizeof(WatchOpts))
     _fill(made, fields)
     return made
 

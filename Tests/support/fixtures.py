@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import capi
+import libcurl
 import memcheck
 from etcd_server import VERSIONS, Etcd
 from hosts import Host, check_host, python_command
@@ -55,6 +56,7 @@ def _build_host(library: Path, binary: Path) -> None:
         *("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", include),
         *(str(source) for source in sorted((HERE.parent / "hosts").glob("*.cpp"))),
         *("-o", str(temporary), str(library)),
+        *libcurl.link_flags(),
     ]
     subprocess.run(command, check=True)
     temporary.rename(binary)
@@ -142,14 +144,14 @@ def servers() -> Iterator[Callable[[str], Etcd]]:
 
 @pytest.fixture(params=VERSIONS)
 def etcd(request: pytest.FixtureRequest, servers: Callable[[str], Etcd]) -> Etcd:
-    """A server shared with other tests; use a namespace of your own. With 3.4 and with 3.5."""
+    """A server shared with other tests; use a namespace of your own. One of each version."""
     return servers(request.param)
 
 
 @pytest.fixture
 def etcd34(servers: Callable[[str], Etcd]) -> Etcd:
     """As `etcd`, where the version makes no difference."""
-    return servers("3.4")
+    return servers(VERSIONS[0])
 
 
 class EtcdFactory:
@@ -158,12 +160,12 @@ class EtcdFactory:
     def __init__(self) -> None:
         self._started: list[Etcd] = []
 
-    def __call__(self, version: str = "3.4", *flags: str, **options: Any) -> Etcd:
+    def __call__(self, version: str = VERSIONS[0], *flags: str, **options: Any) -> Etcd:
         etcd = self.unstarted(version, *flags, **options)
         etcd.start().wait_healthy()
         return etcd
 
-    def unstarted(self, version: str = "3.4", *flags: str, **options: Any) -> Etcd:
+    def unstarted(self, version: str = VERSIONS[0], *flags: str, **options: Any) -> Etcd:
         etcd = Etcd(version, *flags, **options)
         self._started.append(etcd)
         return etcd

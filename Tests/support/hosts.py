@@ -19,6 +19,7 @@ from typing import Any
 
 import capi
 import contract
+import libcurl
 from memcheck import CPU_FACTOR, TIMEOUT_MS, scaled
 from procfs import freeze
 
@@ -351,4 +352,4 @@ def check_host(host: Host, is_quiet: bool, stderr: Path) -> None:
 
 
 def python_command() -> list[str]:
-    return [sys.executable, str(Path(__file__).with_name("pyhost.py"))]
+    return [*libcurl.prefix(), sys.executable, str(Path(__file__).with_name("pyhost.py"))]

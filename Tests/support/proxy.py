@@ -82,6 +82,14 @@ class Proxy:
                 self._selector.register(side, selectors.EVENT_READ)
             self._held.clear()
 
+    def lose_answers(self) -> None:
+        """After `hold` of requests: they go on, and what is answered is kept back."""
+        with self._lock:
+            self._holds_requests, self._holds_answers = False, True
+            for side in self._held & self._clients:
+                self._selector.register(side, selectors.EVENT_READ)
+            self._held -= self._clients
+
     def held(self) -> bytes:
         """What is kept back, as far as one look shows it."""
         with self._lock:

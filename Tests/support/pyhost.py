@@ -31,6 +31,7 @@ EVENT_NAMES = {
     capi.CONTACT_REGAINED: "CONTACT_REGAINED",
     capi.RESYNC: "RESYNC",
     capi.ENDED: "ENDED",
+    capi.PRESENT: "PRESENT",
     capi.LOST: "LOST",
     capi.RESTORED: "RESTORED",
     capi.SUPERSEDED_EVENT: "SUPERSEDED",
@@ -130,7 +131,7 @@ class Host:
         if result.agents:
             agents = (result.agents[i].contents for i in range(result.agent_count))
             told["agents"] = [
-                [hex_of(a.name, a.name_len), a.incarnation, a.revision] for a in agents
+                [hex_of(a.name, a.name_len), a.incarnation, a.revision, a.lease_id] for a in agents
             ]
         tell("done", **told)
         self._inside(handle, inside, 0)
@@ -164,7 +165,7 @@ class Host:
         calls: dict[str, Callable[[], int]] = {
             "tick": lambda: int(library.nixl_md_tick(handle.pointer)),
             "close": lambda: int(library.nixl_md_close(handle.pointer)),
-            "unwatch": lambda: int(library.nixl_md_unwatch(handle.pointer, watch)),
+            "cancel": lambda: int(library.nixl_md_cancel(handle.pointer, watch)),
             "shutdown": lambda: int(library.nixl_md_shutdown(handle.pointer, 1000)),
         }
         if what in calls:
@@ -234,9 +235,8 @@ class Host:
 
     def _simple(self, command: str, handle: Handle, values: Values) -> int:
         library = self.library
-        if command in ("unwatch", "cancel"):
-            function = getattr(library, "nixl_md_" + command)
-            return int(function(handle.pointer, int(values["op"])))
+        if command == "cancel":
+            return int(library.nixl_md_cancel(handle.pointer, int(values["op"])))
         if command == "tick":
             rc = int(library.nixl_md_tick(handle.pointer))
             self._tell_long_tick(handle)
@@ -296,13 +296,7 @@ class Host:
             suffix = str(number).encode() if "repeat" in values else b""
             op = ctypes.c_uint64()
             context = self._context(handle, values.get("inside", ""))
-            options = capi.opts(
-                flags=int(values.get("flags", 0)),
-                timeout_ms=int(values.get("timeout", 0)),
-                user=context,
-            )
-            if command != "watch":
-                options.on_done = self._on_done
+            options = self._options(command, values, context)
             given = self._given(command, values, suffix)
             function = getattr(self.library, "nixl_md_" + command)
             rc = int(function(handle.pointer, *given, ctypes.byref(options), ctypes.byref(op)))
@@ -311,6 +305,13 @@ class Host:
                 return rc, {"ops": ops}
             ops.append(op.value)
         return 0, {"ops": ops}
+
+    def _options(self, command: str, values: Values, context: int) -> capi.Opts | capi.WatchOpts:
+        flags = int(values.get("flags", 0))
+        if command == "watch":
+            return capi.watch_opts(flags=flags, user=context)
+        timeout = int(values.get("timeout", 0))
+        return capi.opts(flags=flags, timeout_ms=timeout, user=context, on_done=self._on_done)
 
     def _given(self, command: str, values: Values, suffix: bytes) -> list[Any]:
         agent = bytes.fromhex(values["agent"]) + suffix if "agent" in values else None

@@ -28,14 +28,14 @@ void csystem_guard_free(csystem_guard *guard);
 // Whether this process is a forked child of the one that made the guard. No lock, no system call.
 bool csystem_guard_is_forked(const csystem_guard *guard);
 
-// The turn: held by the one thread that ticks or closes.
+// The turn: held by the one thread that ticks or closes. Until it leaves it cannot be canceled (pthread_cancel).
 enum { CSYSTEM_TURN_TAKEN = 0, CSYSTEM_TURN_IS_OURS = 1, CSYSTEM_TURN_IS_ANOTHERS = 2 };
 int csystem_guard_enter(csystem_guard *guard);
 void csystem_guard_leave(csystem_guard *guard);
 // Whether the calling thread holds the turn: it is inside a callback.
 bool csystem_guard_is_inside(const csystem_guard *guard);
 
-// The lock over what several threads share; held for short.
+// The lock over what several threads share; held for short, and its holder cannot be canceled.
 void csystem_guard_lock(csystem_guard *guard);
 void csystem_guard_unlock(csystem_guard *guard);
 // In a forked child: whether no other thread was amid a change when the process forked, so that what
@@ -50,8 +50,8 @@ typedef struct {
 } csystem_ready;
 
 int csystem_epoll_open(void);
-// Adds for reading.
-int csystem_epoll_add(int epoll, int descriptor);
+// Adds for reading. `once`: each change is reported once (EPOLLET).
+int csystem_epoll_add(int epoll, int descriptor, bool once);
 // What is ready now; at most `capacity`, which is at most 16. Waits for nothing.
 int csystem_epoll_poll(int epoll, csystem_ready *ready, int capacity);
 
@@ -65,14 +65,33 @@ void csystem_signal_clear(int signal);
 
 void csystem_close(int descriptor);
 
+// ---- Sockets.
+
+// The layout of struct iovec.
+typedef struct {
+    const void *bytes;
+    size_t count;
+} csystem_part;
+
+// Bytes moved, or a negated errno. Never block, never raise SIGPIPE.
+int64_t csystem_socket_receive(int socket, void *buffer, size_t size);
+int64_t csystem_socket_send(int socket, const csystem_part *parts, size_t count);
+// Whether such a result means: not now.
+bool csystem_is_again(int64_t result);
+// In a forked child: puts an unconnected socket in its place, so that nothing reaches the parent's connection.
+void csystem_socket_sever(int socket);
+
 // ---- The process.
 
-// The value of an environment variable, or NULL; valid until the environment is changed.
+// The value of an environment variable, or NULL; valid until the environment is changed. Nothing is read in a process
+// with more rights than its user (AT_SECURE).
 const char *csystem_environment(const char *name);
 // Random bytes of the kernel; false: not available.
 bool csystem_random(void *bytes, size_t count);
 // Whether the process could have so much more memory now.
 bool csystem_has_memory(size_t count);
+// The first `size` bytes of a file; their number, or a negated errno.
+int64_t csystem_read_file(const char *path, void *room, size_t size);
 // One line to standard error, in one write.
 void csystem_standard_error(const void *bytes, size_t count);
 // What an errno means; valid for ever.

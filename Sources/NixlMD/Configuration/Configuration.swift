@@ -20,13 +20,13 @@ struct Configuration {
     var logger: Logger
     var owner: OwnerListener
 
-    private static let knownFlags = UInt32(
-        NIXL_MD_CONFIG_REFUSE_TAKEOVER | NIXL_MD_CONFIG_RESOLVE_IN_OPEN
-            | NIXL_MD_CONFIG_IGNORE_ENVIRONMENT | NIXL_MD_CONFIG_TLS_NO_VERIFY)
+    private static let knownFlags =
+        NIXL_MD_CONFIG_REFUSE_TAKEOVER.rawValue | NIXL_MD_CONFIG_RESOLVE_IN_OPEN.rawValue
+        | NIXL_MD_CONFIG_IGNORE_ENVIRONMENT.rawValue | NIXL_MD_CONFIG_TLS_NO_VERIFY.rawValue
 
     init(_ pointer: UnsafePointer<nixl_md_config_t>?) throws(Refusal) {
         guard let pointer else { throw .invalid("config is NULL: pass a nixl_md_config_t") }
-        try checkSize("config", pointer.pointee.size, MemoryLayout<nixl_md_config_t>.size)
+        try checkStruct("config", pointer, known: MemoryLayout<nixl_md_config_t>.size)
         let config = pointer.pointee
         guard config.flags & ~Self.knownFlags == 0 else {
             throw .invalid(
@@ -37,7 +37,7 @@ struct Configuration {
             throw .invalid("config.reserved is \(config.reserved): zero the struct first")
         }
         let environment = Environment(
-            isIgnored: config.flags & UInt32(NIXL_MD_CONFIG_IGNORE_ENVIRONMENT) != 0)
+            isIgnored: config.flags & NIXL_MD_CONFIG_IGNORE_ENVIRONMENT.rawValue != 0)
         endpoints = try Self.endpoints(config, environment)
         namespace = try Self.namespace(config, environment)
         agent =
@@ -47,8 +47,8 @@ struct Configuration {
                 .agent(overLimit: StatusCode.invalidParameter)
         tls = try Self.tls(config)
         (user, password) = try Self.credentials(config)
-        refuseTakeover = config.flags & UInt32(NIXL_MD_CONFIG_REFUSE_TAKEOVER) != 0
-        resolveInOpen = config.flags & UInt32(NIXL_MD_CONFIG_RESOLVE_IN_OPEN) != 0
+        refuseTakeover = config.flags & NIXL_MD_CONFIG_REFUSE_TAKEOVER.rawValue != 0
+        resolveInOpen = config.flags & NIXL_MD_CONFIG_RESOLVE_IN_OPEN.rawValue != 0
         logger = try Self.logger(config, environment)
         owner = OwnerListener(
             agent: agent ?? [], onEvent: config.on_event, user: config.on_event_user)
@@ -105,7 +105,7 @@ struct Configuration {
             certFile: try nonEmpty("config.cert_file", config.cert_file),
             keyFile: try nonEmpty("config.key_file", config.key_file),
             serverName: try nonEmpty("config.server_name", config.server_name),
-            verify: config.flags & UInt32(NIXL_MD_CONFIG_TLS_NO_VERIFY) == 0)
+            verify: config.flags & NIXL_MD_CONFIG_TLS_NO_VERIFY.rawValue == 0)
         if let certFile = options.certFile, options.keyFile == nil {
             throw .invalid(
                 "config.cert_file is '\(certFile)' but config.key_file is NULL: give both or neither"
@@ -142,7 +142,7 @@ struct Configuration {
     private static func logger(
         _ config: nixl_md_config_t, _ environment: Environment
     ) throws(Refusal) -> Logger {
-        let isDefault = config.log_level == NIXL_MD_LOG_DEFAULT
+        let isDefault = config.log_level == Int32(bitPattern: NIXL_MD_LOG_DEFAULT.rawValue)
         let given = LogLevel(rawValue: config.log_level)
         guard isDefault || given != nil else {
             throw .invalid(
@@ -206,6 +206,17 @@ struct Configuration {
             logger.log(
                 .warn,
                 "config has files or a name for TLS, but the endpoints are not https://: not used")
+        }
+        if !password.isEmpty, endpoints.contains(where: { !$0.tls }) {
+            logger.log(
+                .warn,
+                "the password goes over http://, where whoever listens can read it: use https://")
+        }
+        if !tls.verify, endpoints.contains(where: { $0.tls }) {
+            logger.log(
+                .warn,
+                "NIXL_MD_CONFIG_TLS_NO_VERIFY: whoever answers is taken for etcd, whatever its certificate"
+            )
         }
     }
 

@@ -31,6 +31,12 @@ struct EndpointList {
     let source: StaticString
 
     func parse(_ text: Bytes) throws(Refusal) -> [Endpoint] {
+        // A password may hold a separator, so that parts of it would be taken, and shown, as entries.
+        guard !text.contains(UInt8(ascii: "@")) else {
+            throw .invalid(
+                "\(source) holds '@': user and password do not belong here: set config.user and config.password"
+            )
+        }
         var endpoints: [Endpoint] = []
         for part in text.split(whereSeparator: {
             $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: ";")
@@ -61,10 +67,6 @@ struct EndpointList {
         var rest = entry
         let tls = try takeScheme(&rest, of: entry)
         if rest.last == UInt8(ascii: "/") { rest.removeLast() }
-        guard !rest.contains(UInt8(ascii: "@")) else {
-            throw refusal(
-                entry, "user and password do not belong here: set config.user and config.password")
-        }
         for separator in [UInt8(ascii: "/"), UInt8(ascii: "?"), UInt8(ascii: "#")]
         where rest.contains(separator) {
             throw refusal(entry, "an endpoint has no path, query or fragment: leave it out")
@@ -179,10 +181,19 @@ struct EndpointList {
         .invalid("\(source): endpoint '\(shown(entry))': \(why)")
     }
 
-    /// An entry without what may be a password.
+    /// An entry without a path and a query: a token may be in them.
     private func shown(_ entry: Bytes) -> Bytes {
-        guard let at = entry.lastIndex(of: UInt8(ascii: "@")) else { return entry }
-        return Bytes("...") + entry[at...]
+        var start = 0
+        if let end = entry.firstIndex(of: UInt8(ascii: ":")),
+            entry[end...].starts(with: Bytes("://"))
+        {
+            start = end + 3
+        }
+        let end = entry[start...].firstIndex {
+            $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#")
+        }
+        guard let end, end + 1 < entry.count else { return entry }
+        return entry[...end] + Bytes("...")
     }
 
     private static func trimmed(_ part: ArraySlice<UInt8>) -> Bytes {

@@ -46,8 +46,10 @@ struct TextArgument {
         throw .invalid("\(name) '\(bytes)' holds a NUL at byte \(nul): leave it out")
     }
 
+    /// NULL: the default.
     func label() throws(Refusal) -> Bytes {
-        try bytes(limit: NIXL_MD_MAX_LABEL, limitName: "NIXL_MD_MAX_LABEL")
+        guard pointer != nil else { return Bytes(cString: cnixlmd_default_label()) }
+        return try bytes(limit: NIXL_MD_MAX_LABEL, limitName: "NIXL_MD_MAX_LABEL")
     }
 
     func agent(overLimit: Int32 = StatusCode.tooLarge) throws(Refusal) -> Bytes {
@@ -103,23 +105,12 @@ struct Options {
     var user: UnsafeMutableRawPointer?
 
     /// `allowed`: the flags that the function names.
-    init(
-        _ pointer: UnsafePointer<nixl_md_opts_t>?, allowed: Int = 0, isWatch: Bool = false
-    ) throws(Refusal) {
+    init(_ pointer: UnsafePointer<nixl_md_opts_t>?, allowed: UInt32 = 0) throws(Refusal) {
         guard let pointer else { return }
-        try checkSize("opts", pointer.pointee.size, MemoryLayout<nixl_md_opts_t>.size)
+        try checkStruct("opts", pointer, known: MemoryLayout<nixl_md_opts_t>.size)
         let options = pointer.pointee
-        flags = options.flags
-        let unknown = flags & ~UInt32(allowed)
-        guard unknown == 0 else {
-            throw .invalid(
-                "opts.flags has 0x\(hex: UInt64(unknown)), which this function does not know: leave it out"
-            )
-        }
-        guard !isWatch || options.on_done == nil else {
-            throw .invalid("opts.on_done is not NULL: a watch ends with its ENDED event instead")
-        }
-        if isWatch || options.timeout_ms == cnixlmd_never {
+        flags = try Self.flags(options.flags, allowed: allowed)
+        if options.timeout_ms == cnixlmd_never {
             timeout = nil
         } else if options.timeout_ms != 0 {
             timeout = try checkTime("opts.timeout_ms", options.timeout_ms)
@@ -127,13 +118,55 @@ struct Options {
         onDone = options.on_done
         user = options.user
     }
+
+    /// Those of a watch, which has no time-out.
+    init(
+        watch pointer: UnsafePointer<nixl_md_watch_opts_t>?, onEvent: @escaping nixl_md_event_cb
+    ) throws(Refusal) {
+        timeout = nil
+        self.onEvent = onEvent
+        guard let pointer else { return }
+        try checkStruct("opts", pointer, known: MemoryLayout<nixl_md_watch_opts_t>.size)
+        let options = pointer.pointee
+        let either = NIXL_MD_WATCH_PRESENCE_ONLY.rawValue | NIXL_MD_WATCH_BLOBS.rawValue
+        flags = try Self.flags(options.flags, allowed: either)
+        guard flags != either else {
+            throw .invalid(
+                "opts.flags has both NIXL_MD_WATCH_PRESENCE_ONLY and NIXL_MD_WATCH_BLOBS: choose one"
+            )
+        }
+        user = options.user
+    }
+
+    private static func flags(_ flags: UInt32, allowed: UInt32) throws(Refusal) -> UInt32 {
+        let unknown = flags & ~allowed
+        guard unknown == 0 else {
+            throw .invalid(
+                "opts.flags has 0x\(hex: UInt64(unknown)), which this function does not know: leave it out"
+            )
+        }
+        return flags
+    }
 }
 
-/// A struct's own size: only the first version of each exists.
-func checkSize(_ name: StaticString, _ size: UInt32, _ known: Int) throws(Refusal) {
-    guard Int(size) == known else {
+/// No struct of the interface will be longer; a size above it was never set.
+private let structLimit = 1024
+
+/// A struct that the host filled, maybe with a newer header: all that this version does not know must be zero. Its first
+/// field is its size; `known` is that of this version.
+func checkStruct(
+    _ name: StaticString, _ given: UnsafeRawPointer, known: Int
+) throws(Refusal) {
+    let size = Int(given.load(as: UInt32.self))
+    guard (known...structLimit).contains(size), size % MemoryLayout<UInt64>.alignment == 0 else {
         throw .invalid(
             "\(name).size is \(size), not \(known): zero the struct and set size to its sizeof")
+    }
+    for offset in known..<size where given.load(fromByteOffset: offset, as: UInt8.self) != 0 {
+        throw Refusal(
+            StatusCode.notSupported,
+            "\(name).size is \(size), of which this library knows \(known), and the byte at offset \(offset) is not 0: leave the newer field at 0, or use a newer library"
+        )
     }
 }
 

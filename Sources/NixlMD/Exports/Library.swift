@@ -19,6 +19,11 @@ public func nixl_md_status_string(_ status: Int32) -> UnsafePointer<CChar>! {
     StatusCode.name(status).cString
 }
 
+@implementation @_cdecl("nixl_md_event_string")
+public func nixl_md_event_string(_ type: Int32) -> UnsafePointer<CChar>! {
+    EventName.of(nixl_md_event_type(UInt32(bitPattern: type))).cString
+}
+
 @implementation @_cdecl("nixl_md_status_fold")
 public func nixl_md_status_fold(_ status: Int32) -> Int32 {
     StatusCode.fold(status)

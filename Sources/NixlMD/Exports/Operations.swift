@@ -59,14 +59,15 @@ public func nixl_md_stop_heartbeat(
 ) -> Int32 {
     statusOf { () throws(Refusal) in
         let handle = try Handle.of(md)
-        guard mode == NIXL_MD_HEARTBEAT_KEEP || mode == NIXL_MD_HEARTBEAT_WITHDRAW else {
+        let asked = nixl_md_heartbeat_mode(UInt32(bitPattern: mode))
+        guard asked == NIXL_MD_HEARTBEAT_KEEP || asked == NIXL_MD_HEARTBEAT_WITHDRAW else {
             throw .invalid(
                 "mode is \(mode): pass NIXL_MD_HEARTBEAT_KEEP or NIXL_MD_HEARTBEAT_WITHDRAW")
         }
         let options = try Options(opts)
         try handle.checkIsAgent()
         return try handle.start(
-            .stopHeartbeat, .stopHeartbeat(keep: mode == NIXL_MD_HEARTBEAT_KEEP), options, op)
+            .stopHeartbeat, .stopHeartbeat(keep: asked == NIXL_MD_HEARTBEAT_KEEP), options, op)
     }
 }
 
@@ -79,12 +80,9 @@ public func nixl_md_fetch(
     statusOf { () throws(Refusal) in
         let handle = try Handle.of(md)
         let agent = try TextArgument("agent", agent, agent_len).agent()
-        let label =
-            try label == nil
-            ? Bytes(cString: cnixlmd_default_label())
-            : TextArgument("label", label, label_len).label()
-        let options = try Options(opts, allowed: NIXL_MD_FETCH_NO_WAIT)
-        let wait = options.flags & UInt32(NIXL_MD_FETCH_NO_WAIT) == 0
+        let label = try TextArgument("label", label, label_len).label()
+        let options = try Options(opts, allowed: NIXL_MD_FETCH_NO_WAIT.rawValue)
+        let wait = options.flags & NIXL_MD_FETCH_NO_WAIT.rawValue == 0
         return try handle.start(
             .fetch, .fetch(agent: agent, label: label, wait: wait), options, op)
     }
@@ -93,7 +91,7 @@ public func nixl_md_fetch(
 @implementation @_cdecl("nixl_md_watch")
 public func nixl_md_watch(
     _ md: OpaquePointer!, _ agent: UnsafePointer<CChar>!, _ agent_len: Int,
-    _ on_event: nixl_md_event_cb!, _ opts: UnsafePointer<nixl_md_opts_t>!,
+    _ on_event: nixl_md_event_cb!, _ opts: UnsafePointer<nixl_md_watch_opts_t>!,
     _ watch: UnsafeMutablePointer<UInt64>!
 ) -> Int32 {
     statusOf { () throws(Refusal) in
@@ -102,17 +100,11 @@ public func nixl_md_watch(
         guard let onEvent = on_event else {
             throw .invalid("on_event is NULL: a watch needs a callback for its events")
         }
-        let (presenceOnly, blobs) = (NIXL_MD_WATCH_PRESENCE_ONLY, NIXL_MD_WATCH_BLOBS)
-        var options = try Options(opts, allowed: presenceOnly | blobs, isWatch: true)
-        let flags = Int(options.flags)
-        guard flags != presenceOnly | blobs else {
-            throw .invalid(
-                "opts.flags has both NIXL_MD_WATCH_PRESENCE_ONLY and NIXL_MD_WATCH_BLOBS: choose one"
-            )
-        }
-        options.onEvent = onEvent
+        let options = try Options(watch: opts, onEvent: onEvent)
         // A watch of the namespace that carries blobs moves every agent's to every agent.
-        let isPresenceOnly = flags == 0 ? agent == nil : flags == presenceOnly
+        let isPresenceOnly =
+            options.flags == 0
+            ? agent == nil : options.flags == NIXL_MD_WATCH_PRESENCE_ONLY.rawValue
         return try handle.start(
             .watch, .watch(agent: agent, presenceOnly: isPresenceOnly), options, watch)
     }
@@ -148,29 +140,15 @@ public func nixl_md_list(
 
 // MARK: - Ends of operations
 
-@implementation @_cdecl("nixl_md_unwatch")
-public func nixl_md_unwatch(_ md: OpaquePointer!, _ watch: UInt64) -> Int32 {
-    statusOf { () throws(Refusal) in
-        let handle = try Handle.of(md)
-        guard watch != 0 else {
-            throw .invalid("watch is 0: pass the id that nixl_md_watch() gave")
-        }
-        guard handle.shared.cancel(watch, onlyWatch: true) else {
-            throw Refusal(
-                StatusCode.notFound, "no open watch has the id \(watch); it may have ended")
-        }
-        return StatusCode.success
-    }
-}
-
 @implementation @_cdecl("nixl_md_cancel")
 public func nixl_md_cancel(_ md: OpaquePointer!, _ op: UInt64) -> Int32 {
     statusOf { () throws(Refusal) in
         let handle = try Handle.of(md)
         guard op != 0 else { throw .invalid("op is 0: pass the id that the starting call gave") }
-        guard handle.shared.cancel(op, onlyWatch: false) else {
+        guard handle.shared.cancel(op) else {
             throw Refusal(
-                StatusCode.notFound, "no open operation has the id \(op); it may have completed")
+                StatusCode.notFound,
+                "no open operation or watch has the id \(op); it may have ended")
         }
         return StatusCode.success
     }

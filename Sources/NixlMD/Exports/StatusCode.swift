@@ -5,23 +5,23 @@ import MetadataCore
 
 /// The numbers of the C interface: the one place that knows them.
 enum StatusCode {
-    static let success = Int32(NIXL_MD_SUCCESS)
-    static let invalidParameter = Int32(NIXL_MD_ERR_INVALID_PARAM)
-    static let backend = Int32(NIXL_MD_ERR_BACKEND)
-    static let notFound = Int32(NIXL_MD_ERR_NOT_FOUND)
-    static let notAllowed = Int32(NIXL_MD_ERR_NOT_ALLOWED)
-    static let unknown = Int32(NIXL_MD_ERR_UNKNOWN)
-    static let notSupported = Int32(NIXL_MD_ERR_NOT_SUPPORTED)
-    static let canceled = Int32(NIXL_MD_ERR_CANCELED)
-    static let tooLarge = Int32(NIXL_MD_ERR_TOO_LARGE)
-    static let forked = Int32(NIXL_MD_ERR_FORKED)
-    static let busy = Int32(NIXL_MD_ERR_BUSY)
-    static let inCallback = Int32(NIXL_MD_ERR_IN_CALLBACK)
-    static let shutDown = Int32(NIXL_MD_ERR_SHUT_DOWN)
-    static let limit = Int32(NIXL_MD_ERR_LIMIT)
+    static let success = NIXL_MD_SUCCESS.rawValue
+    static let invalidParameter = NIXL_MD_ERR_INVALID_PARAM.rawValue
+    static let backend = NIXL_MD_ERR_BACKEND.rawValue
+    static let notFound = NIXL_MD_ERR_NOT_FOUND.rawValue
+    static let notAllowed = NIXL_MD_ERR_NOT_ALLOWED.rawValue
+    static let unknown = NIXL_MD_ERR_UNKNOWN.rawValue
+    static let notSupported = NIXL_MD_ERR_NOT_SUPPORTED.rawValue
+    static let canceled = NIXL_MD_ERR_CANCELED.rawValue
+    static let tooLarge = NIXL_MD_ERR_TOO_LARGE.rawValue
+    static let forked = NIXL_MD_ERR_FORKED.rawValue
+    static let busy = NIXL_MD_ERR_BUSY.rawValue
+    static let inCallback = NIXL_MD_ERR_IN_CALLBACK.rawValue
+    static let shutDown = NIXL_MD_ERR_SHUT_DOWN.rawValue
+    static let limit = NIXL_MD_ERR_LIMIT.rawValue
 
     static func name(_ code: Int32) -> StaticString {
-        switch Int(code) {
+        switch nixl_md_status(code) {
         case NIXL_MD_IN_PROG: "NIXL_MD_IN_PROG"
         case NIXL_MD_SUCCESS: "NIXL_MD_SUCCESS"
         case NIXL_MD_ERR_INVALID_PARAM: "NIXL_MD_ERR_INVALID_PARAM"
@@ -51,8 +51,8 @@ enum StatusCode {
 
     /// The nearest `nixl_status_t`, whose own values lie from -12 to 1.
     static func fold(_ code: Int32) -> Int32 {
-        switch Int(code) {
-        case -12...1: code
+        guard !(-12...1).contains(code) else { return code }
+        return switch nixl_md_status(code) {
         case NIXL_MD_ERR_TIMED_OUT, NIXL_MD_ERR_NO_SPACE, NIXL_MD_ERR_LIMIT, NIXL_MD_ERR_BUSY:
             backend
         case NIXL_MD_ERR_TOO_LARGE, NIXL_MD_ERR_IN_CALLBACK: invalidParameter
@@ -61,6 +61,30 @@ enum StatusCode {
             NIXL_MD_ERR_FORKED:
             notAllowed
         default: unknown
+        }
+    }
+}
+
+/// The types of event by name.
+enum EventName {
+    static func of(_ type: nixl_md_event_type) -> StaticString {
+        switch type {
+        case NIXL_MD_EVENT_PUT: "NIXL_MD_EVENT_PUT"
+        case NIXL_MD_EVENT_DELETE: "NIXL_MD_EVENT_DELETE"
+        case NIXL_MD_EVENT_GONE: "NIXL_MD_EVENT_GONE"
+        case NIXL_MD_EVENT_RESTARTED: "NIXL_MD_EVENT_RESTARTED"
+        case NIXL_MD_EVENT_RETURNED: "NIXL_MD_EVENT_RETURNED"
+        case NIXL_MD_EVENT_SYNCED: "NIXL_MD_EVENT_SYNCED"
+        case NIXL_MD_EVENT_CONTACT_LOST: "NIXL_MD_EVENT_CONTACT_LOST"
+        case NIXL_MD_EVENT_CONTACT_REGAINED: "NIXL_MD_EVENT_CONTACT_REGAINED"
+        case NIXL_MD_EVENT_RESYNC: "NIXL_MD_EVENT_RESYNC"
+        case NIXL_MD_EVENT_ENDED: "NIXL_MD_EVENT_ENDED"
+        case NIXL_MD_EVENT_PRESENT: "NIXL_MD_EVENT_PRESENT"
+        case NIXL_MD_EVENT_LOST: "NIXL_MD_EVENT_LOST"
+        case NIXL_MD_EVENT_RESTORED: "NIXL_MD_EVENT_RESTORED"
+        case NIXL_MD_EVENT_SUPERSEDED: "NIXL_MD_EVENT_SUPERSEDED"
+        case NIXL_MD_EVENT_WITHDRAWN: "NIXL_MD_EVENT_WITHDRAWN"
+        default: "NIXL_MD_EVENT_?"
         }
     }
 }
@@ -92,6 +116,6 @@ extension Status {
             case .limit: NIXL_MD_ERR_LIMIT
             case .noSpace: NIXL_MD_ERR_NO_SPACE
             }
-        return Int32(code)
+        return code.rawValue
     }
 }

@@ -90,6 +90,7 @@ enum Delivery {
                 entry.name_len = agent.name.count
                 entry.incarnation = agent.incarnation
                 entry.revision = agent.revision
+                entry.lease_id = UInt64(bitPattern: agent.lease)
                 offset += agent.name.count
                 return entry
             }
@@ -103,7 +104,7 @@ enum Delivery {
 
 /// The parts of an event, which must live while the struct points to them.
 private struct EventParts {
-    var type = 0
+    var type = nixl_md_event_type(0)
     var agent: Bytes?
     var label: Bytes?
     var blob: Bytes?
@@ -116,7 +117,7 @@ private struct EventParts {
         case .put(let agent, let label, let blob):
             (type, self.agent, self.label, self.blob) = (NIXL_MD_EVENT_PUT, agent, label, blob)
         case .appeared(let agent, let incarnation):
-            set(NIXL_MD_EVENT_PUT, agent, incarnation)
+            set(NIXL_MD_EVENT_PRESENT, agent, incarnation)
         case .delete(let agent, let label):
             (type, self.agent, self.label) = (NIXL_MD_EVENT_DELETE, agent, label)
         case .gone(let agent):
@@ -136,7 +137,7 @@ private struct EventParts {
         }
     }
 
-    private mutating func set(_ type: Int, _ agent: Bytes, _ incarnation: UInt64) {
+    private mutating func set(_ type: nixl_md_event_type, _ agent: Bytes, _ incarnation: UInt64) {
         self.type = type
         self.agent = agent
         fields.incarnation = incarnation
@@ -145,7 +146,7 @@ private struct EventParts {
     func deliver(_ callback: nixl_md_event_cb, _ user: UnsafeMutableRawPointer?) {
         var event = fields
         event.size = UInt32(MemoryLayout<nixl_md_event_t>.size)
-        event.type = Int32(type)
+        event.type = Int32(bitPattern: type.rawValue)
         Self.withOptional(agent) { agent in
             Self.withOptional(label) { label in
                 Self.withOptional(blob) { blob in

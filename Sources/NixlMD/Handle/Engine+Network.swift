@@ -10,16 +10,14 @@ extension Engine {
     /// Hears what sockets, the timer and the resolver have to say.
     func readNetwork(_ ready: borrowing ReadyList, _ count: Int) {
         now = Self.clock()
-        var hasTime = true
-        if transport.pendingEvents > 0 {
-            // What the last tick left comes first. Where that takes long, sockets stay readable for the next.
-            hear()
-            hasTime = meter.cpu < TickBudget.intakeTime
-        }
+        // What the last tick left comes first. Where that takes long, sockets stay readable for the next.
+        hear()
+        let hasTime = !meter.hasTaken(TickBudget.largeAfter)
+        if hasTime { transport.readOn(now: now) }
         var hasRead = handle(ready, count, readsSockets: hasTime)
         hear()
         var left = TickBudget.rereads
-        while hasRead, left > 0, meter.cpu < TickBudget.intakeTime,
+        while hasRead, left > 0, transport.mayRead, !meter.hasTaken(TickBudget.networkTime),
             let deadline = core.nextDeadline, deadline <= now
         {
             left -= 1
@@ -32,8 +30,8 @@ extension Engine {
             hear()
         }
         hasHeardAll = !hasRead
-        // libcurl reads here too; what is due stays due.
-        guard meter.cpu < TickBudget.intakeTime else { return }
+        // libcurl may set up TLS here; what is due stays due.
+        guard !meter.hasTaken(TickBudget.networkTime) else { return }
         transport.handleTimeout(now: now)
         hear()
     }
@@ -57,26 +55,28 @@ extension Engine {
         return hasRead
     }
 
-    /// Gives the core what the transport has to tell, as far as the time goes. What is left is the first that the next
-    /// tick does, so that at least one event is told in it, however large.
+    /// Gives the core what the transport has to report, as far as the budget goes.
     private func hear() {
-        var steps = 0
-        var bytes = 0
-        while let next = transport.nextEventBytes {
-            if steps == TickBudget.stepsPerLook || bytes + next >= TickBudget.bytesPerLook {
-                let isLarge = next >= TickBudget.largeMessage
-                if meter.cpu > (isLarge ? TickBudget.largeAfter : TickBudget.intakeTime) { return }
-                steps = 0
-                bytes = 0
-            }
+        while let bytes = transport.nextEventBytes, mayHear(bytes) {
             guard let event = transport.nextEvent() else { return }
-            steps += 1
-            bytes += next
+            eventsHeard += 1
+            eventBytesHeard += bytes
             core.receive(event, now: now)
         }
     }
 
-    /// Gives the core what the host has asked for, as far as the time goes.
+    private func mayHear(_ bytes: Int) -> Bool {
+        if bytes >= TickBudget.largeMessage {
+            return eventsHeard == 0 && !meter.hasTaken(TickBudget.largeAfter)
+        }
+        guard eventsHeard < TickBudget.events,
+            eventBytesHeard + bytes <= TickBudget.eventBytes
+        else { return false }
+        return eventsHeard % TickBudget.stepsPerLook != 0
+            || !meter.hasTaken(TickBudget.networkTime)
+    }
+
+    /// Gives the core what the host has asked for, as far as the budget goes.
     func takeCalls(_ now: Milliseconds) {
         if intakeTaken == intake.count {
             // A burst must not keep its memory for ever.
@@ -84,12 +84,14 @@ extension Engine {
             intakeTaken = 0
             shared.takeCalls(&intake)
         }
-        guard intakeTaken < intake.count else { return }
-        let start = meter.cpu
-        while intakeTaken < intake.count {
+        while intakeTaken < intake.count, callsTaken < TickBudget.calls {
             let call = intake[intakeTaken]
+            let bytes = call.blobBytes
+            guard callsTaken == 0 || callBytesTaken + bytes <= TickBudget.callBytes else { return }
             intake[intakeTaken] = .taken
             intakeTaken += 1
+            callsTaken += 1
+            callBytesTaken += bytes
             switch call {
             case .start(let call, let operation, let timeout):
                 core.submit(call, operation: operation, timeout: timeout, now: now)
@@ -99,8 +101,7 @@ extension Engine {
                 core.shutdown(drain: drain, now: now)
             case .taken: break
             }
-            if intakeTaken % TickBudget.stepsPerLook == 0, meter.cpu - start > TickBudget.intakeTime
-            {
+            if callsTaken % TickBudget.stepsPerLook == 0, meter.hasTaken(TickBudget.callTime) {
                 return
             }
         }
@@ -114,13 +115,10 @@ extension Engine {
                 // The log's callback may have forked, and in the child nothing of the parent's may be touched.
                 guard !gate.isForked else { return }
             }
-            // libcurl begins a transfer when its time-out, which is then now, is handled, and reads what it can. Without
-            // time for that it stays due, and the next tick begins the transfer.
-            if let timeout = transport.timeout, timeout <= now {
-                guard meter.cpu < TickBudget.intakeTime else { return }
-                transport.handleTimeout(now: now)
-            }
-            guard transport.pendingEvents > 0, meter.cpu < TickBudget.intakeTime else { return }
+            // Where a connection is wanted, its time is now; without time for that it stays due.
+            if !meter.hasTaken(TickBudget.networkTime) { transport.handleTimeout(now: now) }
+            transport.flush(now: now)
+            guard let bytes = transport.nextEventBytes, mayHear(bytes) else { return }
             hear()
         }
     }

@@ -5,7 +5,8 @@ import CSystem
 import EtcdProtocol
 import MetadataCore
 
-/// What one tick may do at most. What is left makes the efd readable again at once.
+/// What one tick may do at most: counts, and the CPU time after which it takes no more of something. At least one of
+/// everything is done. What is left makes the efd readable again at once.
 enum TickBudget {
     static let callbacks = 256
     /// Of blobs handed to callbacks.
@@ -14,17 +15,25 @@ enum TickBudget {
     static let callbackTime: UInt64 = 5_000_000
     /// Notices that are taken from the core at a time; the clocks are read once for each batch.
     static let batch = 32
-    /// CPU time for calls of the host and for what the network brought, in nanoseconds. A tick may take 20 ms in all.
-    static let intakeTime: UInt64 = 5_000_000
+    /// Calls of the host, and bytes of their blobs, that are given to the core.
+    static let calls = 1000
+    static let callBytes = 4 << 20
+    /// Events of the network, and bytes of their messages, that are given to the core. How much is read and written at most is
+    /// in `TransportBudget`.
+    static let events = 1000
+    static let eventBytes = 1 << 20
+    /// CPU time after which nothing more is taken from the network, or from the host, in nanoseconds: one step of the core
+    /// costs more where it holds thousands of labels.
+    static let networkTime: UInt64 = 4_000_000
+    static let callTime: UInt64 = 6_000_000
+    /// CPU time after which what callbacks have started is left to the next tick.
+    static let followUpTime: UInt64 = 8_000_000
     /// To decode a message of this size or more, and free it, is the most of a tick (16 MiB: 4 ms, twice that on a busy
-    /// machine): only where no more than that time has passed.
+    /// machine): it is the first that a tick does.
     static let largeMessage = 1 << 20
     static let largeAfter: UInt64 = 1_000_000
-    /// CPU time after which what callbacks have started is left to the next tick.
-    static let followUpTime: UInt64 = 10_000_000
-    /// Steps, and bytes of messages, between two looks at that clock.
+    /// Steps between two looks at the clock.
     static let stepsPerLook = 32
-    static let bytesPerLook = 128 << 10
     /// How often sockets are read again when a deadline has passed, before it is judged.
     static let rereads = 8
     /// How often the core may answer to what its own actions led to, for example by trying the next endpoint.
@@ -46,6 +55,11 @@ final class Engine {
     /// Calls of the host that are still to be given to the core.
     var intake: [QueuedCall] = []
     var intakeTaken = 0
+    // What this tick has given to the core.
+    var callsTaken = 0
+    var callBytesTaken = 0
+    var eventsHeard = 0
+    var eventBytesHeard = 0
     /// Notices that were taken from the core and are still to be told.
     var batch: [Notice] = []
     var batchTold = 0
@@ -86,12 +100,14 @@ final class Engine {
         // Zeroed like this, not as an array: an idle tick allocates nothing.
         var ready = ReadyList()
         let count = try ready.fill(from: wakeup)
-        guard count > 0 else {
+        guard count > 0 || wakeup.isOverdue(at: Self.clock()) else {
             shared.countIdleTick()
             return 0
         }
         meter = TickMeter()
+        (callsTaken, callBytesTaken, eventsHeard, eventBytesHeard) = (0, 0, 0, 0)
         shared.beginTurn()
+        transport.beginTurn()
         let callbacks = work(ready, count)
         // In a child that a callback forked, nothing of the parent's may be touched.
         guard !gate.isForked else { throw Handle.forkedRefusal }
@@ -106,10 +122,10 @@ final class Engine {
     private func work(_ ready: borrowing ReadyList, _ count: Int) -> Int32 {
         readNetwork(ready, count)
         takeCalls(now)
-        core.advance(now: now, hasHeardAll: hasHeardAll && transport.pendingEvents == 0)
+        core.advance(now: now, hasHeardAll: hasHeardAll && !transport.hasMore)
         settle(now)
         let callbacks = runCallbacks()
-        guard callbacks > 0, !gate.isForked, meter.cpu < TickBudget.followUpTime else {
+        guard callbacks > 0, !gate.isForked, !meter.hasTaken(TickBudget.followUpTime) else {
             return callbacks
         }
         // What callbacks started is on its way before this tick ends. A callback may have taken long, and
@@ -125,12 +141,12 @@ final class Engine {
         transport.updateInterest()
         let deadline = Self.earlier(core.nextDeadline, transport.timeout)
         do throws(Refusal) {
-            try wakeup.arm(deadline)
+            try wakeup.arm(deadline, now: now)
         } catch {
             failure = error
         }
         let hasMore =
-            intakeTaken < intake.count || transport.pendingEvents > 0 || batchTold < batch.count
+            intakeTaken < intake.count || transport.hasMore || batchTold < batch.count
             || core.pendingNotices > 0 || core.isShutDown
         collectStats()
         shared.endTurn(hasMore: hasMore, dueAt: deadline, stats: stats)
@@ -174,6 +190,7 @@ final class Engine {
         stats.renewals_unanswered = counters.renewalsUnanswered
         stats.leases_lost = counters.leasesLost
         stats.restores = counters.restores
+        stats.names_left_out = counters.namesLeftOut
         stats.connected = counters.isConnected ? 1 : 0
         stats.lease_id = UInt64(bitPattern: counters.leaseID)
         stats.lease_ttl_ms = counters.leaseTTL

@@ -10,7 +10,7 @@ struct Gate {
     init() throws(Refusal) {
         var error: Int32 = 0
         guard let pointer = csystem_guard_new(&error) else {
-            throw .system("mmap (a page with MADV_WIPEONFORK)", error)
+            throw .system("calloc", error)
         }
         self.pointer = pointer
     }

@@ -129,17 +129,16 @@ final class Handle {
 
 extension Engine {
     func close() {
-        core.releaseWatchers()
         transport.close()
+        core.forgetSecrets()
         resolver.close()
         wakeup.close()
     }
 
-    /// Calls nothing of libcurl, which would speak on the parent's connection, nor epoll_ctl, which would change the
-    /// parent's set.
+    /// No epoll_ctl, which would change the parent's set.
     func closeAfterFork() {
-        core.releaseWatchers()
         transport.closeAfterFork()
+        core.forgetSecrets()
         closeDescriptorsAfterFork()
     }
 

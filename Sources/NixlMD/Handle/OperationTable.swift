@@ -11,7 +11,7 @@ struct Operation {
 
         /// NIXL_MD_OP_...; a watch has none, for it has no result.
         var code: Int32 {
-            let code =
+            let code: nixl_md_op_kind =
                 switch self {
                 case .publish: NIXL_MD_OP_PUBLISH
                 case .unpublish: NIXL_MD_OP_UNPUBLISH
@@ -20,9 +20,9 @@ struct Operation {
                 case .fetch: NIXL_MD_OP_FETCH
                 case .invalidate: NIXL_MD_OP_INVALIDATE
                 case .list: NIXL_MD_OP_LIST
-                case .watch: 0
+                case .watch: nixl_md_op_kind(0)
                 }
-            return Int32(code)
+            return Int32(bitPattern: code.rawValue)
         }
     }
 
@@ -98,6 +98,8 @@ struct OperationTable {
 
     /// Those still open, the oldest first.
     var ids: [OperationID] {
-        places.compactMap { $0?.id }.sorted()
+        var ids = places.compactMap { $0?.id }
+        ids.heapSort(<)
+        return ids
     }
 }

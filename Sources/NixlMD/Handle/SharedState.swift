@@ -12,13 +12,18 @@ enum QueuedCall {
     case shutdown(drain: Milliseconds)
     /// Has been given to the core, so that its blob is held once.
     case taken
+
+    var blobBytes: Int {
+        if case .start(.publish(_, let blob), _, _) = self { blob.count } else { 0 }
+    }
 }
 
 /// What the host's threads and the ticking thread share: everything in here is touched under the handle's lock, which is
 /// never held while a callback runs.
 final class SharedState {
     private let gate: Gate
-    /// The eventfd: readable, and with it the efd, while there is something for a tick that no socket and no timer tells.
+    /// The eventfd: written to when there is something for a tick that no socket and no timer tells. It need not be read:
+    /// epoll reports each write once (see `Wakeup`).
     private let signal: Int32
     private var isSignalled = false
     /// A tick that does something is under way; at its end it looks whether calls have come.
@@ -64,16 +69,15 @@ final class SharedState {
                 )
             }
             id?.pointee = operation
-            calls.append(.start(call, operation, timeout: kind == .watch ? nil : options.timeout))
+            calls.append(.start(call, operation, timeout: options.timeout))
             raiseSignal()
         }
     }
 
     /// false: no such operation is open.
-    func cancel(_ id: OperationID, onlyWatch: Bool) -> Bool {
+    func cancel(_ id: OperationID) -> Bool {
         gate.locked {
             guard let operation = operations[id] else { return false }
-            guard operation.kind == .watch || !onlyWatch else { return false }
             // A second cancel changes nothing.
             guard !operation.isCanceled else { return true }
             operations.markCanceled(id)
@@ -94,9 +98,10 @@ final class SharedState {
 
     private func checkIsOpen() throws(Refusal) {
         guard !isShuttingDown, !isClosed else {
+            // Without its type it would be a String, which brings 8 KiB of the standard library along.
+            let state: StaticString = isClosed ? "being closed" : "shut down"
             throw Refusal(
-                StatusCode.shutDown,
-                "the handle is \(isClosed ? "being closed" : "shut down"): open a new one to go on")
+                StatusCode.shutDown, "the handle is \(state): open a new one to go on")
         }
     }
 
@@ -121,10 +126,7 @@ final class SharedState {
     func beginTurn() {
         gate.locked {
             isTicking = true
-            if isSignalled {
-                isSignalled = false
-                csystem_signal_clear(signal)
-            }
+            isSignalled = false
         }
     }
 

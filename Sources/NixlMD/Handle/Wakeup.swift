@@ -10,7 +10,7 @@ struct Wakeup {
     let epoll: Int32
     let signal: Int32
     private let timer: Int32
-    /// What the timer is set to; nil: to nothing.
+    /// What the timer is set to, which may be before the next deadline; nil: to nothing.
     private(set) var armedAt: Milliseconds?
 
     static let capacity = 16
@@ -24,8 +24,9 @@ struct Wakeup {
         do throws(Refusal) {
             _ = try Self.opened("timerfd_create", timer)
             _ = try Self.opened("eventfd", signal)
-            try add(timer)
-            try add(signal)
+            // Reported once, and not again until they are set again: then they need not be read.
+            _ = try Self.opened("epoll_ctl", csystem_epoll_add(epoll, timer, true))
+            _ = try Self.opened("epoll_ctl", csystem_epoll_add(epoll, signal, true))
         } catch {
             close()
             throw error
@@ -33,7 +34,7 @@ struct Wakeup {
     }
 
     func add(_ descriptor: Int32) throws(Refusal) {
-        _ = try Self.opened("epoll_ctl", csystem_epoll_add(epoll, descriptor))
+        _ = try Self.opened("epoll_ctl", csystem_epoll_add(epoll, descriptor, false))
     }
 
     private static func opened(_ what: StaticString, _ result: Int32) throws(Refusal) -> Int32 {
@@ -51,21 +52,54 @@ struct Wakeup {
         descriptor != timer && descriptor != signal
     }
 
-    /// Notes that the timer has fired, so that it is readable until it is set again.
+    /// The time to which the timer is set has passed, whether or not it has fired: one may be late (under libfaketime it
+    /// never comes).
+    mutating func isOverdue(at now: Milliseconds) -> Bool {
+        guard let armedAt, armedAt <= now else { return false }
+        hasFired = true
+        return true
+    }
+
+    /// Notes that the timer has fired: it must be set again, even to the same time.
     mutating func note(ready descriptor: Int32) {
         if descriptor == timer { hasFired = true }
     }
     private var hasFired = false
 
-    /// Sets the timer, if it is set to another time or has fired.
-    mutating func arm(_ deadline: Milliseconds?) throws(Refusal) {
-        guard hasFired || deadline != armedAt else { return }
+    /// Sets the timer, if it has fired or would fire too late. One that would fire early is set only so often: it costs one
+    /// tick, and deadlines of requests that are answered move on at once, thousands of times a second.
+    mutating func arm(_ deadline: Milliseconds?, now: Milliseconds) throws(Refusal) {
+        guard hasFired || Self.isEarlier(deadline, than: armedAt) || mayPutOff(deadline, now)
+        else { return }
         // 0 would mean never; the clock has left it behind anyway.
         let (at, overflow) = max(deadline ?? 0, 1).multipliedReportingOverflow(by: 1_000_000)
         let time = deadline == nil || overflow ? 0 : at
         _ = try Self.opened("timerfd_settime", csystem_timer_set(timer, time))
         armedAt = deadline
         hasFired = false
+    }
+
+    private mutating func mayPutOff(_ deadline: Milliseconds?, _ now: Milliseconds) -> Bool {
+        guard deadline != armedAt else { return false }
+        let earned = (now - min(now, earnedAt)) / Self.putOffPause
+        if earned > 0 {
+            putOffs = min(putOffs + Int(clamping: earned), Self.putOffsMax)
+            earnedAt = now
+        }
+        guard putOffs > 0 else { return false }
+        putOffs -= 1
+        return true
+    }
+    private var putOffs = putOffsMax
+    private var earnedAt: Milliseconds = 0
+    /// So many at once, and one more for each time that passes: enough for a host at rest, whose every renewal has two.
+    private static let putOffsMax = 4
+    private static let putOffPause: Milliseconds = 100
+
+    private static func isEarlier(_ a: Milliseconds?, than b: Milliseconds?) -> Bool {
+        guard let a else { return false }
+        guard let b else { return true }
+        return a < b
     }
 
     func close() {

@@ -14,8 +14,9 @@ extension Transport {
             return "libcurl does not tell its version"
         }
         let version = info.pointee.version_num
-        guard info.pointee.features & CURL_VERSION_HTTP2 != 0 else {
-            return "libcurl \(Self.name(version)) here is built without HTTP/2, which gRPC needs"
+        // CURLOPT_CONNECT_TO.
+        guard version >= 0x073100 else {
+            return "libcurl \(Self.name(version)) here is too old: 7.49.0 at least"
         }
         guard tls else { return nil }
         guard info.pointee.features & CURL_VERSION_SSL != 0 else {
@@ -27,17 +28,14 @@ extension Transport {
         guard version >= 0x075700 else {
             return "libcurl \(Self.name(version)) here is too old for https://: 7.87.0 at least"
         }
+        guard ccurl_has_openssl() else {
+            return
+                "libcurl \(Self.name(version)) here does TLS by \(info.pointee.ssl_version); https:// needs OpenSSL 3.0 at least"
+        }
         return nil
     }
 
     private static func name(_ version: UInt32) -> Text {
         "\(version >> 16 & 255).\(version >> 8 & 255).\(version & 255)"
-    }
-}
-
-extension Text.Interpolation {
-    /// A text of libcurl's; escaped, since parts of it may come from the server.
-    mutating func appendInterpolation(_ text: UnsafePointer<CChar>?) {
-        if let text { appendInterpolation(Bytes(cString: text)) }
     }
 }

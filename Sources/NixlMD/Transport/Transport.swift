@@ -1,166 +1,120 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 import CCurl
+import CSystem
 import EtcdProtocol
 import MetadataCore
 
-/// gRPC over libcurl: performs the core's actions on at most one TCP connection and tells what happened.
+/// gRPC over a connection that libcurl makes and nghttp2 speaks on: performs the core's actions and reports what
+/// happened.
 ///
-/// Nothing here blocks. The owner calls `handle` and `handleTimeout` when they are due, takes all events, and ends its
-/// turn with `updateInterest`. A new transfer is only begun by `handleTimeout`: libcurl asks for one at once, so look
-/// at `timeout` again after performing actions.
+/// Nothing here blocks. A tick begins with `beginTurn`, calls `handle`, `readOn` and `handleTimeout` for what is due,
+/// performs actions, sends with `flush`, takes all events, and ends with `updateInterest`.
 final class Transport {
-    private let epoll: Int32
     private let endpoints: [TransportEndpoint]
     private let tls: TLSOptions
+    private let usesTLS: Bool
+    private let epoll: Int32
     private let events = TransportEvents()
-    private let headers: RequestHeaders
 
-    private(set) var connection: Connection?
-    /// By endpoint; kept after an https connection, since libcurl keeps the parsed authorities in it.
-    private var multis: [CurlMulti?]
-    private(set) var active: [Transfer] = []
-    private var idle: [Transfer] = []
-    /// Calls that are not given to libcurl yet: heavy ones, and those for which there is no room.
+    private var connector: Connector
+    /// Of the trusted authorities that the connector keeps; 0: of none.
+    private var authorities: UInt64 = 0
+    private var route: Route?
+    /// Where new requests go; nil: none was made yet.
+    private var current: Connection?
+    /// The server has sent these away; what was asked on them is still answered.
+    private var draining: [Connection] = []
+    /// Calls that are not on a connection yet, in order. The core bounds their number (`Limits.callsInFlight`).
     private var waiting: [Request] = []
-    private(set) var lacksRoomToStart = false
-    var room = SendRoom()
-    var mustDivideRoom = false
-    /// There is room for more of what libcurl has sent a part of.
-    var hasMoreToSend = false
-    private var nudge = Nudge()
-    /// Times in a row that the socket could be written and nothing was.
-    private var fruitlessWrites = 0
+    private var budget = TransportBudget()
     private var mayHaveSetUpTLS = false
 
-    /// Heavy calls that libcurl has at a time.
-    private static let maximumHeavy = 4
-    private static let maximumFruitlessWrites = 2
-    /// How often the pause is doubled, from 1 ms on.
-    private static let maximumHolds = 6
-    /// How often a large request is given more room at a time, after the first.
-    private static let maximumRounds = 2
-    /// Idle transfers of each kind that are kept.
-    private static let maximumIdle = 16
-    /// Bytes of messages that may wait before nothing more is read. libcurl adds at most what it reads in one call:
-    /// at most its flow-control window, and what is not whole yet stays with the transfer (`maximumMessage`).
+    /// Calls under way whose answers may be large: each may take 16 MiB before it is whole.
+    private static let maximumReads = 4
+    private static let maximumDraining = 8
+    /// Bytes of messages that may wait before nothing more is read.
     private static let maximumPending = 4 << 20
 
-    /// nil: out of memory.
+    /// nil: out of memory or descriptors.
     init?(epoll: Int32, endpoints: [TransportEndpoint], tls: TLSOptions) {
-        guard let headers = RequestHeaders() else { return nil }
+        guard let connector = Connector(epoll: epoll) else { return nil }
+        self.connector = connector
         self.epoll = epoll
         self.endpoints = endpoints
-        self.tls = endpoints.contains { $0.tls } ? tls.withDefaultAuthorities() : tls
-        self.headers = headers
-        multis = [CurlMulti?](repeating: nil, count: endpoints.count)
+        usesTLS = endpoints.contains { $0.tls }
+        self.tls = usesTLS ? tls.withDefaultAuthorities() : tls
     }
 
     // MARK: For the owner's loop
 
+    /// A tick begins: it may move as much as any.
+    func beginTurn() { budget = TransportBudget() }
+
     /// When `handleTimeout` is wanted; nil: never.
-    var timeout: Milliseconds? {
-        guard let timeout = connection?.multi.timeout else { return nudge.due }
-        return min(timeout, nudge.due ?? timeout)
+    var timeout: Milliseconds? { connector.timeout }
+
+    /// Something waits that epoll does not know of.
+    var hasMore: Bool {
+        events.count > 0 || (current?.mayHaveMore ?? false) || draining.contains { $0.mayHaveMore }
     }
 
-    /// epoll reported `events` on `socket`; one that is not (or no more) ours is ignored. Reads nothing while too much
-    /// waits to be taken; epoll is level-triggered and reports it again.
+    /// More can be read in this tick.
+    var mayRead: Bool { budget.allowsReading && events.pendingBytes < Self.maximumPending }
+
+    /// epoll reported `events` on `socket`; one that is not (or no more) ours is ignored. epoll is level-triggered: what
+    /// is left unread is reported again.
     func handle(socket: Int32, events: UInt32, now: Milliseconds) {
-        guard let multi = connection?.multi,
-            multi.sockets.contains(where: { $0.descriptor == socket })
-        else { return }
-        guard self.events.pendingBytes < Self.maximumPending else { return }
-        if multi.awaitsRoom {
-            if events == EpollEvent.write, !multi.wantsWrite {
-                return finish(hasReceived: false, now: now)
+        guarded {
+            if let connection = connection(on: socket) {
+                if events & EpollEvent.write != 0 { connection.isWritable() }
+                if events & ~EpollEvent.write != 0 { read(connection, now: now) }
+            } else if connector.owns(socket) {
+                noteTLSSetup()
+                connector.act(on: socket, events: events, now: now)
+                collectConnected(now: now)
             }
-            mustDivideRoom = true
         }
-        if mustDivideRoom { divideRoom() }
-        noteTLSSetup()
-        let (receivedBefore, sentBefore) = (self.events.received, uploaded)
-        multi.isWriteHeld = false
-        multi.act(on: socket, events: events, now: now)
-        let hasReceived = self.events.received != receivedBefore
-        let isFruitless = events == EpollEvent.write && !hasReceived && uploaded == sentBefore
-        fruitlessWrites = isFruitless ? fruitlessWrites + 1 : 0
-        finish(hasReceived: hasReceived, now: now)
-        if fruitlessWrites > Self.maximumFruitlessWrites { holdWrites(now: now) }
     }
 
-    /// libcurl sometimes asks for a writable socket while flow control lets it send nothing; without a pause, longer each
-    /// time, the loop would spin until the server opens the window (10,000 turns in 0.4 s, seen with 8.23).
-    private func holdWrites(now: Milliseconds) {
-        // Lost a moment ago: a nudge would be due for ever, with nothing to look at.
-        guard let connection else { return }
-        connection.multi.isWriteHeld = true
-        let times = min(fruitlessWrites - Self.maximumFruitlessWrites, Self.maximumHolds)
-        let due = now &+ 1 << Milliseconds(times - 1)
-        nudge.due = min(nudge.due ?? due, due)
-    }
-
-    /// Bytes of requests that libcurl has sent, of the calls and streams that are open.
-    private var uploaded: Int64 {
-        var sum: Int64 = 0
-        for transfer in active { sum &+= transfer.uploaded }
-        return sum
+    /// Reads on where an earlier tick stopped.
+    func readOn(now: Milliseconds) {
+        guard hasMore else { return }
+        guarded {
+            for connection in connections where connection.mayHaveMore {
+                read(connection, now: now)
+            }
+        }
     }
 
     func handleTimeout(now: Milliseconds) {
-        guard let multi = connection?.multi else { return }
-        let before = events.received
-        if mustDivideRoom { divideRoom() }
-        if let due = multi.timeout, due <= now {
+        guard let due = connector.timeout, due <= now else { return }
+        guarded {
             noteTLSSetup()
-            let sentBefore = multi.isWriteHeld ? uploaded : 0
-            multi.expire(now: now)
-            if multi.isWriteHeld, uploaded != sentBefore {
-                multi.isWriteHeld = false
-                fruitlessWrites = 0
-            }
+            connector.expire(now: now)
+            collectConnected(now: now)
         }
-        if let due = nudge.due, due <= now {
-            nudge.due = nil
-            multi.isWriteHeld = false
-            for transfer in active where transfer.isStuck { transfer.resume() }
-            multi.actOnAll(now: now)
-        }
-        finish(hasReceived: events.received != before, now: now)
     }
 
-    private func finish(hasReceived: Bool, now: Milliseconds) {
-        takeStock(now: now)
-        // A host that ticks at intervals would have to wait for the next.
-        var left = Self.maximumRounds
-        while hasMoreToSend, left > 0, let multi = connection?.multi {
-            left -= 1
-            multi.actOnAll(now: now)
-            takeStock(now: now)
+    /// Sends what there is to send.
+    func flush(now: Milliseconds) {
+        guard current != nil || !draining.isEmpty else { return }
+        guarded {
+            repeat {
+                for connection in connections {
+                    connection.write(&budget)
+                    finish(connection, now: now)
+                }
+            } while startWaiting(now: now)
         }
-        nudge.update(
-            mayHaveMore: (hasReceived && active.count > 1) || hasMoreToSend,
-            mayHaveStalled: mayHaveStalled, now: now)
-    }
-
-    private func takeStock(now: Milliseconds) {
-        collectEnded()
-        startWaiting(now: now)
-        divideRoom()
-    }
-
-    /// See `Nudge`.
-    private var mayHaveStalled: Bool {
-        guard let multi = connection?.multi, events.hasAnswered else { return false }
-        let wantsWrite = multi.wantsWrite
-        return active.contains { $0.isCall || $0.isStuck || (!wantsWrite && $0.hasUnsent) }
     }
 
     /// To be called at the end of every turn: until then epoll has the interest of the last one.
     func updateInterest() {
-        if mustDivideRoom { divideRoom() }
-        guard let multi = connection?.multi else { return }
-        let failure = multi.updateInterest()
+        for connection in connections {
+            if let socket = connection.socket { connector.want(connection.interest, of: socket) }
+        }
+        let failure = connector.updateInterest()
         if failure != 0 { lose("the system refused to watch the connection (errno \(failure))") }
     }
 
@@ -179,16 +133,16 @@ final class Transport {
         return mayHaveSetUpTLS
     }
 
-    /// libcurl parses them somewhere between the TCP connection and the first answer.
     private func noteTLSSetup() {
-        guard let connection, connection.isTLS, !connection.multi.hasParsedAuthorities else {
-            return
-        }
-        if events.hasAnswered {
-            connection.multi.hasParsedAuthorities = true
-        } else {
-            mayHaveSetUpTLS = true
-        }
+        if route?.isTLS ?? false { mayHaveSetUpTLS = true }
+    }
+
+    /// libcurl changes the thread's queue of OpenSSL's errors, which is the host's.
+    private func guarded(_ body: () -> Void) {
+        guard usesTLS else { return body() }
+        let errors = ccurl_errors_take()
+        body()
+        ccurl_errors_put_back(errors)
     }
 
     // MARK: Actions
@@ -197,10 +151,10 @@ final class Transport {
     func perform(_ action: Action, now: Milliseconds) {
         switch action {
         case .connect(let id, let endpoint, let address):
-            connect(id, endpoint: endpoint, address: address)
+            guarded { connect(id, endpoint: endpoint, address: address) }
         case .disconnect(let id):
-            guard connection?.id == id else { return }
-            dropConnection()
+            guard route?.id == id else { return }
+            guarded { drop() }
             events.removeAll()
         case .call(let id, let connection, let method, let frame, let token):
             begin(
@@ -211,21 +165,20 @@ final class Transport {
                 Request(owner: .stream(id), method: method, frame: nil, token: token),
                 on: connection, now: now)
         case .send(let id, let frame):
-            active.first { $0.owner == .stream(id) }?.send(frame)
-            mustDivideRoom = true
+            for connection in connections { connection.session.send(frame, on: id) }
         case .abandonCall(let id):
-            abandon(.call(id), now: now)
+            abandon(.call(id))
         case .closeStream(let id):
-            abandon(.stream(id), now: now)
+            abandon(.stream(id))
         case .resolve, .log:
             break
         }
     }
 
+    /// Only notes where to: the first request makes the connection.
     private func connect(_ id: ConnectionID, endpoint index: Int, address: Bytes) {
-        dropConnection()
+        drop()
         events.removeAll()
-        waiting.removeAll()
         guard endpoints.indices.contains(index) else {
             return events.append(.connectionLost(id, "there is no endpoint \(index)"))
         }
@@ -235,265 +188,211 @@ final class Transport {
         guard address.withCString({ ccurl_is_address($0) }) else {
             return events.append(.connectionLost(id, "\(name): not a numeric address"))
         }
-        guard let connectTo = StringList([endpoint.connectTo(address: address)]) else {
-            return events.append(.connectionLost(id, "\(name): out of memory"))
-        }
-        guard let multi = multi(of: index) else {
-            connectTo.free()
-            return events.append(.connectionLost(id, "\(name): out of memory or descriptors"))
-        }
-        multi.beginConnection()
-        room = SendRoom()
-        fruitlessWrites = 0
-        events.beginConnection()
-        connection = Connection(
-            id: id, endpoint: index, isTLS: endpoint.tls,
-            url: endpoint.url(serverName: endpoint.tls ? tls.serverName : nil), name: name,
-            connectTo: connectTo, multi: multi)
+        let serverName = endpoint.tls ? tls.serverName : nil
+        route = Route(
+            id: id, endpoint: index, isTLS: endpoint.tls, url: endpoint.url(serverName: serverName),
+            connectTo: endpoint.connectTo(address: address), name: name,
+            headers: RequestHeaders(
+                authority: endpoint.authority(serverName: serverName), isTLS: endpoint.tls))
     }
-
-    /// The multi handle of an endpoint. A changed file of authorities needs a new one.
-    private func multi(of endpoint: Int) -> CurlMulti? {
-        var authorities: UInt64 = 0
-        if endpoints[endpoint].tls, let file = tls.caFile {
-            authorities = file.withCString { ccurl_file_stamp($0) }
-        }
-        if let multi = multis[endpoint] {
-            if multi.authorities == authorities { return multi }
-            destroyMulti(of: endpoint)
-        }
-        let multi = CurlMulti(epoll: epoll)
-        multi?.authorities = authorities
-        multis[endpoint] = multi
-        return multi
-    }
-
-    private func destroyMulti(of endpoint: Int) {
-        multis[endpoint]?.destroy()
-        multis[endpoint] = nil
-    }
-
-    // MARK: Transfers
 
     private func begin(_ request: Request, on id: ConnectionID, now: Milliseconds) {
         // What was asked of a connection that is lost has been answered by that.
-        guard connection?.id == id else { return }
-        if case .stream = request.owner {
-            // There are two or three, and what is to be sent on them may follow at once.
-            _ = room.takeStart(request.headerCost)
-            start(request, now: now)
-        } else {
-            waiting.append(request)
-            startWaiting(now: now)
-        }
-    }
-
-    /// One call of libcurl moves as much as it can for each transfer, so the number of those that may move much bounds
-    /// how long it takes. They share one connection, and would not be faster side by side.
-    private func startWaiting(now: Milliseconds) {
-        lacksRoomToStart = false
-        guard !waiting.isEmpty else { return }
-        var heavy = 0
-        for transfer in active where transfer.isHeavy { heavy += 1 }
-        var i = 0
-        while connection != nil, i < waiting.count {
-            if waiting[i].isHeavy, heavy >= Self.maximumHeavy {
-                i += 1
-                continue
-            }
-            guard takeRoomToStart(waiting[i]) else {
-                lacksRoomToStart = true
-                mustDivideRoom = true
-                return
-            }
-            let request = waiting.remove(at: i)
-            if request.isHeavy { heavy += 1 }
-            start(request, now: now)
-        }
-    }
-
-    private func start(_ request: Request, now: Milliseconds) {
-        guard let connection else { return }
-        guard let list = headers.list(token: request.token) else {
+        guard route?.id == id else { return }
+        guard RequestHeaders.isHeaderValue(request.token) else {
             let text = Bytes("the token that etcd gave cannot be sent as a header")
-            return answer(
+            return events.answer(
                 request.owner,
                 .failed(GRPCStatus(code: GRPCStatus.unauthenticated, message: text)))
         }
-        guard let transfer = takeTransfer(readsLargely: request.readsLargely) else {
-            return lose("libcurl has no memory, or lacks what is needed")
-        }
-        transfer.begin(request, headers: list)
-        let isReady =
-            transfer.setSockets(of: connection.multi)
-            && transfer.setRequest(
-                url: connection.url, method: request.method, connectTo: connection.connectTo,
-                length: request.frame?.count, httpVersion: connection.httpVersion)
-        guard isReady, connection.multi.add(transfer.easy, now: now) == CURLM_OK else {
-            putAway(transfer)
-            return lose("libcurl refused a request")
-        }
-        active.append(transfer)
-        mustDivideRoom = true
-        self.connection?.isStarted = true
-    }
-
-    private func answer(_ owner: TransferOwner, _ reply: Reply) {
-        switch owner {
-        case .none: break
-        case .call(let id): events.append(.reply(id, reply))
-        case .stream(let id): events.append(.streamEnded(id, reply))
-        }
-    }
-
-    private func abandon(_ owner: TransferOwner, now: Milliseconds) {
-        if let i = waiting.firstIndex(where: { $0.owner == owner }) {
-            waiting.remove(at: i)
-            return
-        }
-        guard let transfer = active.first(where: { $0.owner == owner }) else {
-            return events.removeAll(of: owner)
-        }
-        if case .stream = owner { events.removeAll(of: owner) }
-        remove(transfer)
-        // Before the first answer nobody knows what became of the connection, and a further transfer
-        // would have to know: the next one opens its own.
-        if !events.hasAnswered, active.isEmpty, let connection { restart(connection) }
+        // What is small in both directions, and a stream, waits for nobody.
+        guard request.takesTurns else { return start(request, now: now) }
+        waiting.append(request)
         startWaiting(now: now)
     }
 
-    private func restart(_ connection: Connection) {
-        destroyMulti(of: connection.endpoint)
-        self.connection = nil
-        let (id, endpoint) = (connection.id, connection.endpoint)
-        guard let multi = multi(of: endpoint) else {
-            connection.connectTo.free()
-            waiting.removeAll()
-            return events.append(
-                .connectionLost(id, "\(connection.name): out of memory or descriptors"))
+    /// Starts what waited and need not any more. Whether anything was.
+    @discardableResult
+    private func startWaiting(now: Milliseconds) -> Bool {
+        guard !waiting.isEmpty else { return false }
+        var reads = 0
+        var isUploading = false
+        for exchange in current?.session.exchanges ?? [] {
+            if exchange.request.readsLargely, !exchange.isConcluded { reads += 1 }
+            if exchange.request.isLargeUpload, exchange.hasUnsent { isUploading = true }
         }
-        multi.beginConnection()
-        room = SendRoom()
-        self.connection = Connection(
-            id: id, endpoint: endpoint, isTLS: connection.isTLS, url: connection.url,
-            name: connection.name, connectTo: connection.connectTo, multi: multi)
+        var started = false
+        var i = 0
+        while route != nil, i < waiting.count {
+            let request = waiting[i]
+            let isUpload = request.isLargeUpload
+            if (isUpload && isUploading) || (request.readsLargely && reads >= Self.maximumReads) {
+                i += 1
+                continue
+            }
+            waiting.remove(at: i)
+            if isUpload { isUploading = true }
+            if request.readsLargely { reads += 1 }
+            start(request, now: now)
+            started = true
+        }
+        return started
     }
 
-    private func takeTransfer(readsLargely: Bool) -> Transfer? {
-        if let i = idle.lastIndex(where: { $0.readsLargely == readsLargely }) {
-            return idle.remove(at: i)
+    private func start(_ request: Request, now: Milliseconds) {
+        guard let connection = connectionForNew(now: now) else { return }
+        connection.session.start(request)
+    }
+
+    private func abandon(_ owner: RequestOwner) {
+        waiting.removeAll { $0.owner == owner }
+        for connection in connections where connection.session.abandon(owner) { break }
+        events.removeAll(of: owner)
+    }
+
+    // MARK: Connections
+
+    private var connections: [Connection] {
+        guard let current else { return draining }
+        return draining.isEmpty ? [current] : draining + [current]
+    }
+
+    private func connection(on socket: Int32) -> Connection? {
+        if let current, current.socket == socket { return current }
+        return draining.first { $0.socket == socket }
+    }
+
+    /// Where a new request goes; nil: the route is lost.
+    private func connectionForNew(now: Milliseconds) -> Connection? {
+        if let current {
+            guard current.session.isDraining else { return current }
+            self.current = nil
+            draining.append(current)
+            guard draining.count <= Self.maximumDraining else {
+                lose("the server sends every connection away")
+                return nil
+            }
         }
-        guard let transfer = Transfer(events: events, readsLargely: readsLargely) else {
+        guard let route else { return nil }
+        let keepsAuthorities = checkAuthorities(isTLS: route.isTLS)
+        guard let connection = Connection(route: route, events: events) else {
+            lose("out of memory")
             return nil
         }
-        if endpoints.contains(where: { $0.tls }), !transfer.setTLS(tls) {
-            transfer.destroy()
+        guard
+            connection.configure(
+                route: route, tls: tls, connector: connector, keepsAuthorities: keepsAuthorities),
+            connector.add(connection.easy, now: now) == CURLM_OK
+        else {
+            guarded { connection.destroy() }
+            lose("libcurl has no memory, or lacks what is needed")
             return nil
         }
-        return transfer
+        current = connection
+        return connection
     }
 
-    /// Takes a transfer from libcurl.
-    private func remove(_ transfer: Transfer) {
-        active.removeAll { $0 === transfer }
-        mustDivideRoom = true
-        connection?.multi.remove(transfer.easy)
-        putAway(transfer)
+    /// Whether the authorities that the connector keeps are those of the file. If not, and nothing else needs it, there
+    /// is a new connector.
+    private func checkAuthorities(isTLS: Bool) -> Bool {
+        guard isTLS, let file = tls.caFile else { return true }
+        let stamp = file.withCString { ccurl_file_stamp($0) }
+        if stamp == authorities { return true }
+        if authorities != 0 {
+            guard draining.isEmpty, let fresh = Connector(epoll: epoll) else { return false }
+            guarded { connector.destroy() }
+            connector = fresh
+        }
+        authorities = stamp
+        return true
     }
 
-    private func putAway(_ transfer: Transfer) {
-        transfer.end()
-        var alike = 0
-        for other in idle where other.readsLargely == transfer.readsLargely { alike += 1 }
-        if alike < Self.maximumIdle {
-            idle.append(transfer)
-        } else {
-            transfer.destroy()
+    private func collectConnected(now: Milliseconds) {
+        while let (easy, result) = connector.nextEnded() {
+            guard let connection = connections.first(where: { $0.easy == easy }) else { continue }
+            if result == CURLE_OK {
+                connection.open(connector)
+                read(connection, now: now)
+            } else {
+                lose(connection.failure(result, connector, tls))
+            }
+        }
+    }
+
+    private func read(_ connection: Connection, now: Milliseconds) {
+        if events.pendingBytes < Self.maximumPending { connection.read(&budget) }
+        if events.hasProgressed, let route {
+            events.hasProgressed = false
+            events.append(.progress(route.id))
+        }
+        finish(connection, now: now)
+    }
+
+    /// Draws conclusions from what a connection has read or written.
+    private func finish(_ connection: Connection, now: Milliseconds) {
+        guard !connection.isClosed else { return }
+        let session = connection.session
+        repeatRefused(session, now: now)
+        if let failure = session.failure {
+            guard session.isDraining, !session.isInUse else { return lose(failure) }
+            remove(connection)
+        } else if session.isDraining {
+            // A server that sends away whoever comes is not asked again and again.
+            if !session.hasAnswered { return lose("the server closes the connection") }
+            if !session.isInUse { remove(connection) }
+        }
+        startWaiting(now: now)
+    }
+
+    /// What the server never processed is asked again on another connection, once.
+    private func repeatRefused(_ session: HTTP2Session, now: Milliseconds) {
+        for var request in session.takeRefused() {
+            if session.hasAnswered, !request.isRepeated, case .call = request.owner {
+                session.retire()
+                request.isRepeated = true
+                waiting.append(request)
+            } else {
+                events.answer(request.owner, .unprocessed)
+            }
         }
     }
 
     // MARK: Ends
 
-    /// Tells of the transfers that have ended. One that failed takes the connection with it, but only after those that
-    /// were answered together with it.
-    private func collectEnded() {
-        guard let connection else { return }
-        if events.hasProgressed {
-            events.hasProgressed = false
-            events.append(.progress(connection.id))
-        }
-        var loss: Text?
-        while let (easy, result) = connection.multi.nextEnded() {
-            guard let transfer = active.first(where: { $0.easy == easy }) else { continue }
-            loss = end(transfer, result) ?? loss
-        }
-        if events.hasOver {
-            events.hasOver = false
-            for transfer in active where transfer.isOver {
-                loss = end(transfer, CURLE_OK) ?? loss
-            }
-        }
-        if connection.multi.wantedSecondSocket { loss = loss ?? "the server closed the connection" }
-        if let loss { lose(loss) }
+    private func remove(_ connection: Connection) {
+        if current === connection { current = nil }
+        draining.removeAll { $0 === connection }
+        connector.remove(connection.easy)
+        connection.destroy()
     }
 
-    /// Why the connection is of no use any more; nil: it still is.
-    private func end(_ transfer: Transfer, _ result: CURLcode) -> Text? {
-        var loss: Text?
-        switch transfer.outcome(result) {
-        case .ended(let reply):
-            answer(transfer.owner, reply)
-            // libcurl opens no further stream on a connection after any error but this one (MSTATE_PERFORMING in
-            // lib/multi.c): new calls would wait for ever.
-            if result != CURLE_OK, result != CURLE_HTTP2_STREAM {
-                loss = "libcurl gave the connection up (\(curl_easy_strerror(result)))"
-            }
-        case .lost(let text): loss = text
-        }
-        remove(transfer)
-        return loss
-    }
-
-    /// The connection is of no use any more: tears it down and says so.
+    /// The route is of no use any more: tears it down and says so.
     private func lose(_ reason: Text) {
-        guard let connection else { return }
-        dropConnection()
-        events.append(.connectionLost(connection.id, "\(connection.name): \(reason)"))
+        guard let route else { return }
+        guarded { drop() }
+        events.append(.connectionLost(route.id, "\(route.name): \(reason)"))
     }
 
-    /// Removes all transfers and closes the connection, now.
-    private func dropConnection() {
-        guard let connection else { return }
-        if connection.isTLS {
-            for transfer in active { transfer.forbidReuse() }
-        }
-        while let transfer = active.last { remove(transfer) }
-        self.connection = nil
+    /// Closes all connections, now.
+    private func drop() {
+        for connection in connections { remove(connection) }
         waiting.removeAll()
-        lacksRoomToStart = false
-        nudge = Nudge()
-        fruitlessWrites = 0
-        connection.connectTo.free()
-        // libcurl closes a connection with its last transfer where reuse is forbidden. One that was idle, or whose
-        // closing libcurl draws out, is closed with its multi handle.
-        if !connection.isTLS || !connection.multi.sockets.isEmpty {
-            destroyMulti(of: connection.endpoint)
-        }
+        route = nil
+        events.hasProgressed = false
     }
 
     /// Frees everything; never blocks. Nothing may be called afterwards.
     func close() {
-        dropConnection()
-        for i in multis.indices { destroyMulti(of: i) }
-        for transfer in idle { transfer.destroy() }
-        idle.removeAll()
-        headers.free()
+        guarded {
+            drop()
+            connector.destroy()
+        }
         events.removeAll()
     }
 
-    /// In a forked child: closes this process's copies of the sockets. No libcurl call, which could speak on the
-    /// parent's connection, and no epoll_ctl, since the epoll is shared; what libcurl has allocated stays.
+    /// In a forked child: the same, and the parent's connections stay as they are.
     func closeAfterFork() {
-        for multi in multis { multi?.closeAfterFork() }
+        connector.sever()
+        close()
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 import CCurl
+import CSystem
 import EtcdProtocol
 
 /// How https connections are made. Paths and names are bytes without NUL.
@@ -28,6 +29,41 @@ extension TLSOptions {
     }
 }
 
+extension TLSOptions {
+    /// What is wrong with the file of the key, where libcurl only says that it cannot be used; nil: nothing that
+    /// can be seen in it.
+    var defectOfKey: Text? {
+        guard let keyFile, let certFile else { return nil }
+        guard var text = Self.content(of: keyFile) else { return nil }
+        defer { text.wipe() }
+        if text.isEmpty { return "the key file '\(keyFile)' is empty" }
+        if text.contains("ENCRYPTED") {
+            return "the key in '\(keyFile)' is encrypted: give one without a passphrase"
+        }
+        guard text.contains("PRIVATE KEY-----") else {
+            return "the file '\(keyFile)' holds no private key in PEM"
+        }
+        guard let certificate = Self.content(of: certFile), certificate.contains("CERTIFICATE-----")
+        else { return nil }
+        return "the key in '\(keyFile)' is not that of the certificate in '\(certFile)', or damaged"
+    }
+
+    private static let contentMax = 64 << 10
+
+    private static func content(of file: Bytes) -> Bytes? {
+        var text = Bytes()
+        var isRead = false
+        text.append(addingCapacity: contentMax) { output in
+            output.withUnsafeMutableBufferPointer { room, count in
+                let read = file.withCString { csystem_read_file($0, room.baseAddress, contentMax) }
+                isRead = read >= 0
+                count += max(Int(read), 0)
+            }
+        }
+        return isRead ? text : nil
+    }
+}
+
 /// One entry of the endpoint list.
 struct TransportEndpoint {
     /// A name or an address as it was given, without brackets.
@@ -37,13 +73,18 @@ struct TransportEndpoint {
 }
 
 extension TransportEndpoint {
+    /// The value of ':authority'.
+    func authority(serverName: Bytes?) -> Bytes {
+        var text = Bytes()
+        text.append(bracketed: serverName ?? host)
+        text.append(UInt8(ascii: ":"))
+        text.append(contentsOf: Text("\(port)").bytes)
+        return text
+    }
+
     /// `http://host:port`. `serverName`: stands for the host, so that TLS verifies it instead.
     func url(serverName: Bytes?) -> Bytes {
-        var url = tls ? Bytes("https://") : Bytes("http://")
-        url.append(bracketed: serverName ?? host)
-        url.append(UInt8(ascii: ":"))
-        url.append(contentsOf: Text("\(port)").bytes)
-        return url
+        (tls ? Bytes("https://") : Bytes("http://")) + authority(serverName: serverName)
     }
 
     /// The entry of CURLOPT_CONNECT_TO that leads any URL to `address`: libcurl resolves nothing.
@@ -69,16 +110,6 @@ extension [UInt8] {
         append(UInt8(ascii: "["))
         append(contentsOf: host)
         append(UInt8(ascii: "]"))
-    }
-
-    /// The bytes before the NUL.
-    init(cString: UnsafePointer<CChar>) {
-        self = []
-        var i = 0
-        while cString[i] != 0 {
-            append(UInt8(bitPattern: cString[i]))
-            i += 1
-        }
     }
 
     /// Calls `body` with these bytes as a C string; they hold no NUL.

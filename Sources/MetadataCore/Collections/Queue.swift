@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// First in, first out, at amortised constant cost.
+struct Queue<Element> {
+    private var items: [Element] = []
+    private var head = 0
+
+    var count: Int { items.count - head }
+    var isEmpty: Bool { head == items.count }
+
+    var first: Element? { head < items.count ? items[head] : nil }
+
+    mutating func append(_ element: Element) {
+        items.append(element)
+    }
+
+    mutating func popFirst() -> Element? {
+        guard head < items.count else { return nil }
+        let element = items[head]
+        head += 1
+        if head == items.count {
+            items.removeAll(keepingCapacity: items.count <= 1024)
+            head = 0
+        } else if head > 1024, head > items.count / 2 {
+            // What was taken is let go, so that a queue that never empties does not grow.
+            items.removeFirst(head)
+            head = 0
+        }
+        return element
+    }
+
+    func forEach(_ body: (Element) -> Void) {
+        for item in items[head...] { body(item) }
+    }
+
+    mutating func removeAll() {
+        items.removeAll()
+        head = 0
+    }
+
+    mutating func removeAll(where isDropped: (Element) -> Bool) {
+        items.removeFirst(head)
+        head = 0
+        items.removeAll(where: isDropped)
+    }
+}
+
+extension Queue: Equatable where Element: Equatable {
+    static func == (a: Queue, b: Queue) -> Bool { a.items[a.head...] == b.items[b.head...] }
+}
+
+extension Queue: Hashable where Element: Hashable {
+    func hash(into hasher: inout Hasher) { hasher.combine(items[head...]) }
+}

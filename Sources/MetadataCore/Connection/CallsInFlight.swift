@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// A request; encoded when it is sent, so that one that waits holds no second copy of a blob.
+package enum CallBody: Hashable {
+    case range(RangeRequest)
+    case txn(TxnRequest)
+    case grant(LeaseGrantRequest)
+    case revoke(LeaseRevokeRequest)
+    case timeToLive(LeaseTimeToLiveRequest)
+    case authenticate(AuthenticateRequest)
+
+    var method: EtcdMethod {
+        switch self {
+        case .range: .range
+        case .txn: .txn
+        case .grant: .leaseGrant
+        case .revoke: .leaseRevoke
+        case .timeToLive: .leaseTimeToLive
+        case .authenticate: .authenticate
+        }
+    }
+
+    var encodedSize: Int {
+        switch self {
+        case .range(let request): request.encodedSize
+        case .txn(let request): request.encodedSize
+        case .grant(let request): request.encodedSize
+        case .revoke(let request): request.encodedSize
+        case .timeToLive(let request): request.encodedSize
+        case .authenticate(let request): request.encodedSize
+        }
+    }
+
+    func frame() -> Bytes {
+        switch self {
+        case .range(let request): request.frame()
+        case .txn(let request): request.frame()
+        case .grant(let request): request.frame()
+        case .revoke(let request): request.frame()
+        case .timeToLive(let request): request.frame()
+        case .authenticate(let request): request.frame()
+        }
+    }
+}
+
+/// How a unary request was answered, connection failures excepted: those are repeated elsewhere.
+enum Answer {
+    case message(Bytes)
+    case refused(Failure, Text)
+    /// The answer is over the cap on messages; its size.
+    case oversized(Int)
+}
+
+/// The unary requests that are on their way, and their deadlines.
+struct CallsInFlight {
+    private struct Call {
+        let purpose: CallPurpose
+        let sentAt: Milliseconds
+        let bytes: Int
+        /// The newest that this connection had told when it was sent: what is read after that cannot be older.
+        let revision: Int64
+        var deadline: Milliseconds
+    }
+    private var calls = SortedMap<Call>()
+    private var bytes = 0
+    /// It is being answered: an answer that cannot be read ends the connection, and what it was for must not be lost with it.
+    private var inHand: Call?
+    private var sent: UInt64 = 0
+    private var failed: UInt64 = 0
+
+    var isEmpty: Bool { calls.isEmpty }
+    var count: Int { calls.count }
+    var hasFree: Bool {
+        calls.count < Limits.callsInFlight && bytes < Limits.bytesInFlight
+    }
+    /// How long all of them take on their way.
+    var transfer: Milliseconds { Milliseconds(bytes / Timing.bytesPerMillisecond) }
+    /// What an answer in hand must have seen of the store.
+    var leastRevision: Int64 { inHand?.revision ?? 0 }
+
+    func count(into counters: inout CoreCounters) {
+        counters.requests = sent
+        counters.requestsFailed = failed
+    }
+
+    mutating func add(
+        _ id: CallID, _ purpose: CallPurpose, bytes size: Int, revision: Int64,
+        now: Milliseconds
+    ) {
+        bytes += size
+        calls[id] = Call(
+            purpose: purpose, sentAt: now, bytes: size, revision: revision,
+            deadline: now &+ Timing.requestDeadline &+ transfer)
+        sent &+= 1
+    }
+
+    /// nil: there is no such request any more.
+    func sentAt(_ id: CallID) -> Milliseconds? { calls[id]?.sentAt }
+
+    mutating func answered(_ id: CallID, _ answer: Answer) -> CallPurpose? {
+        guard let call = calls[id] else { return nil }
+        assert(inHand == nil, "two answers at once")
+        switch answer {
+        case .message: break
+        case .refused, .oversized: failed &+= 1
+        }
+        calls[id] = nil
+        bytes -= call.bytes
+        assert(bytes >= 0 && (bytes == 0 || !calls.isEmpty), "bytes that are not on their way")
+        inHand = call
+        return call.purpose
+    }
+
+    mutating func answerIsTaken() {
+        inHand = nil
+    }
+
+    /// With their connection. The result are those that were not answered, or not legibly.
+    mutating func dropAll() -> [CallPurpose] {
+        var purposes = calls.values.map { $0.purpose }
+        failed &+= UInt64(purposes.count)
+        if let inHand { purposes.append(inHand.purpose) }
+        forgetAll()
+        return purposes
+    }
+
+    mutating func forgetAll() {
+        calls.removeAll()
+        bytes = 0
+        inHand = nil
+    }
+
+    mutating func progressed(now: Milliseconds) {
+        calls.changeEach { call in
+            let prolonged = min(
+                now &+ Timing.requestDeadline, call.sentAt &+ Timing.requestDeadlineMax)
+            call.deadline = max(call.deadline, prolonged)
+        }
+    }
+
+    var deadline: Milliseconds? {
+        var earliest: Milliseconds?
+        calls.forEach { earliest = min(earliest ?? $0.deadline, $0.deadline) }
+        return earliest
+    }
+}

@@ -1,0 +1,465 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// The one connection to one endpoint after the other, what is in flight on it, and what its answers tell about the store.
+///
+///     idle -> opening (authenticating, then the greeting) -> ready -> idle ...
+///     idle -> back-off, when all endpoints have failed -> idle
+struct Connection {
+    private enum Link {
+        case idle
+        /// All targets have failed: wait.
+        case backoff(until: Milliseconds)
+        case opening(Opening)
+        case ready(ConnectionID, since: Milliseconds)
+        /// For good.
+        case closed
+
+        var connection: ConnectionID? {
+            switch self {
+            case .idle, .backoff, .closed: nil
+            case .opening(let opening): opening.connection
+            case .ready(let connection, _): connection
+            }
+        }
+    }
+    private struct Opening {
+        let connection: ConnectionID
+        var deadline: Milliseconds
+    }
+    /// What is to be done next.
+    enum Wish {
+        case nothing
+        /// One linearizable read before anything else: does a member with a leader answer, and of which store?
+        case greeting
+        /// Any answer will do.
+        case probe
+        /// It is of no use any more.
+        case failure(Text)
+        /// Whoever answers does not want us.
+        case refusal(Failure, Text)
+    }
+    /// What came of a request.
+    enum Replied {
+        case nothing
+        case answered(CallPurpose, Answer)
+        case failure(Text)
+    }
+    /// What new requests and streams need to know.
+    struct Ground {
+        let connection: ConnectionID
+        let token: Bytes
+        /// The newest revision that is known.
+        let revision: Int64
+        /// How long what is being sent takes.
+        let transfer: Milliseconds
+    }
+    private let names: [Bytes]
+    private let user: Bytes
+    private var password: Bytes
+    private var link = Link.idle
+    private var endpoints: EndpointPool
+    private var calls = CallsInFlight()
+    private var store = StoreSeen()
+    private(set) var contact = Contact()
+    /// Where it goes to, for people.
+    private(set) var target: Text = ""
+    private var targetEndpoint = 0
+    private var connectDeadline = Timing.connectDeadline
+    private var backoff = Timing.backoffFirst
+    private var hadSilence = false
+    private var lastReceived: Milliseconds = 0
+    private var token = Bytes()
+    private var connects: UInt64 = 0
+    private var connectsFailed: UInt64 = 0
+
+    init(_ configuration: CoreConfiguration, random: inout Random) {
+        names = configuration.endpoints.map { $0.name }
+        user = configuration.user
+        password = configuration.password
+        endpoints = EndpointPool(configuration.endpoints, random: &random)
+    }
+
+    /// Overwrites the password and the token. Nothing can be authenticated afterwards.
+    mutating func forgetSecrets() {
+        password.wipe()
+        token.wipe()
+    }
+
+    // MARK: - What is so
+
+    var isReady: Bool {
+        if case .ready = link { true } else { false }
+    }
+
+    var isIdle: Bool {
+        if case .idle = link { true } else { false }
+    }
+
+    var isOpening: Bool {
+        if case .opening = link { true } else { false }
+    }
+
+    /// nil: it is not ready.
+    var ground: Ground? {
+        guard case .ready(let connection, _) = link else { return nil }
+        return Ground(
+            connection: connection, token: token, revision: store.revision,
+            transfer: calls.transfer)
+    }
+
+    var hasFreeCall: Bool { isReady && calls.hasFree }
+    var callCount: Int { calls.count }
+    /// The newest revision of the store that is known.
+    var revision: Int64 { store.revision }
+
+    func isIt(_ connection: ConnectionID) -> Bool { connection == link.connection }
+
+    func count(into counters: inout CoreCounters) {
+        calls.count(into: &counters)
+        counters.connects = connects
+        counters.connectsFailed = connectsFailed
+        counters.isConnected = isReady
+        counters.revision = store.revision
+    }
+
+    // MARK: - Opening
+
+    /// The deadline of an opening has passed: why it is given up.
+    mutating func overdueOpening(now: Milliseconds) -> Text? {
+        guard case .opening(let opening) = link, now >= opening.deadline else { return nil }
+        hadSilence = true
+        endpoints.wasSilent(now: now)
+        return "no answer within \(connectDeadline) ms after connecting to \(target)"
+    }
+
+    /// `isWanted`: something needs etcd; without need nothing is connected. `hasStreams`: some are open.
+    mutating func drive(
+        isWanted: Bool, hasStreams: Bool, now: Milliseconds, _ random: inout Random,
+        _ out: inout Outputs
+    ) -> Wish {
+        switch link {
+        case .backoff(let until):
+            guard now >= until else { return .nothing }
+            endpoints.newRound()
+            link = .idle
+            return isWanted ? open(now: now, &random, &out) : .nothing
+        case .idle:
+            return isWanted ? open(now: now, &random, &out) : .nothing
+        case .opening, .closed:
+            return .nothing
+        case .ready:
+            let isSilent =
+                isSilenceWatched(hasStreams) && now >= lastReceived &+ Timing.silence
+            return isSilent ? .probe : .nothing
+        }
+    }
+
+    /// A request in flight has its own deadline; without one, open streams must hear something.
+    private func isSilenceWatched(_ hasStreams: Bool) -> Bool {
+        isReady && calls.isEmpty && hasStreams
+    }
+
+    private mutating func open(
+        now: Milliseconds, _ random: inout Random, _ out: inout Outputs
+    ) -> Wish {
+        contact.isMissing(now: now)
+        resolveNames(onlyUnknown: true, now: now, &out)
+        guard let next = endpoints.next(now: now) else {
+            if endpoints.isEmpty {
+                link = .backoff(until: now &+ Timing.backoffMax)
+            } else {
+                backOff(now: now, &random, &out)
+            }
+            return .nothing
+        }
+        assert(calls.isEmpty, "requests of a connection that is gone")
+        let connection = out.newID()
+        let name = names[next.endpoint]
+        target = name.hasPrefix(next.address) ? "\(name)" : "\(name) [\(next.address)]"
+        targetEndpoint = next.endpoint
+        token = []
+        store.connectionIsNew()
+        out.log(.debug, "connecting to \(target)")
+        out.act(.connect(connection, endpoint: next.endpoint, address: next.address))
+        link = .opening(Opening(connection: connection, deadline: now &+ connectDeadline))
+        guard !user.isEmpty else { return .greeting }
+        send(
+            .authenticate(AuthenticateRequest(name: user, password: password)), .authenticate,
+            now: now, &out)
+        return .nothing
+    }
+
+    mutating func authenticated(_ answer: Answer, now: Milliseconds) -> Wish {
+        guard case .opening(var opening) = link else { return .nothing }
+        switch answer {
+        case .message(let bytes):
+            switch decoded(bytes, AuthenticateResponse.decode) {
+            case .malformed(let reason): return .failure(reason)
+            case .message(let response):
+                guard response.token.count <= Limits.tokenBytes else {
+                    return .failure(malformed("a token of \(response.token.count) bytes"))
+                }
+                token = response.token
+            }
+        case .refused(.authenticationNotEnabled, _):
+            token = []
+        case .refused(let failure, let text):
+            return .refusal(failure, text)
+        case .oversized:
+            return .failure("\(target) answered Authenticate with an oversized message")
+        }
+        opening.deadline = now &+ connectDeadline
+        link = .opening(opening)
+        return .greeting
+    }
+
+    /// The greeting was answered, with this header or, nil, with a refusal that concerns only the key that was read.
+    mutating func greeted(
+        _ header: ResponseHeader?, now: Milliseconds, _ out: inout Outputs
+    ) -> StoreSeen.Verdict {
+        guard case .opening(let opening) = link else { return .same }
+        let verdict = store.greeted(header)
+        link = .ready(opening.connection, since: now)
+        connects &+= 1
+        connectDeadline = Timing.connectDeadline
+        hadSilence = false
+        contact.isThere()
+        out.log(.info, "connected to \(target)")
+        return verdict
+    }
+
+    /// After a refusal of the opening, and after `fail`. Wrong credentials end what cannot succeed with them; then it is tried
+    /// again, slowly: they may be put right in etcd. A token that was too old once more is an ordinary failure. True: the
+    /// credentials are wrong.
+    mutating func pausesForCredentials(after failure: Failure, now: Milliseconds) -> Bool {
+        switch failure {
+        case .unauthenticated: break
+        case .tokenRefused, .permission:
+            guard user.isEmpty || token.isEmpty else { return false }
+        case .transient, .authenticationNotEnabled, .tooLarge, .noSpace, .leaseNotFound,
+            .leaseExists, .compacted, .other:
+            return false
+        }
+        link = .backoff(until: now &+ Timing.credentialsBackoff)
+        return true
+    }
+
+    // MARK: - Its end
+
+    /// The connection is of no use any more: everything on it is dropped and asked again on the next. The result is what was
+    /// not answered; nil: there was no connection.
+    mutating func fail(
+        _ reason: Text, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
+    ) -> [CallPurpose]? {
+        guard let connection = link.connection else { return nil }
+        trouble(targetEndpoint, reason, &out)
+        connectsFailed &+= 1
+        out.act(.disconnect(connection))
+        if case .ready(_, let since) = link, now &- since >= Timing.stable {
+            endpoints.newRound()
+            backoff = Timing.backoffFirst
+        }
+        contact.isMissing(now: now)
+        link = .idle
+        let unanswered = calls.dropAll()
+        if endpoints.left == 0 { backOff(now: now, &random, &out) }
+        return unanswered
+    }
+
+    /// The endpoint left something unanswered; what `fail` is to be called for.
+    mutating func wasSilent(now: Milliseconds) {
+        endpoints.wasSilent(now: now)
+    }
+
+    /// Nothing is connected any more, whatever is wanted.
+    mutating func close(_ out: inout Outputs) {
+        if let connection = link.connection { out.act(.disconnect(connection)) }
+        link = .closed
+        calls.forgetAll()
+    }
+
+    private mutating func backOff(
+        now: Milliseconds, _ random: inout Random, _ out: inout Outputs
+    ) {
+        link = .backoff(until: now &+ backoff &- random.below(backoff / 2))
+        backoff = min(backoff &* 2, Timing.backoffMax)
+        if hadSilence { connectDeadline = min(connectDeadline &* 2, Timing.connectDeadlineMax) }
+        hadSilence = false
+        resolveNames(onlyUnknown: false, now: now, &out)
+    }
+
+    /// The first of an endpoint is told; each further attempt in vain is no news.
+    private mutating func trouble(_ endpoint: Int, _ reason: Text, _ out: inout Outputs) {
+        out.log(contact.trouble(endpoint, reason) ? .warn : .debug, reason)
+    }
+
+    // MARK: - Names
+
+    private mutating func resolveNames(
+        onlyUnknown: Bool, now: Milliseconds, _ out: inout Outputs
+    ) {
+        for name in endpoints.namesToResolve(onlyUnknown: onlyUnknown, now: now) {
+            out.log(.debug, "resolving \(names[name])")
+            out.act(.resolve(endpoint: name))
+        }
+    }
+
+    mutating func resolved(
+        _ endpoint: Int, addresses: [Bytes], reason: Text, _ out: inout Outputs
+    ) {
+        let wasEmpty = endpoints.isEmpty
+        endpoints.resolved(endpoint, addresses: addresses)
+        if addresses.isEmpty, names.indices.contains(endpoint) {
+            trouble(endpoint, "\(names[endpoint]) cannot be resolved: \(reason)", &out)
+        }
+        if wasEmpty, !endpoints.isEmpty, case .backoff = link { link = .idle }
+    }
+
+    // MARK: - Requests
+
+    /// The result is the size of the request; 0: there is no connection.
+    @discardableResult
+    mutating func send(
+        _ body: CallBody, _ purpose: CallPurpose, now: Milliseconds, _ out: inout Outputs
+    ) -> Int {
+        guard let connection = link.connection else { return 0 }
+        let id = out.newID()
+        let frame = body.frame()
+        out.log(.trace, "request \(id): \(body.method.path), \(frame.count) bytes")
+        calls.add(
+            id, purpose, bytes: frame.count, revision: store.connectionRevision, now: now)
+        if case .authenticate = purpose {
+            out.act(.call(id, connection, body.method, frame: frame, token: []))
+        } else {
+            out.act(.call(id, connection, body.method, frame: frame, token: token))
+        }
+        return frame.count
+    }
+
+    mutating func replied(
+        _ id: CallID, _ reply: Reply, now: Milliseconds, _ out: inout Outputs
+    ) -> Replied {
+        guard let sentAt = calls.sentAt(id) else { return .nothing }
+        heard(now: now)
+        let answer: Answer
+        switch reply {
+        case .ok(let bytes):
+            out.log(
+                .trace,
+                "request \(id): answered with \(bytes.count) bytes after \(now &- sentAt) ms")
+            answer = .message(bytes)
+        case .tooLarge(let size):
+            answer = .oversized(size)
+        case .unprocessed:
+            return .failure("\(target) refused a request before it processed it")
+        case .failed(let status):
+            let failure = Failure(status)
+            out.log(.debug, "request \(id): refused: \(status.message)")
+            guard !endsConnection(failure) else {
+                return .failure("\(target) answered: \(status.message)")
+            }
+            answer = .refused(failure, failure.explain(status))
+        }
+        guard let purpose = calls.answered(id, answer) else { return .nothing }
+        return .answered(purpose, answer)
+    }
+
+    /// Whoever was answered has taken the answer.
+    mutating func answerIsTaken() {
+        calls.answerIsTaken()
+    }
+
+    /// Whether to try the same again on another connection, perhaps to another member.
+    private func endsConnection(_ failure: Failure) -> Bool {
+        switch failure {
+        case .transient: return true
+        case .tokenRefused, .unauthenticated:
+            // On a connection that is not yet ready these are about our credentials.
+            return isReady && !user.isEmpty
+        case .authenticationNotEnabled, .permission, .tooLarge, .noSpace, .leaseNotFound,
+            .leaseExists, .compacted, .other:
+            return false
+        }
+    }
+
+    /// Something came from the endpoint.
+    mutating func heard(now: Milliseconds) {
+        lastReceived = now
+    }
+
+    /// Part of a large answer has come: its request, whichever it is, is being answered.
+    mutating func progressed(now: Milliseconds) {
+        heard(now: now)
+        calls.progressed(now: now)
+    }
+
+    /// An endpoint that does not answer a request is dead for all of them.
+    func hasOverdueCall(now: Milliseconds) -> Bool {
+        calls.deadline.map { now >= $0 } ?? false
+    }
+
+    // MARK: - Answers
+
+    /// What etcd says about itself with each answer.
+    mutating func seen(_ header: ResponseHeader) {
+        store.seen(header)
+    }
+
+    enum Decoded<Message> {
+        case message(Message)
+        /// What etcd never sends: nothing that is concluded from it would be true. Why the connection is to be given up.
+        case malformed(Text)
+    }
+
+    mutating func decoded<Message: EtcdResponse>(
+        _ bytes: Bytes, _ decode: (Bytes) throws(WireError) -> Message
+    ) -> Decoded<Message> {
+        do throws(WireError) {
+            let message = try decode(bytes)
+            let (header, isNeeded) = (message.header, message.needsRevision)
+            if store.isPlausible(header, isNeeded ? max(1, calls.leastRevision) : 0) {
+                return .message(message)
+            }
+            return .malformed(implausible(header.revision))
+        } catch {
+            return .malformed(malformed("it cannot be decoded"))
+        }
+    }
+
+    @inline(never)
+    private func implausible(_ revision: Int64) -> Text {
+        malformed("its header cannot be true (revision \(revision))")
+    }
+
+    @inline(never)
+    func malformed(_ reason: Text) -> Text {
+        "\(target) sent a message that is not etcd's: \(reason)"
+    }
+
+    // MARK: - Time
+
+    /// Whether contact counts as lost from now on.
+    mutating func losesContact(now: Milliseconds) -> Bool { contact.isNewlyLost(now: now) }
+
+    /// When it has something to do.
+    // Inlined into its one caller: else all of this type is copied for it, with a retain for each array in it.
+    @inline(__always)
+    func deadline(isWanted: Bool, hasStreams: Bool) -> Milliseconds? {
+        var earliest: Milliseconds?
+        func consider(_ deadline: Milliseconds?) {
+            if let deadline { earliest = min(earliest ?? deadline, deadline) }
+        }
+        switch link {
+        case .idle, .closed: break
+        case .backoff(let until): if isWanted { consider(until) }
+        case .opening(let opening): consider(opening.deadline)
+        case .ready: if isSilenceWatched(hasStreams) { consider(lastReceived &+ Timing.silence) }
+        }
+        consider(calls.deadline)
+        consider(contact.deadline)
+        return earliest
+    }
+}

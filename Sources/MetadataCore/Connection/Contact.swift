@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// Whether any endpoint answers, and what the trouble is.
+struct Contact {
+    private var missingSince: Milliseconds?
+    private(set) var isLost = false
+    /// The last; it stays when it is over.
+    private(set) var lastTrouble: Text = ""
+    /// Endpoints whose trouble has been told since one has answered.
+    private var troubled: [Int] = []
+
+    mutating func isMissing(now: Milliseconds) {
+        if missingSince == nil { missingSince = now }
+    }
+
+    mutating func isThere() {
+        missingSince = nil
+        isLost = false
+        troubled.removeAll()
+    }
+
+    /// Whether that is news.
+    mutating func trouble(_ endpoint: Int, _ reason: Text) -> Bool {
+        lastTrouble = reason
+        let isNews = !troubled.contains(endpoint)
+        if isNews { troubled.append(endpoint) }
+        return isNews
+    }
+
+    mutating func note(_ trouble: Text) {
+        lastTrouble = trouble
+    }
+
+    mutating func isNewlyLost(now: Milliseconds) -> Bool {
+        guard let deadline, now >= deadline else { return false }
+        isLost = true
+        return true
+    }
+
+    /// When it counts as lost.
+    var deadline: Milliseconds? {
+        guard !isLost, let missingSince else { return nil }
+        return missingSince &+ Timing.contactLost
+    }
+}

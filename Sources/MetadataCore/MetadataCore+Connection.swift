@@ -1,0 +1,251 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+// The ways from whoever asks to the connection, and from its answers back.
+
+/// What a unary request is for: who gets its answer.
+enum CallPurpose {
+    case authenticate, greeting, probe
+    case registration(RegistrationCall)
+    // What an earlier epoch asked for is not wanted any more.
+    case fetch(Fetch, epoch: Int)
+    case page(HostWatch, epoch: Int)
+    case list(ListJob, epoch: Int)
+    case otherSpelling
+}
+
+/// What waits for a free request, first come, first served.
+enum Work {
+    case fetch(Fetch, epoch: Int)
+    case page(HostWatch, epoch: Int)
+    case list(ListJob, epoch: Int)
+
+    var isEnded: Bool {
+        switch self {
+        case .fetch(let fetch, let epoch): !fetch.expects(epoch)
+        case .page(let watch, let epoch): watch.isEnded || epoch != watch.epoch
+        case .list(let job, let epoch): !job.expects(epoch)
+        }
+    }
+}
+
+extension MetadataCore {
+    var isReady: Bool { connection.isReady }
+    var hasFreeCall: Bool { connection.hasFreeCall }
+    var currentTarget: Text { connection.target }
+
+    /// Whether anything needs etcd. Without need nothing is connected.
+    private var isLinkWanted: Bool {
+        !operations.isEmpty || registration.needsConnection
+    }
+
+    /// Open, and to be heard of.
+    private var hasStreams: Bool { watchStream.isOpen || keepAliveStream != nil }
+
+    var connectionDeadline: Milliseconds? {
+        connection.deadline(isWanted: isLinkWanted, hasStreams: hasStreams)
+    }
+
+    // MARK: - Opening
+
+    func driveConnection() {
+        if mayJudge, let reason = connection.overdueOpening(now: now) { failConnection(reason) }
+        carryOut(
+            connection.drive(
+                isWanted: isLinkWanted, hasStreams: hasStreams, now: now, &random, &out))
+    }
+
+    private func carryOut(_ wish: Connection.Wish) {
+        switch wish {
+        case .nothing: break
+        case .greeting where isAgent: greetAsAgent()
+        case .greeting: send(.range(greeting), .greeting)
+        case .probe:
+            var request = greeting
+            request.serializable = true
+            send(.range(request), .probe)
+        case .failure(let reason): failConnection(reason)
+        case .refusal(let failure, let text): openingRefused(failure, text)
+        }
+    }
+
+    private var greeting: RangeRequest {
+        var request = RangeRequest(key: ownPresenceKey ?? keyspace.root)
+        request.limit = 1
+        request.keysOnly = true
+        return request
+    }
+
+    private func greeted(_ answer: Answer) {
+        var header: ResponseHeader?
+        switch answer {
+        case .message(let bytes):
+            guard let response = decoded(bytes, RangeResponse.decode) else { return }
+            header = response.header
+        case .refused, .oversized: break
+        }
+        _ = isGreeted(answer, header)
+    }
+
+    /// The first request of a connection is answered, with this header where that was good. Whether it can be used.
+    func isGreeted(_ answer: Answer, _ header: ResponseHeader?) -> Bool {
+        guard connection.isOpening else { return false }
+        if case .refused(let failure, let text) = answer, failure.refusesService {
+            openingRefused(failure, text)
+            return false
+        }
+        switch connection.greeted(header, now: now, &out) {
+        case .same: break
+        case .replaced: storeWasReplaced()
+        }
+        return true
+    }
+
+    private func openingRefused(_ failure: Failure, _ text: Text) {
+        failConnection("\(currentTarget) refused: \(text)")
+        guard connection.pausesForCredentials(after: failure, now: now) else { return }
+        sweep(
+            .endAll(
+                .unauthenticated,
+                "\(text): check user and password, in the configuration and in etcd"))
+    }
+
+    private func storeWasReplaced() {
+        log(.warn, "the store behind \(currentTarget) is not the one known before")
+        sweep(.replaceStore("the store was replaced"))
+        var effects = Effects()
+        registration.storeIsAnother("the store was replaced", &effects)
+        stopWatchingOurselves()
+        carryOut(effects)
+    }
+
+    // MARK: - Its end
+
+    /// The connection is of no use any more: what was not answered is asked again on the next.
+    func failConnection(_ reason: Text) {
+        guard let dropped = connection.fail(reason, now: now, &random, &out) else { return }
+        registration.connectionIsLost(now: now)
+        for purpose in dropped { unanswered(purpose) }
+        keepAliveStream = nil
+        watchStream.lost()
+    }
+
+    /// The endpoint has left something unanswered.
+    func failAsSilent(_ reason: Text) {
+        connection.wasSilent(now: now)
+        failConnection(reason)
+    }
+
+    /// What etcd never sends ends the connection: nothing that is concluded from it would be true.
+    func isMalformed(_ reason: Text) {
+        failConnection(connection.malformed(reason))
+    }
+
+    /// A server that makes one operation begin anew over and over would keep the host busy as fast as it can answer.
+    func givesUpRestarting(_ restarts: inout Restarts, _ reason: Text) -> Bool {
+        givesUp(if: restarts.isTooMany(now: now), reason)
+    }
+
+    func givesUp(if isTooOften: Bool, _ reason: Text) -> Bool {
+        guard isTooOften else { return false }
+        failConnection("\(currentTarget) interrupts the same operation over and over: \(reason)")
+        return true
+    }
+
+    func noticeLostContact() {
+        guard mayJudge, connection.losesContact(now: now) else { return }
+        log(
+            .warn,
+            "no etcd can be reached, it is tried on; last trouble: \(connection.contact.lastTrouble)"
+        )
+        for operation in operations.values {
+            if case .watch(let watch) = operation { contactLost(watch) }
+        }
+    }
+
+    // MARK: - Requests
+
+    func driveWork() {
+        if operations.isEmpty, !work.isEmpty { work.removeAll { $0.isEnded } }
+        while hasFreeCall, !isReplacingStore, let item = work.popFirst() {
+            switch item {
+            case .fetch(let fetch, let epoch): sendFetch(fetch, epoch: epoch)
+            case .page(let watch, let epoch): sendPage(watch, epoch: epoch)
+            case .list(let job, let epoch): sendList(job, epoch: epoch)
+            }
+        }
+    }
+
+    /// The result is the size of the request.
+    @discardableResult
+    func send(_ body: CallBody, _ purpose: CallPurpose) -> Int {
+        connection.send(body, purpose, now: now, &out)
+    }
+
+    func expireCalls() {
+        guard mayJudge, connection.hasOverdueCall(now: now) else { return }
+        failAsSilent("\(currentTarget) left a request unanswered for too long")
+    }
+
+    /// Part of a large answer has come.
+    func progressed() {
+        connection.progressed(now: now)
+        watchStream.progressed(now: now)
+    }
+
+    // MARK: - Answers
+
+    func replied(_ id: CallID, _ reply: Reply) {
+        switch connection.replied(id, reply, now: now, &out) {
+        case .nothing: break
+        case .failure(let reason): failConnection(reason)
+        case .answered(let purpose, let answer):
+            answered(purpose, answer)
+            connection.answerIsTaken()
+        }
+    }
+
+    private func answered(_ purpose: CallPurpose, _ answer: Answer) {
+        switch purpose {
+        case .authenticate: carryOut(connection.authenticated(answer, now: now))
+        case .greeting: greeted(answer)
+        case .probe: break
+        case .registration(let call): registrationAnswered(call, answer)
+        case .fetch(let fetch, let epoch): fetchAnswered(fetch, epoch: epoch, answer)
+        case .page(let watch, let epoch): pageAnswered(watch, epoch: epoch, answer)
+        case .list(let job, let epoch): listAnswered(job, epoch: epoch, answer)
+        case .otherSpelling: otherSpellingAnswered(answer)
+        }
+    }
+
+    /// A request whose outcome is not known: whoever sent it asks again when there is a connection.
+    private func unanswered(_ purpose: CallPurpose) {
+        switch purpose {
+        case .authenticate, .greeting, .probe: break
+        case .registration(let call): registration.unanswered(call)
+        case .fetch(let fetch, let epoch): work.append(.fetch(fetch, epoch: epoch))
+        case .page(let watch, let epoch): work.append(.page(watch, epoch: epoch))
+        case .list(let job, let epoch): work.append(.list(job, epoch: epoch))
+        case .otherSpelling: otherSpellingUnanswered()
+        }
+    }
+
+    /// Decodes an answer; nil ends the connection.
+    func decoded<Message: EtcdResponse>(
+        _ bytes: Bytes, _ decode: (Bytes) throws(WireError) -> Message
+    ) -> Message? {
+        switch connection.decoded(bytes, decode) {
+        case .message(let message): return message
+        case .malformed(let reason):
+            failConnection(reason)
+            return nil
+        }
+    }
+
+    /// What etcd says about itself with each answer.
+    func seen(_ header: ResponseHeader) {
+        connection.seen(header)
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+// The ways between the stream of watches, those whom it serves, and the host.
+
+extension MetadataCore {
+    // MARK: - Watches of the host
+
+    func watch(_ id: OperationID, agent: Bytes?, presenceOnly: Bool) {
+        let watch = HostWatch(
+            operation: id, agent: agent, presenceOnly: presenceOnly, keyspace,
+            configuration.portions)
+        operations[id] = .watch(watch)
+        work.append(.page(watch, epoch: watch.epoch))
+        if connection.contact.isLost { contactLost(watch) }
+    }
+
+    func end(_ watch: HostWatch, _ status: Status, _ text: Text) {
+        carryOut(watch.end(status, text, &notices), for: watch)
+    }
+
+    func contactLost(_ watch: HostWatch) {
+        watch.contactLost(connection.contact.lastTrouble, &notices)
+    }
+
+    func resync(_ watch: HostWatch, _ text: Text, forgetRevisions: Bool) {
+        carryOut(watch.resync(text, forgetRevisions: forgetRevisions, &notices), for: watch)
+    }
+
+    private func carryOut(_ outcome: HostWatch.Outcome, for watch: HostWatch) {
+        switch outcome {
+        case .nothing: break
+        case .askPage: work.append(.page(watch, epoch: watch.epoch))
+        case .listAgain(let ending):
+            cancel(ending)
+            pausedWatches.forget(watch)
+            work.append(.page(watch, epoch: watch.epoch))
+        case .unfinished: pausedWatches.postpone(watch)
+        case .stalled(let ending):
+            cancel(ending)
+            pausedWatches.stall(watch)
+        case .follow(let revision):
+            let range = watch.range
+            watch.follow(
+                with: watchStream.watch(
+                    key: range.key, end: range.end, from: revision,
+                    keepsValues: watch.keepsValues, for: .operation(watch.operation)))
+        case .ended(let ending):
+            cancel(ending)
+            operations[watch.operation] = nil
+        case .malformed(let reason): isMalformed(reason)
+        }
+    }
+
+    func sendPage(_ watch: HostWatch, epoch: Int) {
+        guard watch.expects(epoch) else { return }
+        guard watch.listingGoesOn(with: connection.ground?.connection) else {
+            carryOut(watch.listingIsInterrupted(), for: watch)
+            return
+        }
+        if let question = watch.question(keyspace, notices) {
+            send(question, .page(watch, epoch: epoch))
+        } else {
+            pausedWatches.stall(watch)
+        }
+    }
+
+    func pageAnswered(_ watch: HostWatch, epoch: Int, _ answer: Answer) {
+        guard watch.expects(epoch) else { return }
+        switch answer {
+        case .message(let bytes) where watch.isAskingAboutAgents:
+            guard let response = decoded(bytes, TxnResponse.decode) else { return }
+            seen(response.header)
+            carryOut(watch.answered(response, keyspace, &notices), for: watch)
+        case .message(let bytes):
+            guard let response = decoded(bytes, RangeResponse.decode) else { return }
+            guard watch.canTake(response) else {
+                isMalformed("not the page of keys that was asked for")
+                return
+            }
+            seen(response.header)
+            carryOut(watch.listed(response, keyspace, &notices), for: watch)
+        case .refused(.compacted, _):
+            carryOut(watch.listingIsInterrupted(), for: watch)
+            let isTooOften = watch.isInterruptedTooOften(now: now)
+            _ = givesUp(if: isTooOften, "what is listed is compacted")
+        case .refused(.noSpace, _) where watch.isAskingAboutAgents:
+            carryOut(watch.assumePresent(keyspace, &notices), for: watch)
+        case .refused(let failure, let text):
+            end(watch, failure.status, text)
+        case .oversized(let size):
+            carryOut(watch.answerIsOversized(size, &notices), for: watch)
+        }
+    }
+
+    /// The host has taken all that waited: watches that stood still go on.
+    func resumeStalledWatches() {
+        guard notices.isEmpty, pausedWatches.hasStalled else { return }
+        for watch in pausedWatches.takeStalled() {
+            carryOut(watch.resume(&notices), for: watch)
+        }
+    }
+
+    /// Goes on with one of the pages that were too much for one tick.
+    func tellUnfinishedPage() {
+        guard let watch = pausedWatches.takeUnfinished() else { return }
+        carryOut(watch.tellOn(keyspace, &notices), for: watch)
+    }
+
+    // MARK: - The stream
+
+    func cancel(_ watcher: Watcher?) {
+        if let watcher { watchStream.cancel(watcher, &out) }
+    }
+
+    func driveWatchStream() {
+        guard !isReplacingStore, let ground = connection.ground else { return }
+        watchStream.drive(on: ground, now: now, &out)
+    }
+
+    /// A watch that is never created would be silent for ever.
+    func expireCreations() {
+        guard mayJudge, let deadline = watchStream.deadline, now >= deadline else { return }
+        failAsSilent("\(currentTarget) left the creation of a watch unanswered for too long")
+    }
+
+    func watchMessage(_ bytes: Bytes) {
+        watchStream.progressed(now: now)
+        let addressee = watchStream.addressee(of: bytes)
+        if let outcome = watchStream.interruptIfTooMany(addressee, &out) {
+            carryOut(outcome)
+            return
+        }
+        guard
+            let response = decoded(
+                bytes,
+                { (bytes) throws(WireError) in
+                    try WatchResponse.decode(
+                        bytes, keepValues: addressee.keepsValues, events: addressee.events)
+                })
+        else { return }
+        seen(response.header)
+        carryOut(watchStream.take(response, bytes: bytes.count, for: addressee, &out))
+    }
+
+    func watchMessageTooLarge(_ size: Int) {
+        let text: Text = "etcd sent a watch message of \(size) bytes"
+        log(.warn, text)
+        for sink in watchStream.interruptAll() { carryOut(.interrupted(sink, text)) }
+    }
+
+    private func carryOut(_ outcome: WatchStream.Outcome) {
+        switch outcome {
+        case .nothing: break
+        case .changed(let sink, let events): changed(sink, events)
+        case .began(let sink):
+            if case .operation(let id) = sink, case .watch(let watch) = operations[id] {
+                watch.contactRegained(&notices)
+            }
+        case .interrupted(let sink, let text): interrupted(sink, text)
+        case .refused(let sink, let text): refused(sink, text)
+        case .malformed(let reason): isMalformed(reason)
+        case .ended(let reason): failConnection("\(currentTarget) ended a watch: \(reason)")
+        }
+    }
+
+    private func changed(_ sink: Watcher.Sink, _ events: [WatchResponse.Event]) {
+        guard case .operation(let id) = sink else {
+            ourPresenceChanged(events)
+            return
+        }
+        switch operations[id] {
+        case .watch(let watch): carryOut(watch.changed(events, keyspace, &notices), for: watch)
+        case .fetch(let fetch):
+            if let found = fetch.changed(events) { succeed(fetch, found) }
+        default: assertionFailure("events for an operation that watches nothing")
+        }
+    }
+
+    /// Whoever it was for looks for what it may have missed.
+    private func interrupted(_ sink: Watcher.Sink, _ text: Text) {
+        let isTooOften: Bool
+        switch sink {
+        case .registration:
+            selfWatchWasInterrupted()
+            isTooOften = selfRestarts.isTooMany(now: now)
+        case .operation(let id):
+            switch operations[id] {
+            case .watch(let watch):
+                resync(watch, text, forgetRevisions: false)
+                isTooOften = watch.isInterruptedTooOften(now: now)
+            case .fetch(let fetch):
+                fetchAgain(fetch)
+                isTooOften = fetch.isInterruptedTooOften(now: now)
+            default:
+                assertionFailure("an operation that watches nothing is interrupted")
+                isTooOften = false
+            }
+        }
+        _ = givesUp(if: isTooOften, text)
+    }
+
+    private func refused(_ sink: Watcher.Sink, _ text: Text) {
+        guard case .operation(let id) = sink else {
+            selfWatchWasRefused(text)
+            return
+        }
+        switch operations[id] {
+        case .watch(let watch): end(watch, .permission, text)
+        case .fetch(let fetch): fail(fetch, .permission, text)
+        default: assertionFailure("a watch of an operation that watches nothing is refused")
+        }
+    }
+}

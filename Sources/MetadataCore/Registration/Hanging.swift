@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// On which leases our presence key may hang, and what follows where it is not there though we did not remove it.
+struct Hanging: Hashable {
+    private(set) var leases: [Int64] = []
+    private(set) var absence: Plan.Absence?
+
+    func contains(_ lease: Int64) -> Bool { leases.contains(lease) }
+
+    mutating func mayBe(on lease: Int64) {
+        if !leases.contains(lease) { leases.append(lease) }
+    }
+
+    mutating func isNowhere() { self = Hanging() }
+
+    /// The key was seen on this lease. With a doubt about its revision others stay possible.
+    mutating func isSeen(on lease: Int64, isInDoubt: Bool) {
+        absence = nil
+        if !isInDoubt { leases = [] }
+        mayBe(on: lease)
+    }
+
+    mutating func isMoved(to lease: Int64, isInDoubt: Bool) {
+        if !isInDoubt { leases = [lease] }
+    }
+
+    /// It is there again by a claim of ours that came late: somebody had removed it.
+    mutating func wasRemoved() { absence = .removed }
+
+    /// Somebody's key is there.
+    mutating func isNoQuestion() { absence = nil }
+
+    mutating func forget(_ lease: Int64) { leases.removeAll { $0 == lease } }
+
+    /// `isKnown`: a lease of ours that may exist.
+    mutating func isAbsent(isMarked: Bool, _ now: Milliseconds, isKnown: (Int64) -> Bool) {
+        guard !leases.isEmpty else {
+            absence = nil
+            return
+        }
+        switch absence {
+        case .waiting(let since, let lookAt) where now >= lookAt:
+            // Whoever has left a mark is on his way.
+            let limit = since &+ (isMarked ? Timing.newcomer : Timing.absence)
+            absence =
+                now >= limit
+                ? .removed : .waiting(since: since, lookAt: min(limit, now &+ Timing.absence))
+        case .waiting, .removed, .leaseIsGone: break
+        case .asking, nil:
+            let gone = leases.first { !isKnown($0) }
+            absence = gone.map { .leaseIsGone($0) } ?? .asking(leases)
+        }
+    }
+
+    /// etcd was asked for a lease. False: ask again in a moment.
+    mutating func asked(
+        _ lease: Int64, ttl: Int64, wasAskedToGo: Bool, _ now: Milliseconds
+    ) -> Bool {
+        guard case .asking(var rest) = absence else { return true }
+        if ttl < 0 {
+            // Where we had asked it to go, nobody but we have removed the keys.
+            absence = wasAskedToGo ? .removed : .leaseIsGone(lease)
+        } else if ttl == 0 {
+            // It is about to end, or has run out and is about to be revoked: in a moment it is known.
+            return false
+        } else {
+            rest.removeAll { $0 == lease }
+            absence =
+                rest.isEmpty
+                ? .waiting(since: now, lookAt: now &+ Timing.absence) : .asking(rest)
+        }
+        return true
+    }
+
+    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    var broken: StaticString? {
+        if leases.contains(0) { return "the presence key hangs on no lease" }
+        if leases.indices.contains(where: { leases[..<$0].contains(leases[$0]) }) {
+            return "a lease that is remembered twice"
+        }
+        if case .asking([]) = absence { return "nothing is asked for" }
+        return nil
+    }
+
+    /// When to look again.
+    var lookAt: Milliseconds? {
+        if case .waiting(_, let lookAt) = absence { lookAt } else { nil }
+    }
+
+    mutating func rebase(_ moved: (Milliseconds) -> Milliseconds) {
+        if case .waiting(let since, let lookAt) = absence {
+            absence = .waiting(since: moved(since), lookAt: moved(lookAt))
+        }
+    }
+}

@@ -1,0 +1,301 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+// The next request, and what is concluded without one.
+
+extension NameKeeper {
+    // MARK: - The next request
+
+    /// What begins a connection: the agent looks what has become of its keys, or ends a doubt about them.
+    mutating func greet(now: Milliseconds) -> (RegistrationCall, CallBody) {
+        looking.begin()
+        let fence = departure.isUnderWay ? nil : fence.step(presence)
+        return send(fence ?? .observe, now)
+    }
+
+    mutating func greetAgain(now: Milliseconds) -> (RegistrationCall, CallBody)? {
+        guard looking.canRead, inFlight == nil else { return nil }
+        return send(.observe, now)
+    }
+
+    mutating func next(now: Milliseconds, isFree: Bool, _ out: inout Effects)
+        -> (RegistrationCall, CallBody)?
+    {
+        guard inFlight == nil else { return nil }
+        while true {
+            chooseLease()
+            let step = Plan.step(wanted, seen, now: now)
+            switch step {
+            case .nothing, .wait:
+                settle(&out)
+                return nil
+            case .write:
+                guard pacing.isDue(now), isFree else { return nil }
+                return send(step, now)
+            case .revoke where departure.isUnderWay:
+                guard pacing.isDue(now) else { return nil }
+                return send(step, now)
+            case .observe
+            where fence.doubt?.isAnswered == true && !looking.isWanted && published.inFlight == 0:
+                // After 'no space' the next attempt waits, to know what became of the last one does not.
+                return send(step, now)
+            case .observe, .read, .fence, .ask, .grant, .claim, .evict, .rehang, .revoke, .remove,
+                .askDead:
+                guard pacing.isDue(now), published.inFlight == 0 else { return nil }
+                return send(step, now)
+            case .lose(let lease): lose(lease, now, &out)
+            case .withdrawn: begin(.withdrawn, .mismatch, withdrawnText, &out)
+            case .superseded: supersede(&out)
+            case .nameIsTaken:
+                giveUp(
+                    "another process holds the agent's name '\(agent)'; it must be withdrawn, or removed, first",
+                    &out)
+            case .contended:
+                giveUp(
+                    "others claimed the agent's name '\(agent)' at the same time, \(takeover.evictions) times",
+                    &out)
+            case .leave: begin(.asked, .replaced, "", &out)
+            case .left: hasGone(&out)
+            }
+        }
+    }
+
+    private mutating func chooseLease() {
+        if !departure.isUnderWay {
+            leases.want(wantedLease, keeping: hanging.leases)
+            // A claim that may yet come is not wanted any more: it must find no lease.
+            if !wantsName, leases.mayBeClaimed(leases.target) {
+                leases.replaceTarget(keeping: hanging.leases)
+            }
+            assert(!wantsName || leases.target != 0, "a name that hangs on nothing")
+        }
+        published.hang(on: leases.target)
+    }
+
+    private var wantedLease: Leases.Kind? {
+        if let plan = heartbeat.plan, wantsName || heartbeat.wantsLease {
+            return .renewed(seconds: plan.seconds)
+        }
+        return wantsName ? .neverEnding : nil
+    }
+
+    private var wanted: Plan.Wanted {
+        Plan.Wanted(
+            isLeaving: departure.isUnderWay, isOver: standing == .superseded, name: wantsName,
+            lease: leases.targetState.map { Plan.Target(id: leases.target, state: $0) },
+            refusesTakeover: refusesTakeover)
+    }
+
+    private var seen: Plan.Seen {
+        mutating get {
+            Plan.Seen(
+                presence: presence,
+                mustLook: looking.isDue && (!departure.isUnderWay || looking.canRead),
+                doubt: fence.doubt, isFenceRefused: trial.isOn(leases.target),
+                absence: hanging.absence, hasOwned: standing != .stranger,
+                isKnownDead: takeover.isKnownDead(presence), evictions: takeover.evictions,
+                hasUnread: published.unread > 0, hasWrites: published.hasWork(),
+                isRevocationRefused: departure.isRevocationRefused, spareLease: spareLease,
+                deadLease: hasPresence ? takeover.lease : nil)
+        }
+    }
+
+    /// Of leaving: the one on which the presence key hangs first. Else one on which nothing is known to hang.
+    private var spareLease: Int64? {
+        let ids = leases.ids
+        if departure.isUnderWay { return hanging.leases.first { ids.contains($0) } ?? ids.first }
+        if hasPresence, let empty = takeover.emptyLease { return empty }
+        return ids.first {
+            $0 != leases.target && !hanging.contains($0) && !published.mayHang(on: $0)
+        }
+    }
+
+    private mutating func send(_ step: Plan.Step, _ now: Milliseconds) -> (
+        RegistrationCall, CallBody
+    ) {
+        var call = RegistrationCall(step)
+        let body = request(step, &call)
+        call.size = body.encodedSize
+        if case .revoke(let lease) = step { call.wasAsked = leases.isAskedToGo(lease) }
+        if step != .write { inFlight = call }
+        switch step {
+        case .grant(let lease): leases.grantIsSent(lease, now: now)
+        case .rehang(_, _, let lease), .fence(_, let lease): hanging.mayBe(on: lease)
+        case .evict: takeover.isSent(presence)
+        case .revoke(let lease): leases.isToGo(lease)
+        default: break
+        }
+        return (call, body)
+    }
+
+    private mutating func request(_ step: Plan.Step, _ call: inout RegistrationCall) -> CallBody {
+        switch step {
+        case .observe: return .range(looking.request(keys))
+        case .read:
+            call.labels = published.nextUnread.map { [$0] } ?? []
+            return .range(keys.read(keys.label(call.labels.first ?? [])))
+        case .ask(let lease): return .timeToLive(LeaseTimeToLiveRequest(id: lease))
+        case .askDead(let lease): return .timeToLive(LeaseTimeToLiveRequest(id: lease, keys: true))
+        case .grant(let lease):
+            return .grant(LeaseGrantRequest(ttl: leases.targetKind?.seconds ?? 0, id: lease))
+        case .revoke(let lease): return .revoke(LeaseRevokeRequest(id: lease))
+        case .claim(let lease):
+            call.lease = lease
+            return .txn(keys.claim(lease))
+        case .evict(let revision, let lease):
+            call.lease = lease
+            return .txn(keys.evict(revision, lease))
+        case .fence(let revision, let lease):
+            (call.revision, call.lease) = (revision, lease)
+            return .txn(keys.fence(revision, lease, readsLabels: looking.readsLabels))
+        case .rehang(let revision, _, let lease):
+            (call.revision, call.lease) = (revision, lease)
+            call.labels =
+                trial.writesApart ? [] : published.toCarry(batchOperations - 1, bytes: batchBytes)
+            let labels = published.send(call.labels, on: lease)
+            return .txn(keys.rehang(revision, lease, labels, readsLabels: looking.readsLabels))
+        case .remove(let revision):
+            call.revision = revision
+            return .txn(keys.remove(revision))
+        case .write:
+            if case .ours(let lease, let revision) = presence {
+                (call.revision, call.lease) = (revision, lease)
+            }
+            call.labels = published.nextBatch(
+                trial.writesApart ? 1 : batchOperations, bytes: batchBytes)
+            let labels = published.send(call.labels, on: call.lease)
+            return .txn(keys.write(call.revision, call.lease, labels))
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .leave,
+            .left:
+            return .txn(TxnRequest(compare: [], success: []))
+        }
+    }
+
+    // MARK: - Conclusions
+
+    private var withdrawnText: Text {
+        "somebody removed the keys of agent '\(agent)'; the next publish claims the name again"
+    }
+
+    /// Nothing of ours is in the store any more, as far as is known.
+    mutating func nothingIsOurs() {
+        presence = .absent(isMarked: false)
+        hanging.isNowhere()
+        fence.isOver()
+        trial.isOver()
+        takeover.isOver()
+    }
+
+    /// Our lease is gone although we live: put back what hung on it, under the next generation.
+    mutating func lose(_ lease: Int64, _ now: Milliseconds, _ out: inout Effects) {
+        endedEarly(leases.timeLeft(lease, now: now), &out)
+        leases.forget(lease)
+        leases.replaceTarget(keeping: hanging.leases)
+        leasesLost &+= 1
+        lost(
+            "etcd does not know lease \(hex: UInt64(bitPattern: lease)) any more: it ran out, or was revoked",
+            &out)
+        pacing.lost(now)
+    }
+
+    private mutating func lost(_ text: Text, _ out: inout Effects) {
+        out.log(.warn, "the keys of agent '\(agent)' are lost: \(text)")
+        nothingIsOurs()
+        published.nothingIsThere(&out)
+        if standing != .lost { out.tell(.lost(text)) }
+        standing = .lost
+    }
+
+    /// What was seen is of another store: nothing of it holds.
+    mutating func storeIsAnother(_ text: Text, _ out: inout Effects) {
+        let hadName = hasPresence || !hanging.leases.isEmpty
+        takeover.storeIsAnother()
+        looking.storeIsAnother()
+        if hadName, !departure.isUnderWay {
+            lost(text, &out)
+            leases.replaceTarget(keeping: hanging.leases)
+        } else {
+            nothingIsOurs()
+            published.nothingIsThere(&out)
+        }
+    }
+
+    private mutating func supersede(_ out: inout Effects) {
+        out.log(.warn, supersededText)
+        standing = .superseded
+        published.removeAll(.superseded, supersededText, &out)
+        out.tell(.superseded(supersededText))
+        heartbeat.end(.superseded, supersededText, &out)
+        begin(.superseded, .replaced, supersededText, &out)
+    }
+
+    /// The name cannot be had.
+    private mutating func giveUp(_ text: Text, _ out: inout Effects) {
+        published.removeAll(.notAllowed, text, &out)
+        heartbeat.failStarts(.notAllowed, text, &out)
+        begin(.nameIsTaken, .replaced, text, &out)
+    }
+
+    /// Every lease is revoked: nothing of this process is in the store.
+    private mutating func hasGone(_ out: inout Effects) {
+        guard let end = departure.end() else { return }
+        nothingIsOurs()
+        if standing == .lost { standing = .owner }
+        switch end.reason {
+        case .asked:
+            if standing != .superseded { standing = .stranger }
+            published.removeAll(end.status, "everything was withdrawn after it", &out)
+        case .withdrawn:
+            out.log(.warn, withdrawnText)
+            published.removeAll(.mismatch, withdrawnText, &out)
+            out.tell(.withdrawn(withdrawnText))
+        case .superseded, .nameIsTaken: break
+        }
+        if end.stopsHeartbeat { heartbeat.end(.canceled, "the heartbeat was stopped", &out) }
+        heartbeat.nothingIsLeft()
+        let isOver = standing == .superseded
+        departure.completeWaiting(
+            isOver ? .superseded : .success, isOver ? supersededText : "", revision: end.revision,
+            &out)
+        goOn(&out)
+    }
+
+    /// The calls that were made meanwhile.
+    mutating func goOn(_ out: inout Effects) {
+        let calls = departure.takePostponed()
+        for label in calls.keys {
+            guard let call = calls[label] else { continue }
+            if call.blob == nil, call.isSecond, !published.has(label) {
+                out.complete(call.operation, .success)
+            } else {
+                change(label, to: call.blob, call.operation, &out)
+            }
+        }
+    }
+
+    /// Completes what waited for this state.
+    mutating func settle(_ out: inout Effects) {
+        guard !departure.isUnderWay, !fence.isInDoubt, hanging.absence == nil, inFlight == nil
+        else { return }
+        guard standing == .lost || heartbeat.hasWaiting else { return }
+        let isThere: Bool
+        switch presence {
+        case .ours(let lease, _): isThere = lease == leases.target && published.isSettled()
+        case .absent, .anothers: isThere = !wantsName
+        }
+        guard isThere else { return }
+        if standing == .lost {
+            standing = .owner
+            restores &+= 1
+            out.log(.info, "agent '\(agent)' is restored")
+            out.tell(.restored(revision: looking.revision))
+        }
+        if heartbeat.isOn, leases.targetState == .alive, leases.targetKind != .neverEnding {
+            heartbeat.hasStarted(ttl: leases.ttl, &out)
+        } else if !heartbeat.isOn, !leases.hasRenewed {
+            heartbeat.hasStopped(&out)
+        }
+    }
+}

@@ -1,0 +1,204 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+// No answers, and refusals.
+
+extension NameKeeper {
+    // MARK: - No answers
+
+    /// The connection is lost, with everything that was not answered on it.
+    mutating func connectionIsLost(now: Milliseconds) {
+        pacing.forgetRefusal()
+        trial.connectionIsLost()
+        leases.connectionIsLost(now: now)
+        looking.isFailed()
+    }
+
+    mutating func unanswered(_ call: RegistrationCall) {
+        if call.step != .write { inFlight = nil }
+        switch call.step {
+        case .grant(let lease): leases.grantIsUnanswered(lease)
+        case .claim(let lease):
+            leases.claimIsUnanswered(lease)
+            looking.again()
+        case .write, .rehang, .fence, .remove:
+            published.areUnanswered(call.labels, on: call.lease)
+            mayBeCarriedOut(call, isAnswered: false)
+        case .observe, .read, .ask, .evict, .revoke, .askDead: looking.again()
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .leave,
+            .left:
+            assertionFailure("no request")
+        }
+    }
+
+    private mutating func mayBeCarriedOut(_ call: RegistrationCall, isAnswered: Bool) {
+        let isDoubt = fence.mayBeCarriedOut(at: call.revision, presence, isAnswered: isAnswered)
+        if !isDoubt { looking.again() }
+    }
+
+    // MARK: - Refusals
+
+    mutating func refused(
+        _ call: RegistrationCall, _ failure: Failure, _ text: Text, _ now: Milliseconds,
+        _ out: inout Effects
+    ) {
+        switch failure {
+        case .leaseNotFound: leaseIsUnknown(call, now, &out)
+        case .leaseExists where call.isGrant: leases.idIsTaken(call.target)
+        case .permission where isTried(call, now):
+            published.areNotWritten(call.labels, on: call.lease, &out)
+        case .tooLarge where call.canBeSmaller:
+            published.areNotWritten(call.labels, on: call.lease, &out)
+            batchBytes /= 2
+            out.log(.info, "labels are written in smaller portions: \(text)")
+            return
+        default: isRefused(call, failure, text, &out)
+        }
+        pacing.refused(now)
+    }
+
+    /// On another lease, or label by label, the presence key moving without any.
+    private mutating func isTried(_ call: RegistrationCall, _ now: Milliseconds) -> Bool {
+        switch call.step {
+        case .claim, .evict, .write, .rehang, .fence: break
+        default: return false
+        }
+        guard !departure.isUnderWay else { return false }
+        // Another answer to what the trial is for: it is tried on that lease as well.
+        if trial.isOn(leases.target), !trial.isOn(call.lease) {
+            trial.wasRefused(call.labels)
+            return true
+        }
+        if beginTrial(now, refused: call.labels) { return true }
+        guard call.canBeSmaller else { return false }
+        trial.takeApart()
+        return true
+    }
+
+    mutating func beginTrial(_ now: Milliseconds, refused: [Bytes]?) -> Bool {
+        guard trial.mayBegin(leases.target, now) else { return false }
+        leases.replaceTarget(keeping: hanging.leases)
+        trial.begin(leases.target, now, refused: refused)
+        return true
+    }
+
+    private mutating func leaseIsUnknown(
+        _ call: RegistrationCall, _ now: Milliseconds, _ out: inout Effects
+    ) {
+        published.areNotWritten(call.labels, on: call.lease, &out)
+        switch call.step {
+        case .revoke: revoked(call, departure.revision, now, isFound: false, &out)
+        case .askDead(let lease): takeover.forget(lease)
+        case .grant(let lease): leases.grantIsUnanswered(lease)
+        default: leaseIsGone(call.lease, &out)
+        }
+    }
+
+    /// etcd does not know it any more.
+    mutating func leaseIsGone(_ lease: Int64, _ out: inout Effects) {
+        published.leaseIsGone(lease, &out)
+        if hanging.contains(lease) { looking.again() }
+        // One that we have asked to go is no loss, wherever it is found out.
+        if !hanging.contains(lease) || !leases.isAskedToGo(lease) { leases.forget(lease) }
+    }
+
+    private mutating func isRefused(
+        _ call: RegistrationCall, _ failure: Failure, _ text: Text, _ out: inout Effects
+    ) {
+        let status = failure.status
+        let isNews = pacing.lastRefusal?.status != status
+        pacing.note(status, text)
+        out.log(isNews ? .warn : .debug, "etcd refused a request about the agent's keys: \(text)")
+        // What says nothing about what was done leaves a doubt.
+        let isCertain = failure == .permission || failure == .tooLarge
+        let isFull = failure == .noSpace
+        switch call.step {
+        case .write where isFull, .rehang where isFull, .fence where isFull:
+            published.areUnanswered(call.labels, on: call.lease)
+            mayBeCarriedOut(call, isAnswered: true)
+        case .write:
+            let isStuck = published.areRefused(
+                call.labels, on: call.lease, status, isInDoubt: !isCertain,
+                isFinal: failure == .tooLarge, &out
+            ) { failure.explain(text, blob: $0, request: call.size) }
+            if isStuck { heartbeat.fail(status, "a label cannot be moved: \(text)", &out) }
+            if !isCertain { mayBeCarriedOut(call, isAnswered: false) }
+        case .grant(let lease):
+            leases.grantIsRefused(lease, isCertain: !isFull)
+            if !isFull { failWaiting(status, "etcd granted no lease: \(text)", &out) }
+        case .observe where failure == .permission:
+            looking.isRefused()
+            if !looking.canRead, fence.doubt?.isAnswered == true {
+                // etcd has answered everything, and nobody can look.
+                fence.isOver()
+                published.doubtIsOver(&out)
+            }
+            // The self-watch may have told of something that cannot be looked at.
+            if !looking.canRead, looking.isDue { cannotRead(status, text, &out) }
+        case .read: published.doubtIsOver(&out)
+        case .revoke(let lease):
+            // What is refused for certain has not been asked for. ('No space' is no answer of etcd's to this.)
+            if isCertain || isFull, !call.wasAsked { leases.isToStay(lease) }
+            revocationIsRefused(lease, status, text, &out)
+        case .remove:
+            if !isCertain { mayBeCarriedOut(call, isAnswered: false) }
+            withdrawalIsRefused(status, text, &out)
+        case .askDead(let lease): takeover.forget(lease)
+        case .claim, .evict, .rehang, .fence:
+            if isCertain {
+                published.areNotWritten(call.labels, on: call.lease, &out)
+            } else {
+                unanswered(call)
+            }
+            if !isFull {
+                failWaiting(status, "the agent's keys cannot be written: \(text)", &out)
+            }
+        default:
+            looking.isFailed()
+            if !isFull { cannotRead(status, text, &out) }
+        }
+    }
+
+    private mutating func cannotRead(_ status: Status, _ text: Text, _ out: inout Effects) {
+        failWaiting(status, "the agent's keys cannot be read: \(text)", &out)
+        // Nor can they be removed one by one then.
+        if departure.isRevocationRefused { withdrawalIsRefused(status, text, &out) }
+    }
+
+    private mutating func failWaiting(_ status: Status, _ text: Text, _ out: inout Effects) {
+        published.failWaiting(status, text, &out)
+        heartbeat.fail(status, text, &out)
+    }
+
+    private mutating func revocationIsRefused(
+        _ lease: Int64, _ status: Status, _ text: Text, _ out: inout Effects
+    ) {
+        if departure.isUnderWay, case .ours(lease, _) = presence {
+            departure.revocationIsRefused()
+        } else if departure.reason == .asked,
+            leases.mayBeClaimed(lease)
+                || (hanging.contains(lease) || published.isHanging(on: lease))
+                    && !looking.sawNothing
+        {
+            withdrawalIsRefused(status, text, &out)
+        } else if !leases.mayBeClaimed(lease) {
+            // Nothing of ours hangs on it; where it did, an attempt that was not answered was carried out.
+            leases.forget(lease)
+            hanging.forget(lease)
+            takeover.forget(lease)
+        } else {
+            // A claim may yet come: it is asked to go again, but nobody need wait for that.
+            departure.completeWaiting(status, text, &out)
+        }
+    }
+
+    private mutating func withdrawalIsRefused(_ status: Status, _ text: Text, _ out: inout Effects)
+    {
+        departure.completeWaiting(status, text, &out)
+        _ = departure.end()
+        looking.again()
+        goOn(&out)
+    }
+}

@@ -1,0 +1,273 @@
+// SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+// SPDX-License-Identifier: Apache-2.0
+
+import EtcdProtocol
+
+/// A watch of the host: lists what is there, then follows the changes.
+final class HostWatch {
+    private enum State {
+        case listing
+        case watching(Watcher)
+        /// The host does not keep up: nothing more is told until it has taken what waits.
+        case overflowed
+        case ended
+    }
+    /// What is to be done for it.
+    enum Outcome {
+        case nothing
+        /// A page is wanted.
+        case askPage
+        /// It begins anew, with a first page. What it followed is to be canceled.
+        case listAgain(ending: Watcher?)
+        /// It wants to tell the rest of its page in another tick.
+        case unfinished
+        /// It waits until the host has taken all that it was told.
+        case stalled(ending: Watcher?)
+        /// All was listed: it is to be watched on from this revision.
+        case follow(from: Int64)
+        /// It has told its end.
+        case ended(ending: Watcher?)
+        case malformed(Text)
+    }
+    let operation: OperationID
+    private let prefix: Bytes
+    private let isOfOneAgent: Bool
+    private let presenceOnly: Bool
+    private let portions: CoreConfiguration.Portions
+    private var state = State.listing
+    /// Of use while it lists.
+    private var listing: WatchListing
+    private var views: AgentViews
+    private var isContactLostTold = false
+    /// Counts the listings, so that what was asked for an earlier one is known as such.
+    private(set) var epoch = 0
+    private var restarts = Restarts()
+
+    init(
+        operation: OperationID, agent: Bytes?, presenceOnly: Bool, _ keyspace: Keyspace,
+        _ portions: CoreConfiguration.Portions
+    ) {
+        self.operation = operation
+        self.presenceOnly = presenceOnly
+        self.portions = portions
+        isOfOneAgent = agent != nil
+        prefix = agent.map { keyspace.key(agent: $0) } ?? keyspace.root
+        listing = WatchListing(of: prefix, presenceOnly: presenceOnly, portions)
+        views = AgentViews(of: operation, tellsLabels: !presenceOnly)
+    }
+
+    var isEnded: Bool {
+        if case .ended = state { true } else { false }
+    }
+
+    private var isListing: Bool {
+        if case .listing = state { true } else { false }
+    }
+
+    /// Counts one more interruption.
+    func isInterruptedTooOften(now: Milliseconds) -> Bool { restarts.isTooMany(now: now) }
+
+    // MARK: - Its end
+
+    func end(_ status: Status, _ text: Text, _ notices: inout Notices) -> Outcome {
+        guard !isEnded else { return .nothing }
+        let ending = watcher
+        state = .ended
+        notices.tell(WatchEvent(watch: operation, kind: .ended(status, text)))
+        return .ended(ending: ending)
+    }
+
+    private var watcher: Watcher? {
+        if case .watching(let watcher) = state { watcher } else { nil }
+    }
+
+    // MARK: - Contact
+
+    func contactLost(_ trouble: Text, _ notices: inout Notices) {
+        guard !isContactLostTold else { return }
+        isContactLostTold = true
+        notices.tell(WatchEvent(watch: operation, kind: .contactLost(trouble)))
+    }
+
+    func contactRegained(_ notices: inout Notices) {
+        guard isContactLostTold else { return }
+        isContactLostTold = false
+        notices.tell(WatchEvent(watch: operation, kind: .contactRegained))
+    }
+
+    // MARK: - Listing
+
+    /// The chain of events is broken: list again and tell the differences. `forgetRevisions`: those known
+    /// are of another store.
+    func resync(
+        _ text: Text, forgetRevisions: Bool, _ notices: inout Notices
+    ) -> Outcome {
+        if isEnded { return .nothing }
+        // Nothing was told yet.
+        if isListing, views.areUntold { return listAgain() }
+        notices.tell(WatchEvent(watch: operation, kind: .resync(text)))
+        if forgetRevisions { views.forgetRevisions() }
+        return listAgain()
+    }
+
+    private func listAgain() -> Outcome {
+        views.forgetUntoldLabels()
+        let ending = watcher
+        state = .listing
+        listing = WatchListing(of: prefix, presenceOnly: presenceOnly, portions)
+        epoch += 1
+        return .listAgain(ending: ending)
+    }
+
+    /// Whether it still wants an answer to what was asked in this epoch.
+    func expects(_ epoch: Int) -> Bool { epoch == self.epoch && isListing }
+
+    func listingGoesOn(with connection: ConnectionID?) -> Bool { listing.goesOn(with: connection) }
+
+    /// The next; its answer is one of a transaction while `isAskingAboutAgents`. nil: there must be room for it first.
+    func question(_ keyspace: Keyspace, _ notices: Notices) -> CallBody? {
+        assert(isListing, "nothing is left to ask")
+        return notices.haveRoomForPage ? listing.question(keyspace) : nil
+    }
+
+    var isAskingAboutAgents: Bool { listing.isAskingAboutAgents }
+
+    func canTake(_ response: RangeResponse) -> Bool { listing.canTake(response) }
+
+    func listed(
+        _ response: RangeResponse, _ keyspace: Keyspace, _ notices: inout Notices
+    ) -> Outcome {
+        contactRegained(&notices)
+        return listed(listing.listed(response, keyspace, &views, &notices), &notices)
+    }
+
+    func answered(
+        _ response: TxnResponse, _ keyspace: Keyspace, _ notices: inout Notices
+    ) -> Outcome {
+        listed(listing.answered(response, keyspace, &views, &notices), &notices)
+    }
+
+    /// What was listed is gone, or may be: what was told stays told, the rest is found by the difference.
+    func listingIsInterrupted() -> Outcome { listAgain() }
+
+    /// What cannot be asked about counts.
+    func assumePresent(_ keyspace: Keyspace, _ notices: inout Notices) -> Outcome {
+        listed(listing.assumePresent(keyspace, &views, &notices), &notices)
+    }
+
+    func answerIsOversized(_ size: Int, _ notices: inout Notices) -> Outcome {
+        if listing.askForLess(than: size) { return .askPage }
+        return end(
+            .tooLarge, "a value of \(size) bytes is over \(Limits.watchBytes)", &notices)
+    }
+
+    /// Another tick: tells more of its page, if it has one.
+    func tellOn(_ keyspace: Keyspace, _ notices: inout Notices) -> Outcome {
+        guard isListing, listing.isUnfinished else { return .nothing }
+        return listed(listing.tellOn(keyspace, &views, &notices), &notices)
+    }
+
+    private func listed(
+        _ outcome: WatchListing.Outcome, _ notices: inout Notices
+    ) -> Outcome {
+        switch outcome {
+        case .more: return .askPage
+        case .unfinished: return .unfinished
+        case .tooMany: return endAsTooLarge(&notices)
+        case .malformed(let reason): return .malformed(reason)
+        case .done(let revision):
+            notices.tell(WatchEvent(watch: operation, kind: .synced, revision: revision))
+            return .follow(from: revision &+ 1)
+        }
+    }
+
+    private func endAsTooLarge(_ notices: inout Notices) -> Outcome {
+        end(.limit, "there are more than \(Limits.listKeys) keys to watch", &notices)
+    }
+
+    // MARK: - Following
+
+    /// etcd has no watch without values, so one that wants only presence reads one key. Where there are labels without
+    /// a presence key, their end is the agent's.
+    var range: (key: Bytes, end: Bytes) {
+        let isOneKey = isOfOneAgent && presenceOnly && !views.hasImpliedAgent
+        return (prefix, isOneKey ? [] : Keyspace.end(of: prefix))
+    }
+
+    var keepsValues: Bool { !presenceOnly }
+
+    func follow(with watcher: Watcher) {
+        assert(isListing && !listing.isUnfinished, "not all was listed")
+        state = .watching(watcher)
+    }
+
+    /// Events in the order of revisions; those of one revision are told together, or not at all.
+    func changed(
+        _ events: [WatchResponse.Event], _ keyspace: Keyspace, _ notices: inout Notices
+    ) -> Outcome {
+        var start = 0
+        while start < events.count {
+            var end = start
+            var bytes = 0
+            while end < events.count, events[end].kv.modRevision == events[start].kv.modRevision {
+                bytes += events[end].kv.value.count
+                end += 1
+            }
+            guard notices.haveRoom(for: end - start, bytes: bytes) || notices.isEmpty else {
+                let ending = watcher
+                state = .overflowed
+                return .stalled(ending: ending)
+            }
+            if views.apply(events[start..<end], keyspace, &notices) {
+                let text: Text = "labels were put before the presence key of their agent"
+                return resync(text, forgetRevisions: false, &notices)
+            }
+            guard !views.areTooMany else { return endAsTooLarge(&notices) }
+            start = end
+        }
+        return .nothing
+    }
+
+    /// The host has taken all that waited: what stood still goes on.
+    func resume(_ notices: inout Notices) -> Outcome {
+        switch state {
+        case .overflowed:
+            return resync(
+                "the host left more than \(notices.limit) events waiting",
+                forgetRevisions: false, &notices)
+        case .listing: return .askPage
+        case .watching, .ended: return .nothing
+        }
+    }
+}
+
+/// Watches that go on when their time comes, and not before.
+struct PausedWatches {
+    /// When the host has taken all that it was told.
+    private var stalled: [HostWatch] = []
+    /// They have a page to tell that was too much for one tick.
+    private var unfinished: [HostWatch] = []
+
+    var stalledCount: Int { stalled.count }
+    var hasStalled: Bool { !stalled.isEmpty }
+    var hasUnfinished: Bool { !unfinished.isEmpty }
+
+    mutating func stall(_ watch: HostWatch) { stalled.append(watch) }
+
+    mutating func postpone(_ watch: HostWatch) { unfinished.append(watch) }
+
+    mutating func takeStalled() -> [HostWatch] {
+        let watches = stalled
+        stalled.removeAll()
+        return watches
+    }
+
+    mutating func takeUnfinished() -> HostWatch? {
+        unfinished.isEmpty ? nil : unfinished.removeFirst()
+    }
+
+    /// It does not wait any more.
+    mutating func forget(_ watch: HostWatch) {
+        stalled.removeAll { $0 === watch }
+    }
+}
