@@ -40,6 +40,10 @@ EXPIRY = 2
 # A stock peer's watch, which is known only by the number that etcd has.
 WATCH_SECONDS = 5.0
 VERSIONS = (os.environ.get("NIXL_VERSIONS") or (HERE / "versions").read_text()).split()
+# Of other CUDAs, for what depends on NIXL's own code.
+MORE_VERSIONS = (
+    os.environ.get("NIXL_MORE_VERSIONS") or (HERE / "more_versions").read_text()
+).split()
 
 
 def interpreter(version: str) -> Path:
@@ -94,9 +98,15 @@ class PeerFactory:
             host.quit()
 
 
+# A test takes MORE_VERSIONS as well by parametrizing this.
 @pytest.fixture(params=VERSIONS)
-def peers(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Iterator[PeerFactory]:
-    factory = PeerFactory(request.param, tmp_path)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def peers(version: str, library: Path, tmp_path: Path) -> Iterator[PeerFactory]:
+    factory = PeerFactory(version, tmp_path)
     try:
         yield factory
     finally:
@@ -154,7 +164,9 @@ def blob_of(host: Host) -> bytes:
 
 __all__ = [
     "EXPIRY",
+    "MORE_VERSIONS",
     "SOON",
+    "VERSIONS",
     "EtcdFactory",
     "Figure",
     "HostFactory",

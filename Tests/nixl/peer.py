@@ -21,7 +21,11 @@ from contextlib import ExitStack
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from nixl_cu12._api import nixl_agent, nixl_agent_config  # type: ignore[import-not-found]
+# There is one wheel for each major version of CUDA.
+try:
+    from nixl_cu12._api import nixl_agent, nixl_agent_config  # type: ignore[import-not-found]
+except ImportError:
+    from nixl_cu13._api import nixl_agent, nixl_agent_config  # type: ignore[import-not-found]
 
 TRANSFER_SECONDS = 10.0
 # With NIXL's progress thread off, what peers ask of this agent is answered from here.
@@ -226,14 +230,17 @@ class AdapterPeer(Peer):
         if self.raises:
             raise RuntimeError(f"on_peer of {peer}")
 
-    def want(self, agent: str, labels: str = "metadata") -> None:
-        self.metadata.want(agent, labels.split(","))
+    def want(self, agent: str, labels: str = "metadata", updates: str = "0") -> None:
+        self.metadata.want(agent, labels.split(","), updates=updates == "1")
 
     def forget(self, agent: str) -> None:
         self.metadata.forget(agent)
 
     def refetch(self, agent: str) -> None:
         self.metadata.fetch(agent)
+
+    def reload(self, agent: str) -> None:
+        self.metadata.reload(agent)
 
     def is_loaded(self, agent: str) -> Any:
         return {"is_loaded": self.metadata.is_loaded(agent)}
@@ -253,6 +260,9 @@ class AdapterPeer(Peer):
     def publish_partial(self, registration: str, label: str, conn: str = "0") -> None:
         descriptors = self.registrations[int(registration)]
         self.metadata.publish_partial(label, descriptors, inc_conn_info=conn == "1")
+
+    def unpublish_partial(self, label: str) -> None:
+        self.metadata.unpublish_partial(label)
 
     def withdraw(self) -> None:
         self.metadata.invalidate()

@@ -5,12 +5,12 @@ transfer, applications that raise."""
 
 from __future__ import annotations
 
+import random
 import time
 from urllib.parse import quote
 
 import pytest
 
-import capi
 from agents import KINDS, LONG_TTL, SIZE, TTL, check_read, is_refused, start, told, wait_published
 from conftest import (
     EXPIRY,
@@ -280,40 +280,36 @@ class Member(Host):
 
 
 class Moving:
-    """Agent alpha, whose host moves its keys onto a lease and off it: a peer is told RESTARTED, and
-    no GONE before, so that dropping and loading are one event."""
+    """Agent alpha, whose keys are put over with those of another process, all at once: a peer is
+    told RESTARTED, and no GONE before, so that dropping and loading are one event."""
 
-    def __init__(
-        self, peers: PeerFactory, hosts: HostFactory, etcd: Etcd, namespace: bytes, seed: int
-    ) -> None:
+    def __init__(self, peers: PeerFactory, etcd: Etcd, namespace: bytes, seed: int) -> None:
         self.nixl = peers("plain", "alpha", TEST_SIZE=str(SIZE), TEST_SEED=str(seed))
-        self._host = hosts()
-        self._host.open(etcd.endpoint, namespace, agent=b"alpha")
-        self._host.succeed("publish", label=b"metadata", blob=blob_of(self.nixl))
+        self._gateway = etcd.gateway
+        self._root = namespace + b"/alpha/"
+        self.move()
 
-    def onto(self) -> None:
-        self._host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
-
-    def off(self) -> None:
-        self._host.succeed("stop_heartbeat", mode=capi.HEARTBEAT_KEEP)
+    def move(self) -> None:
+        # The upper bits of a lease's id tell which process it is.
+        lease = self._gateway.grant(600, random.getrandbits(47) << 16 | 2)
+        pairs = [(self._root, b""), (self._root + b"metadata", blob_of(self.nixl))]
+        self._gateway.put_all(pairs, lease)
 
     def end(self) -> None:
-        self._host.succeed("invalidate")
+        self._gateway.delete_prefix(self._root)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_on_peer_raises(
-    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes, kind: str
-) -> None:
+def test_on_peer_raises(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str) -> None:
     """It is told to the application; peers are dropped and loaded all the same."""
-    alpha = Moving(peers, hosts, etcd34, namespace, 50)
+    alpha = Moving(peers, etcd34, namespace, 50)
     reader = peers(kind, "beta", etcd34, namespace)
     reader.do("misbehave", raises=1)
     reader.do("want", agent="alpha")
     told(reader, True)
-    for move in (alpha.onto, alpha.off):
+    for _ in range(2):
         mark = reader.mark()
-        move()
+        alpha.move()
         told(reader, False, since=mark)
         told(reader, True, since=mark)
         check_read(reader, alpha.nixl, 50)
@@ -330,17 +326,15 @@ def test_on_peer_raises(
     eventually(lambda: count() == 6, SOON, "each is told")
 
 
-def test_forgotten_inside_on_peer(
-    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_forgotten_inside_on_peer(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     """Then it is not loaded again, and may be wanted again."""
-    alpha = Moving(peers, hosts, etcd34, namespace, 53)
+    alpha = Moving(peers, etcd34, namespace, 53)
     reader = peers("tick", "beta", etcd34, namespace)
     reader.do("misbehave", forgets=1)
     reader.do("want", agent="alpha")
     told(reader, True)
     mark = reader.mark()
-    alpha.onto()
+    alpha.move()
     told(reader, False, since=mark)
     time.sleep(1)
     assert not has_loaded(reader, "alpha")
@@ -349,17 +343,15 @@ def test_forgotten_inside_on_peer(
     check_read(reader, alpha.nixl, 53)
 
 
-def test_removed_by_the_application(
-    peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_removed_by_the_application(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     """NIXL refuses to remove what is not there: that does not end the life of the peer."""
-    alpha = Moving(peers, hosts, etcd34, namespace, 54)
+    alpha = Moving(peers, etcd34, namespace, 54)
     reader = peers("tick", "beta", etcd34, namespace)
     reader.do("want", agent="alpha")
     told(reader, True)
     reader.do("remove", agent="alpha")
     mark = reader.mark()
-    alpha.onto()
+    alpha.move()
     told(reader, True, since=mark)
     check_read(reader, alpha.nixl, 54)
 

@@ -12,8 +12,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import capi
-from conftest import SOON, PeerFactory, blob_of, eventually, interpreter
+from conftest import MORE_VERSIONS, SOON, VERSIONS, PeerFactory, blob_of, eventually, interpreter
 from etcd_server import Etcd
 from fixtures import TREE
 
@@ -29,6 +31,7 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("version", [*VERSIONS, *MORE_VERSIONS])
 def test_transfer(peers: PeerFactory, etcd34: Etcd, tmp_path: Path) -> None:
     """It kills the owner twice, checks every byte that was read, and ends with an error if not."""
     log = tmp_path / "log"
@@ -85,7 +88,10 @@ def orderly_ends(version: str) -> set[int]:
     """0, and how an agent ends that has nothing to do with us: beside the system's ibverbs the
     wheel's own libnl-route crashes in the process's last moment."""
     script = """
-from nixl_cu12._api import nixl_agent, nixl_agent_config
+try:
+    from nixl_cu12._api import nixl_agent, nixl_agent_config
+except ImportError:
+    from nixl_cu13._api import nixl_agent, nixl_agent_config
 agent = nixl_agent("alpha", nixl_agent_config(enable_prog_thread=False))
 """
     ended = subprocess.run(
@@ -138,7 +144,10 @@ def test_environment_that_starts_both_layers_is_refused(peers: PeerFactory, etcd
     """And take_endpoints() is the way out."""
     script = """
 from nixl_md.nixl import NixlMetadata, take_endpoints
-from nixl_cu12._api import nixl_agent, nixl_agent_config
+try:
+    from nixl_cu12._api import nixl_agent, nixl_agent_config
+except ImportError:
+    from nixl_cu13._api import nixl_agent, nixl_agent_config
 agent = nixl_agent("alpha", nixl_agent_config(enable_prog_thread=False))
 try:
     NixlMetadata(agent)

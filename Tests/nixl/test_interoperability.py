@@ -69,7 +69,7 @@ def test_stock_publishes_and_withdraws(
     host.event("SYNCED", watch=watch)
     waiting = host.start("fetch", agent=b"alpha", timeout=60_000)
     stock = peers("stock", "alpha", etcd34, namespace)
-    host.event("PUT", watch=watch, agent=b"alpha", label=None, within=60)
+    host.event("PRESENT", watch=watch, agent=b"alpha", within=60)
     stock.do("send")
     blob = blob_of(stock)
     assert host.done(waiting, within=60)["blob"] == blob.hex()

@@ -101,9 +101,14 @@ nixlmd::handle nixlEtcdMetadataBackend::open() const {
 }
 
 void nixlEtcdMetadataBackend::start() {
+    // From now on nixl_md writes nothing but on the lease, and waits for it as long as it takes.
     if (heartbeatInterval_.count() > 0) {
-        const std::lock_guard lock(leaseMutex_);
-        (void)askForLease();
+        const auto interval = static_cast<std::uint64_t>(heartbeatInterval_.count());
+        (void)start("start the heartbeat", [&] {
+            handle_.start_heartbeat(interval, 0,
+                                    [this](const nixlmd::result &result) { leaseAnswered(result); },
+                                    {NIXL_MD_NEVER});
+        });
     }
     // The waiting is done in the poll, on the descriptor, so the worker itself need not wait.
     worker_.start([this] { serviceEvents(); }, std::chrono::microseconds(0));
@@ -113,38 +118,9 @@ void nixlEtcdMetadataBackend::stop() {
     std::call_once(finished_, [this] { finish(); });
 }
 
-// To nixl_md a heartbeat that etcd refuses is over, and what is published then is permanent. So nothing
-// is given to it before the lease is granted; the next send asks again.
-nixl_status_t nixlEtcdMetadataBackend::askForLease() {
-    lease_ = lease::asked;
-    const auto interval = static_cast<std::uint64_t>(heartbeatInterval_.count());
-    const nixl_status_t status = start("start the heartbeat", [&] {
-        handle_.start_heartbeat(interval, 0,
-                                [this](const nixlmd::result &result) { leaseAnswered(result); },
-                                {NIXL_MD_NEVER});
-    });
-    if (status != NIXL_SUCCESS) lease_ = lease::none;
-    return status;
-}
-
-void nixlEtcdMetadataBackend::leaseAnswered(const nixlmd::result &result) {
-    std::map<std::string, nixl_blob_t> unleased;
-    {
-        const std::lock_guard lock(leaseMutex_);
-        unleased.swap(unleased_);
-        if (result.status == NIXL_MD_SUCCESS) {
-            lease_ = lease::granted;
-            for (const auto &[label, blob] : unleased) (void)write(label, blob);
-            return;
-        }
-        lease_ = lease::none;
-    }
-    if (stopping_) return;
-    NIXL_ERROR << "[" << ctx_.agentName() << "] No lease from etcd: " << result.text;
-    for (const auto &[label, blob] : unleased) {
-        NIXL_ERROR << "[" << ctx_.agentName() << "] Failed to store " << label
-                   << " in etcd: without a lease it would stay for ever";
-    }
+void nixlEtcdMetadataBackend::leaseAnswered(const nixlmd::result &result) const {
+    if (result.status == NIXL_MD_SUCCESS || stopping_) return;
+    NIXL_ERROR << "[" << ctx_.agentName() << "] No lease from etcd yet: " << result.text;
 }
 
 template <typename Call>
@@ -176,28 +152,9 @@ nixlmd::done_callback nixlEtcdMetadataBackend::written(std::string what) {
 }
 
 nixl_status_t nixlEtcdMetadataBackend::publish(const std::string &label, const nixl_blob_t &blob) {
-    // What nixl_md would refuse, which may not be asked before the caller has its answer.
-    if (label.size() > NIXL_MD_MAX_LABEL || label.find('\0') != std::string::npos || blob.empty() ||
-        blob.size() > NIXL_MD_MAX_BLOB) {
-        NIXL_ERROR << "[" << ctx_.agentName() << "] Cannot store " << blob.size()
-                   << " bytes under a label of " << label.size() << " in etcd";
-        return NIXL_ERR_INVALID_PARAM;
-    }
-    // Held while writing: what waited for the lease is not written after what was sent later.
-    const std::lock_guard lock(leaseMutex_);
-    if (heartbeatInterval_.count() == 0 || lease_ == lease::granted) return write(label, blob);
-    if (lease_ == lease::none) {
-        const nixl_status_t status = askForLease();
-        if (status != NIXL_SUCCESS) return status;
-    }
-    unleased_.insert_or_assign(label, blob);
-    return NIXL_SUCCESS;
-}
-
-nixl_status_t nixlEtcdMetadataBackend::write(const std::string &label, const nixl_blob_t &blob) {
     const std::string what = "store " + label;
     ++writes_;
-    // Without a time-out: an etcd that is down for a while gets it when it is back.
+    // Without a time-out: an etcd that is down, or full, for a while gets it afterwards.
     const nixl_status_t status =
         start(what.c_str(), [&] { handle_.publish(label, blob, written(what), {NIXL_MD_NEVER}); });
     if (status != NIXL_SUCCESS) --writes_;
@@ -222,8 +179,6 @@ nixl_status_t nixlEtcdMetadataBackend::sendLocalPartial(const nixl_reg_dlist_t &
 }
 
 nixl_status_t nixlEtcdMetadataBackend::invalidateLocal(const nixl_opt_args_t * /*extra_params*/) {
-    const std::lock_guard lock(leaseMutex_);
-    unleased_.clear();
     ++writes_;
     const nixl_status_t status = start("withdraw metadata", [&] {
         handle_.invalidate(written("withdraw metadata"), {NIXL_MD_NEVER});
@@ -318,7 +273,7 @@ void nixlEtcdMetadataBackend::noticed(const std::string &remote_name, const nixl
     if (found == peers_.end() || found->second.watch != event.watch) return;
     peer &known = found->second;
     switch (event.type) {
-    case NIXL_MD_EVENT_PUT:
+    case NIXL_MD_EVENT_PRESENT:
         known.present = true;
         if (event.revision > known.revision && event.incarnation != 0) drop(found);
         break;
@@ -399,7 +354,7 @@ void nixlEtcdMetadataBackend::drop(peers::iterator found) {
     const std::string name = found->first;
     const std::uint64_t watch = found->second.watch;
     peers_.erase(found);
-    if (watch != 0) (void)start("end a watch", [&] { handle_.unwatch(watch); });
+    if (watch != 0) (void)start("end a watch", [&] { handle_.cancel(watch); });
     const nixl_status_t status = ctx_.invalidateRemoteMD(name);
     if (status == NIXL_SUCCESS || status == NIXL_ERR_NOT_FOUND) { // the host may have been faster
         NIXL_DEBUG << "Invalidated remote metadata for agent: " << name;
@@ -408,7 +363,7 @@ void nixlEtcdMetadataBackend::drop(peers::iterator found) {
     }
 }
 
-// With a lease the agent's keys are withdrawn; permanent ones stay, so there only the writes are awaited.
+// With a heartbeat the agent's keys are withdrawn; without one they stay, so there only the writes are awaited.
 void nixlEtcdMetadataBackend::finish() {
     const bool withdraws = heartbeatInterval_.count() > 0;
     const auto deadline = std::chrono::steady_clock::now() + drainTime;

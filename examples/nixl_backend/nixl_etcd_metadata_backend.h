@@ -22,7 +22,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -41,7 +40,7 @@ class nixlMetadataContext;
  *
  * NIXL_ETCD_HEARTBEAT_INTERVAL, in seconds: how often the lease is renewed that this agent's keys hang
  * on. They go when it has not been renewed for three times as long, and at once when the agent is
- * destroyed. Default 5. 0: keys are permanent, as without nixl_md.
+ * destroyed. Default 5. 0: keys stay when the agent ends, as without nixl_md.
  */
 class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
   public:
@@ -90,13 +89,9 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     using peers = std::unordered_map<std::string, peer>;
 
     [[nodiscard]] nixlmd::handle open() const;
-    /** With `leaseMutex_` held. */
-    [[nodiscard]] nixl_status_t askForLease();
-    void leaseAnswered(const nixlmd::result &result);
+    void leaseAnswered(const nixlmd::result &result) const;
 
-    /** At once, or with a heartbeat when there is a lease. */
     [[nodiscard]] nixl_status_t publish(const std::string &label, const nixl_blob_t &blob);
-    [[nodiscard]] nixl_status_t write(const std::string &label, const nixl_blob_t &blob);
 
     /** Runs a starting call, and turns its refusal into a status and a line of log. */
     template <typename Call> [[nodiscard]] nixl_status_t start(const char *what, Call &&call) const;
@@ -129,11 +124,6 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     std::once_flag finished_;
     std::atomic<bool> stopping_{false};
     std::atomic<int> writes_{0}; /**< those not completed */
-
-    enum class lease { none, asked, granted };
-    std::mutex leaseMutex_;
-    lease lease_ = lease::none; /**< none again when it was refused */
-    std::map<std::string, nixl_blob_t> unleased_; /**< what waits for it, by label */
 
     peers peers_;
     std::chrono::steady_clock::time_point nextDrop_ = never; /**< not after the first `dropAt` */

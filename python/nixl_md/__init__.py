@@ -40,6 +40,7 @@ from ._errors import (
     Unauthenticated,
 )
 from ._events import Event, EventType, PresentAgent, Result
+from ._stats import Stats
 
 
 def version() -> str:
@@ -72,6 +73,7 @@ __all__ = [
     "Replaced",
     "Result",
     "ShutDown",
+    "Stats",
     "Status",
     "Superseded",
     "TimedOut",

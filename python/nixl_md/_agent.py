@@ -6,58 +6,64 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import logging
 import math
 import select
-import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from ctypes import byref, c_uint64, c_void_p
-from types import SimpleNamespace, TracebackType
-from typing import Any, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Callable
 
-from . import _capi
-from ._errors import NixlMDError, ShutDown, Status, TimedOut, error
-from ._events import event_of, result_of
+from . import _capi, _collect
+from ._calls import _HOLDERS, Calls, library
+from ._collect import Record
+from ._decode import event_of, result_of
+from ._delivery import Deliveries, Prepared
+from ._errors import InCallback, NixlMDError, ShutDown, Status, TimedOut
+from ._events import EventType, name_to_bytes
 from ._operations import DoneCallback, EventCallback, Name, Operation, Watch
+from ._stats import Stats, stats_of
+from ._words import in_words
 
-_library: ctypes.CDLL | None = None
+if TYPE_CHECKING:
+    from ._background import Background
+
+LOGGER = logging.getLogger("nixl_md")
 
 # NIXL_MD_LOG_TRACE to NIXL_MD_LOG_FATAL as logging has them.
 _LOG_LEVELS = {1: 5, 2: 10, 3: 20, 4: 30, 5: 40, 6: 50}
 
-
-def library() -> ctypes.CDLL:
-    """libnixl_md.so, loaded at first use."""
-    global _library
-    if _library is None:
-        _library = _capi.load()
-    return _library
+# How long `run_until` sleeps where another thread may tick, and so take the wake-up for itself.
+_SHARED_SECONDS = 0.1
 
 
-def _encode(name: Name) -> bytes:
-    return name.encode() if isinstance(name, str) else name
+def _endpoints(endpoints: str | Sequence[str] | None) -> str | None:
+    """One text, as the library takes it, which separates endpoints by a comma."""
+    if endpoints is None or isinstance(endpoints, str):
+        return endpoints
+    if not isinstance(endpoints, Sequence) or not all(isinstance(each, str) for each in endpoints):
+        raise TypeError(f"endpoints are a text like '127.0.0.1:2379' or a list, not {endpoints!r}")
+    return ",".join(endpoints)
 
 
-def _milliseconds(seconds: float | None) -> int:
-    """None: the default, 0. Anything else is at least a millisecond."""
-    if seconds is None:
-        return 0
-    if math.isinf(seconds) and seconds > 0:
-        return _capi.NEVER
-    if not seconds > 0:
-        raise ValueError(f"a time of {seconds} s is not greater than 0")
-    # What no 64 bits hold is for the library to refuse, not for ctypes to cut off.
-    return min(max(1, round(seconds * 1000)), _capi.NEVER - 1)
-
-
-class Agent:
-    """A handle of libnixl_md. Nothing happens but inside `tick`, `wait` and `run_until`.
+class Agent(Calls):
+    """A handle of libnixl_md. Nothing happens but inside `tick`, `wait` and `run_until`, or, with
+    `background`, in a thread of its own that does nothing but tick.
 
     `name` None makes an observer, which publishes nothing. As a context manager it withdraws what
     it published, within `drain` seconds, and closes; after an exception it only closes.
+
+    `endpoints` is one text, as the library takes it, or a list. The library's log goes to `logger`,
+    by default the one named "nixl_md": warnings (SUPERSEDED, LOST, WITHDRAWN, no contact with etcd)
+    and worse, or what `log_level` and $NIXL_LOG_LEVEL ask for. None: to stderr, if the latter asks
+    for any.
+
+    Callbacks run one at a time, on the thread that ticks, in the order in which things happened,
+    after the library's part of the tick. They may start operations; they may not tick, wait or
+    close. With `background` what they raise reaches sys.unraisablehook.
 
     A handle does not survive a fork: in the child every call raises Forked, but close().
     """
@@ -66,7 +72,7 @@ class Agent:
         self,
         name: Name | None = None,
         *,
-        endpoints: str | None = None,
+        endpoints: str | Sequence[str] | None = None,
         namespace: Name | None = None,
         ca_file: str | None = None,
         cert_file: str | None = None,
@@ -79,26 +85,27 @@ class Agent:
         resolve_in_open: bool = False,
         ignore_environment: bool = False,
         on_event: EventCallback | None = None,
-        logger: logging.Logger | None = None,
+        logger: logging.Logger | None = LOGGER,
         log_level: int = 0,
         drain: float = 2.0,
+        background: bool = False,
     ) -> None:
-        self._handle: c_void_p | None = None
-        self._library = library()
-        self._tokens = itertools.count(1)
-        # By the token that the library hands back as user data.
-        self._open: dict[int, Operation | Watch] = {}
+        super().__init__()
         # For whoever has the efd in a loop: it is closed, and its number may be another's soon.
         self._on_close: Callable[[], None] | None = None
-        self._raised: list[BaseException] = []
         self._own_event = on_event
         self._logger = logger
         self._drain = drain
+        self._name = name
         self._is_shut_down = False
+        # The last line of the log that told of trouble, and when.
+        self._trouble: tuple[float, str] | None = None
+        # Counts ticks, for those who wait while another thread ticks.
+        self._rounds = 0
+        self._deliveries = Deliveries(self._prepare)
+        self._background: Background | None = None
         # Kept here: the library calls them for as long as the handle is open.
-        self._done_callback = _capi.DoneCallback(self._on_done)
-        self._event_callback = _capi.EventCallback(self._on_event)
-        self._log_callback = _capi.LogCallback(self._on_log)
+        self._callbacks = _collect.Callbacks(self._deliveries.inbox)
         config = _capi.Config(size=ctypes.sizeof(_capi.Config))
         flags = (
             (refuse_takeover, _capi.CONFIG_REFUSE_TAKEOVER),
@@ -108,13 +115,17 @@ class Agent:
         )
         config.flags = sum(bit for wanted, bit in flags if wanted)
         if name is not None:
-            encoded = _encode(name)
+            encoded = name_to_bytes(name)
             config.agent = encoded
             config.agent_len = len(encoded)
-        if namespace is not None:
-            config.name_space = _encode(namespace)
+        listed = _endpoints(endpoints)
+        if ca_file is None and tls_verify and _capi.has_own_libcurl(self._library):
+            from ._authorities import default_file
+
+            ca_file = default_file(listed, ignore_environment)
         for field, value in (
-            ("endpoints", endpoints),
+            ("name_space", namespace),
+            ("endpoints", listed),
             ("ca_file", ca_file),
             ("cert_file", cert_file),
             ("key_file", key_file),
@@ -123,14 +134,31 @@ class Agent:
             ("password", password),
         ):
             if value is not None:
-                setattr(config, field, value.encode())
-        config.on_event = self._event_callback
+                setattr(config, field, name_to_bytes(value))
+        config.on_event = self._callbacks.on_event
         if logger is not None:
-            config.on_log = self._log_callback
+            config.on_log = self._callbacks.on_log
+        if not isinstance(log_level, int):
+            raise TypeError(f"log_level is 0 (the default) to 7 (off), not {log_level!r}")
         config.log_level = log_level
         handle = c_void_p()
-        self._check(self._library.nixl_md_open(byref(config), byref(handle)))
+        status = self._library.nixl_md_open(byref(config), byref(handle))
+        if status < 0:
+            raise self._failure(status)
         self._handle = handle
+        self._deliveries.run()
+        if background:
+            from ._background import Background
+
+            self._background = Background(self, f"nixl_md {name!r}")
+
+    def __repr__(self) -> str:
+        who = "observer" if self._name is None else repr(self._name)
+        state = "closed" if self._handle is None else "open"
+        if self._is_shut_down and self._handle is not None:
+            state = "shut down"
+        background = ", ticked in the background" if self._background is not None else ""
+        return f"<Agent {who}, {state}, {len(self._open)} open operations{background}>"
 
     # Life
 
@@ -165,7 +193,8 @@ class Agent:
                 if time.monotonic() >= end:
                     raise
                 raised.append(exception)
-        self._raised += raised
+        for each in raised:
+            self._deliveries.note(each)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -175,18 +204,27 @@ class Agent:
     def shutdown(self, drain: float) -> None:
         """Begins the shutdown: finish what is queued, withdraw, within `drain` seconds (0: at
         once). Ticks do it; one raises ShutDown when it is done."""
-        self._check(self._library.nixl_md_shutdown(self._pointer, round(drain * 1000)))
+        self._call(self._library.nixl_md_shutdown, round(drain * 1000))
 
     def close(self) -> None:
-        """Frees the handle; open operations complete as CANCELED. Harmless when repeated."""
-        if self._handle is None:
-            return
-        self._check(self._library.nixl_md_close(self._handle))
-        self._handle = None
-        self._open.clear()
-        if self._on_close is not None:
-            self._on_close()
-        self._raise()
+        """Frees the handle; open operations complete as CANCELED. Harmless when repeated. Waits for
+        a tick of another thread to end."""
+        self._check_is_outside("close")
+        if self._background is not None:
+            self._background.stop()
+        with self._turn, self._handle_lock:
+            if self._handle is None:
+                return
+            status = self._library.nixl_md_close(self._handle)
+            if status < 0:
+                raise self._failure(status)
+            self._handle = None
+            self._deliveries.run()
+            self._open.clear()
+            if self._on_close is not None:
+                self._on_close()
+            self._tell_round()
+            self._deliveries.raise_first(self)
 
     @property
     def closed(self) -> bool:
@@ -201,24 +239,75 @@ class Agent:
     # Driving
 
     def tick(self) -> int:
-        """Does what is due and returns the number of callbacks run. Never blocks. An exception
-        that a callback raised is raised here; of several, the others go to sys.unraisablehook."""
-        count: int = self._library.nixl_md_tick(self._pointer)
-        # Before the end is noted: the next tick tells of that again.
-        self._raise()
-        if count == Status.SHUT_DOWN:
-            self._is_shut_down = True
-        return count if count >= 0 else self._check(count)
+        """Does what is due and returns the number of callbacks run. Never blocks, but for a tick of
+        another thread. An exception that a callback raised is raised here; of several the first, or
+        what is no Exception, such as Ctrl-C; the others go to sys.unraisablehook."""
+        self._check_is_outside("tick")
+        with self._turn:
+            count, failure = self._tick()
+            # Before the end is noted: the next tick tells of that again.
+            self._deliveries.raise_first(self)
+            if count == Status.SHUT_DOWN:
+                self._is_shut_down = True
+                self._tell_round()
+            if failure is not None:
+                raise failure
+            return count
+
+    def _tick(self) -> tuple[int, NixlMDError | None]:
+        pointer = self._pointer
+        count, failure = 0, None
+        try:
+            count = self._library.nixl_md_tick(pointer)
+            if count < 0:
+                # Now: callbacks may make calls that fail.
+                failure = self._failure(count)
+        except BaseException as exception:
+            # Of a signal's handler. What the library has told is in the inbox all the same.
+            self._deliveries.note(exception)
+        self._deliveries.run()
+        if self._deliveries.is_forked:
+            # By a callback, and this is the child.
+            self._check_locks()
+            count = self._library.nixl_md_tick(pointer)
+            failure = self._failure(count)
+        self._tell_round()
+        return count, failure
+
+    def _tick_in_background(self) -> None:
+        with self._turn:
+            if self._handle is None:
+                return
+            count, failure = self._tick()
+            self._deliveries.report_all(self)
+            if count == Status.SHUT_DOWN:
+                self._is_shut_down = True
+                self._tell_round()
+            elif failure is not None:
+                raise failure
+
+    def _tell_round(self) -> None:
+        with self._told:
+            self._rounds += 1
+            self._told.notify_all()
+
+    def _check_is_outside(self, call: str) -> None:
+        self._check_locks()
+        if self._heal(self._turn):
+            text = f"{call}() was called from inside a callback: call it after tick() has returned"
+            raise InCallback(Status.IN_CALLBACK, text)
 
     def fileno(self) -> int:
         """The efd: readable exactly when a tick has something to do."""
-        return self._check(self._library.nixl_md_efd(self._pointer))
+        return self._call(self._library.nixl_md_efd)
 
     def deadline(self) -> float | None:
         """Seconds until a tick has something to do that no peer causes; None: never."""
-        milliseconds = c_uint64()
-        self._check(self._library.nixl_md_deadline_ms(self._pointer, byref(milliseconds)))
-        return None if milliseconds.value == _capi.NEVER else milliseconds.value / 1000
+        if self._deliveries.inbox:
+            return 0.0
+        due = c_uint64()
+        self._call(self._library.nixl_md_deadline_ms, byref(due))
+        return None if due.value == _capi.NEVER else due.value / 1000
 
     def run_until(
         self,
@@ -227,269 +316,135 @@ class Agent:
         *,
         until_shut_down: bool = False,
     ) -> None:
-        """Sleeps on the efd and ticks until the condition holds; raises TimedOut after `timeout`
-        seconds. `until_shut_down`: the end of a shutdown ends it too."""
-        end = None if timeout is None else time.monotonic() + timeout
+        """Sleeps on the efd and ticks until the condition holds; with `background` it sleeps until
+        the thread's ticks have made it true. Raises TimedOut after `timeout` seconds.
+        `until_shut_down`: the end of a shutdown ends it too."""
+        self._check_is_outside("run_until")
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"a time is a number of seconds, not {timeout!r}")
+        begun = time.monotonic()
+        end = math.inf if timeout is None else begun + timeout
+        sleep = self._sleep_and_tick if self._background is None else self._sleep_until_told
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
-        while not condition():
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimedOut(Status.TIMED_OUT, f"not within {timeout} s")
-            poll.poll(None if left is None else math.ceil(left * 1000))
+        while True:
+            rounds = self._rounds
+            if condition():
+                return
+            if self._is_shut_down and self._background is not None:
+                if until_shut_down:
+                    return
+                raise ShutDown(Status.SHUT_DOWN, "the agent is shut down")
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimedOut(
+                    Status.TIMED_OUT, f"not within {timeout} s{self._trouble_since(begun)}"
+                )
             try:
-                self.tick()
+                sleep(poll, rounds, left)
             except ShutDown:
-                # A callback may have raised it as well, before the end.
-                if until_shut_down and self._is_shut_down:
+                # A callback may have raised it as well, before the end. And another thread may have
+                # closed the agent, which completes what is waited for.
+                if (until_shut_down and self._is_shut_down) or (self.closed and condition()):
                     return
                 raise
 
-    # Operations
+    def _sleep_and_tick(self, poll: select.poll, rounds: int, left: float) -> None:
+        if threading.active_count() > 1:
+            left = min(left, _SHARED_SECONDS)
+        # A handler of a signal may have kept a tick from its callbacks.
+        if not self._deliveries.inbox:
+            poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
+        self.tick()
 
-    def publish(
-        self,
-        label: Name,
-        blob: bytes | bytearray | memoryview,
-        *,
-        timeout: float | None = None,
-        on_done: DoneCallback | None = None,
-    ) -> Operation:
-        """Publishes a blob, bytes or what is like them, under a label. `timeout` here and below:
-        seconds, None for the library's default, math.inf for never."""
-        encoded = _encode(label)
-        if not isinstance(blob, bytes):
-            # ctypes would take a str too, and give the library its wide characters.
-            blob = bytes(memoryview(blob))
-        return self._start(
-            self._library.nixl_md_publish,
-            (encoded, len(encoded), blob, len(blob)),
-            timeout=timeout,
-            on_done=on_done,
-        )
+    def _sleep_until_told(self, poll: select.poll, rounds: int, left: float) -> None:
+        # Refuses if it was closed, or in a forked child, where nobody ticks.
+        self.fileno()
+        with self._told:
+            if self._rounds == rounds:
+                self._told.wait(None if math.isinf(left) else left)
 
-    def unpublish(
-        self, label: Name, *, timeout: float | None = None, on_done: DoneCallback | None = None
-    ) -> Operation:
-        """Removes one label."""
-        encoded = _encode(label)
-        return self._start(
-            self._library.nixl_md_unpublish,
-            (encoded, len(encoded)),
-            timeout=timeout,
-            on_done=on_done,
-        )
+    def _trouble_since(self, begun: float) -> str:
+        """What the log last told that may be why nothing came; for the message of a time-out."""
+        if self._trouble is None:
+            return ""
+        at, text = self._trouble
+        is_over = at < begun and self.stats().connected
+        return "" if is_over else f"; the last trouble: {text}"
 
-    def start_heartbeat(
-        self,
-        interval: float | None = None,
-        ttl: float | None = None,
-        *,
-        timeout: float | None = None,
-        on_done: DoneCallback | None = None,
-    ) -> Operation:
-        """Puts this agent's keys under a lease and renews it; seconds, None for the defaults."""
-        return self._start(
-            self._library.nixl_md_start_heartbeat,
-            (_milliseconds(interval), _milliseconds(ttl)),
-            timeout=timeout,
-            on_done=on_done,
-        )
-
-    def stop_heartbeat(
-        self, *, keep: bool, timeout: float | None = None, on_done: DoneCallback | None = None
-    ) -> Operation:
-        """Stops the heartbeat; the keys become permanent (`keep`) or are withdrawn."""
-        mode = _capi.HEARTBEAT_KEEP if keep else _capi.HEARTBEAT_WITHDRAW
-        return self._start(
-            self._library.nixl_md_stop_heartbeat, (mode,), timeout=timeout, on_done=on_done
-        )
-
-    def fetch(
-        self,
-        agent: Name,
-        label: Name = "metadata",
-        *,
-        wait: bool = True,
-        timeout: float | None = None,
-        on_done: DoneCallback | None = None,
-    ) -> Operation:
-        """Gets one label of an agent; if it is not there, waits for it unless told not to."""
-        name, encoded = _encode(agent), _encode(label)
-        return self._start(
-            self._library.nixl_md_fetch,
-            (name, len(name), encoded, len(encoded)),
-            timeout=timeout,
-            on_done=on_done,
-            flags=0 if wait else _capi.FETCH_NO_WAIT,
-        )
-
-    def invalidate(
-        self, *, timeout: float | None = None, on_done: DoneCallback | None = None
-    ) -> Operation:
-        """Withdraws everything this agent published, now."""
-        return self._start(self._library.nixl_md_invalidate, (), timeout=timeout, on_done=on_done)
-
-    def list(
-        self, *, timeout: float | None = None, on_done: DoneCallback | None = None
-    ) -> Operation:
-        """Lists who is present: `agents` of the result."""
-        return self._start(self._library.nixl_md_list, (), timeout=timeout, on_done=on_done)
-
-    def watch(
-        self,
-        agent: Name | None,
-        on_event: EventCallback,
-        *,
-        blobs: bool | None = None,
-    ) -> Watch:
-        """Watches one agent, or the namespace (None). `blobs`: whether labels and blobs are told;
-        None for the default: yes for one agent, presence only for the namespace."""
-        name = None if agent is None else _encode(agent)
-        flags = 0
-        if blobs is not None:
-            flags = _capi.WATCH_BLOBS if blobs else _capi.WATCH_PRESENCE_ONLY
-        # Blobs of one agent are the default, and no flag says so.
-        if agent is not None and blobs:
-            flags = 0
-        watch = Watch(self, on_event)
-        token = next(self._tokens)
-        options = _capi.Opts(size=ctypes.sizeof(_capi.Opts), flags=flags, user=token)
-        identity = c_uint64()
-        with self._entered(token, watch):
-            self._check(
-                self._library.nixl_md_watch(
-                    self._pointer,
-                    name,
-                    0 if name is None else len(name),
-                    self._event_callback,
-                    byref(options),
-                    byref(identity),
-                )
-            )
-        watch.id = identity.value
-        return watch
-
-    def stats(self) -> SimpleNamespace:
+    def stats(self) -> Stats:
         """The counters of nixl_md_stats_t, by the names of its fields."""
-        stats = _capi.Stats(size=ctypes.sizeof(_capi.Stats))
-        self._check(self._library.nixl_md_get_stats(self._pointer, byref(stats)))
-        names = [*_capi.STATS_FIELDS, "revision"]
-        return SimpleNamespace(**{name: getattr(stats, name) for name in names})
+        raw = _capi.Stats(size=ctypes.sizeof(_capi.Stats))
+        self._call(self._library.nixl_md_get_stats, byref(raw))
+        return stats_of(raw)
 
-    # Inside
+    def _new_locks(self) -> None:
+        super()._new_locks()
+        # Held during a tick and its callbacks.
+        self._turn = threading.RLock()
+        # For those who wait while another thread ticks.
+        self._told = threading.Condition()
 
-    @property
-    def _pointer(self) -> c_void_p:
-        if self._handle is None:
-            raise ShutDown(Status.SHUT_DOWN, "the agent is closed")
-        return self._handle
+    # Records of the library's callbacks. Each may be prepared again.
 
-    def _check(self, status: int) -> int:
-        if status < 0:
-            text = self._library.nixl_md_last_error(None).decode("utf-8", "backslashreplace")
-            raise error(status, text)
-        return status
+    def _prepare(self, record: Record, following: Record | None) -> Prepared:
+        what, token = record[0], record[1]
+        if what == _collect.LOG:
+            return self._prepare_line(record)
+        if what == _collect.EVENT:
+            return self._prepare_event(record)
+        if what == _collect.AGENTS:
+            return None, None, None
+        operation = self._open.get(token)
+        if not isinstance(operation, Operation):
+            return None, None, None
+        agents = []
+        if what == _collect.LISTED:
+            if following is not None and following[0] == _collect.AGENTS:
+                agents = following[1]
+            elif operation._ask_again():
+                return None, None, None
+        result = operation._complete(result_of(record, agents))
+        return operation._on_done, result, lambda: self._open.pop(token, None)
 
-    def _start(
-        self,
-        function: Callable[..., int],
-        arguments: tuple[Any, ...],
-        *,
-        timeout: float | None,
-        on_done: DoneCallback | None,
-        flags: int = 0,
-    ) -> Operation:
-        operation = Operation(self, on_done)
-        token = next(self._tokens)
-        options = _capi.Opts(
-            size=ctypes.sizeof(_capi.Opts),
-            flags=flags,
-            timeout_ms=_milliseconds(timeout),
-            on_done=self._done_callback,
-            user=token,
-        )
-        identity = c_uint64()
-        with self._entered(token, operation):
-            self._check(function(self._pointer, *arguments, byref(options), byref(identity)))
-        operation.id = identity.value
-        return operation
+    def _prepare_event(self, record: Record) -> Prepared:
+        token = record[1]
+        event = event_of(record)
+        watch = self._open.get(token) if token else None
+        if event is None:
+            return None, None, None
+        if not isinstance(watch, Watch):
+            return self._own_event, event, None
+        if event.type == EventType.ENDED:
+            watch.ended = event
+            return watch._on_event, event, lambda: self._open.pop(token, None)
+        # A callback of this very tick may have ended it.
+        return None if watch.is_closing else watch._on_event, event, None
 
-    @contextlib.contextmanager
-    def _entered(self, token: int, started: Operation | Watch) -> Iterator[None]:
-        """Around a starting call. The entry is made before it: where another thread ticks, the
-        completion may come before the call returns. What was refused, by the library or by ctypes
-        already, leaves none."""
-        self._open[token] = started
-        try:
-            yield
-        except BaseException:
-            self._open.pop(token, None)
-            raise
-
-    def _cancel(self, identity: int) -> None:
-        status = self._library.nixl_md_cancel(self._pointer, identity)
-        # It may have completed in the library and not yet been told.
-        if status != Status.NOT_FOUND:
-            self._check(status)
-
-    def _unwatch(self, identity: int) -> None:
-        status = self._library.nixl_md_unwatch(self._pointer, identity)
-        if status != Status.NOT_FOUND:
-            self._check(status)
-
-    def _raise(self) -> None:
-        if not self._raised:
-            return
-        first, *others = self._raised
-        self._raised = []
-        for other in others:
-            _report(other, self)
-        raise first
-
-    # Called by the library. Nothing may be raised into it.
-
-    def _on_done(self, raw: Any, token: int) -> None:  # noqa: ANN401 - ctypes pointers
-        try:
-            operation = self._open.pop(token, None)
-            if isinstance(operation, Operation):
-                operation._complete(result_of(raw.contents))
-        except BaseException as exception:
-            self._raised.append(exception)
-
-    def _on_event(self, raw: Any, token: int | None) -> None:  # noqa: ANN401 - as above
-        try:
-            event = event_of(raw.contents)
-            watch = self._open.get(token) if token else None
-            if isinstance(watch, Watch) and token:
-                if event.type.name == "ENDED":
-                    del self._open[token]
-                    watch.ended = event
-                watch._on_event(event)
-            elif self._own_event is not None:
-                self._own_event(event)
-        except BaseException as exception:
-            self._raised.append(exception)
-
-    def _on_log(self, level: int, line: bytes, user: Any) -> None:  # noqa: ANN401 - as above
-        try:
-            if self._logger is not None:
-                text = line.decode("utf-8", "backslashreplace")
-                self._logger.log(_LOG_LEVELS.get(level, logging.ERROR), "%s", text)
-        except BaseException as exception:
-            self._raised.append(exception)
+    def _prepare_line(self, record: Record) -> Prepared:
+        _, level, line = record
+        text = in_words(line)
+        logging_level = _LOG_LEVELS.get(level, logging.ERROR)
+        if logging_level >= logging.WARNING:
+            self._trouble = (time.monotonic(), text)
+        logger = self._logger
+        if logger is None:
+            return None, None, None
+        return lambda text: logger.log(logging_level, "%s", text), text, None
 
 
-def _report(exception: BaseException, agent: Agent) -> None:
-    """As Python reports what cannot be raised."""
-    arguments = SimpleNamespace(
-        exc_type=type(exception),
-        exc_value=exception,
-        exc_traceback=exception.__traceback__,
-        err_msg="Exception ignored in a callback of",
-        object=agent,
-    )
-    sys.unraisablehook(arguments)
+_HOLDERS.update(
+    function.__code__ for function in (Agent.tick, Agent._tick_in_background, Agent.close)
+)
 
-
-__all__ = ["Agent", "DoneCallback", "EventCallback", "Name", "NixlMDError", "Operation", "Watch"]
+__all__ = [
+    "Agent",
+    "DoneCallback",
+    "EventCallback",
+    "Name",
+    "NixlMDError",
+    "Operation",
+    "Stats",
+    "Watch",
+    "library",
+]

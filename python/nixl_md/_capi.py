@@ -1,13 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""The C interface as ctypes sees it: include/nixl_md.h, and nothing added."""
+"""The C interface as ctypes sees it: include/nixl_md.h. Callbacks are addresses, see _collect."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 from ctypes import (
-    CFUNCTYPE,
     POINTER,
     Structure,
     c_char_p,
@@ -30,11 +29,21 @@ CONFIG_IGNORE_ENVIRONMENT = 1 << 2
 CONFIG_TLS_NO_VERIFY = 1 << 3
 
 FETCH_NO_WAIT = 1 << 0
-WATCH_PRESENCE_ONLY = 1 << 1
-WATCH_BLOBS = 1 << 2
+
+WATCH_PRESENCE_ONLY = 1 << 0
+WATCH_BLOBS = 1 << 1
 
 HEARTBEAT_KEEP = 1
 HEARTBEAT_WITHDRAW = 2
+
+
+class Bytes(Structure):
+    """A pointer and a length, as the header has them side by side."""
+
+    _fields_ = [
+        ("pointer", c_void_p),
+        ("length", c_size_t),
+    ]
 
 
 class Agent(Structure):
@@ -43,10 +52,10 @@ class Agent(Structure):
     _fields_ = [
         ("size", c_uint32),
         ("reserved", c_uint32),
-        ("name", c_void_p),
-        ("name_len", c_size_t),
+        ("name", Bytes),
         ("incarnation", c_uint64),
         ("revision", c_int64),
+        ("lease_id", c_uint64),
     ]
 
 
@@ -61,8 +70,7 @@ class Result(Structure):
         ("op", c_uint64),
         ("text", c_char_p),
         ("revision", c_int64),
-        ("blob", c_void_p),
-        ("blob_len", c_size_t),
+        ("blob", Bytes),
         ("agents", POINTER(POINTER(Agent))),
         ("agent_count", c_size_t),
         ("ttl_ms", c_uint64),
@@ -76,23 +84,15 @@ class Event(Structure):
         ("size", c_uint32),
         ("type", c_int32),
         ("watch", c_uint64),
-        ("agent", c_void_p),
-        ("agent_len", c_size_t),
-        ("label", c_void_p),
-        ("label_len", c_size_t),
-        ("blob", c_void_p),
-        ("blob_len", c_size_t),
+        ("agent", Bytes),
+        ("label", Bytes),
+        ("blob", Bytes),
         ("revision", c_int64),
         ("incarnation", c_uint64),
         ("status", c_int32),
         ("reserved", c_uint32),
         ("text", c_char_p),
     ]
-
-
-DoneCallback = CFUNCTYPE(None, POINTER(Result), c_void_p)
-EventCallback = CFUNCTYPE(None, POINTER(Event), c_void_p)
-LogCallback = CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 
 
 class Config(Structure):
@@ -111,9 +111,9 @@ class Config(Structure):
         ("server_name", c_char_p),
         ("user", c_char_p),
         ("password", c_char_p),
-        ("on_event", EventCallback),
+        ("on_event", c_void_p),
         ("on_event_user", c_void_p),
-        ("on_log", LogCallback),
+        ("on_log", c_void_p),
         ("on_log_user", c_void_p),
         ("log_level", c_int32),
         ("reserved", c_uint32),
@@ -127,7 +127,17 @@ class Opts(Structure):
         ("size", c_uint32),
         ("flags", c_uint32),
         ("timeout_ms", c_uint64),
-        ("on_done", DoneCallback),
+        ("on_done", c_void_p),
+        ("user", c_void_p),
+    ]
+
+
+class WatchOpts(Structure):
+    """nixl_md_watch_opts_t"""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("flags", c_uint32),
         ("user", c_void_p),
     ]
 
@@ -153,6 +163,7 @@ STATS_FIELDS = [
     "restores",
     "events",
     "resyncs",
+    "names_left_out",
     "resolver_threads",
     "operations_open",
     "watches_open",
@@ -179,6 +190,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nixl_md_version": (c_uint32, ()),
     "nixl_md_version_string": (c_char_p, ()),
     "nixl_md_status_string": (c_char_p, (c_int32,)),
+    "nixl_md_event_string": (c_char_p, (c_int32,)),
     "nixl_md_status_fold": (c_int32, (c_int32,)),
     "nixl_md_last_error": (c_char_p, (c_void_p,)),
     "nixl_md_open": (c_int32, (POINTER(Config), POINTER(c_void_p))),
@@ -197,9 +209,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nixl_md_fetch": (c_int32, (c_void_p, *_NAME, *_NAME, POINTER(Opts), POINTER(c_uint64))),
     "nixl_md_watch": (
         c_int32,
-        (c_void_p, *_NAME, EventCallback, POINTER(Opts), POINTER(c_uint64)),
+        (c_void_p, *_NAME, c_void_p, POINTER(WatchOpts), POINTER(c_uint64)),
     ),
-    "nixl_md_unwatch": (c_int32, (c_void_p, c_uint64)),
     "nixl_md_invalidate": (c_int32, (c_void_p, POINTER(Opts), POINTER(c_uint64))),
     "nixl_md_list": (c_int32, (c_void_p, POINTER(Opts), POINTER(c_uint64))),
     "nixl_md_cancel": (c_int32, (c_void_p, c_uint64)),
@@ -210,15 +221,23 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+_HERE = os.path.dirname(os.path.realpath(__file__))
+_BESIDE = f"{_HERE}/libnixl_md.so"
+
+
+def has_own_libcurl(library: ctypes.CDLL) -> bool:
+    """Whether it is that of a wheel, which brings libcurl along where auditwheel puts it."""
+    return library._name == _BESIDE and os.path.isdir(f"{os.path.dirname(_HERE)}/nixl_md.libs")
+
+
 def _candidates() -> list[str]:
     """Where the library may be: $NIXL_MD_LIBRARY and nothing else if it is set; beside this
     package; where `make` leaves it in a checkout; where the loader looks."""
     given = os.environ.get("NIXL_MD_LIBRARY")
     if given:
         return [given]
-    here = os.path.dirname(os.path.realpath(__file__))
-    checkout = os.path.dirname(os.path.dirname(here))
-    places = (f"{here}/libnixl_md.so", f"{checkout}/build/lib/libnixl_md.so")
+    checkout = os.path.dirname(os.path.dirname(_HERE))
+    places = (_BESIDE, f"{checkout}/build/lib/libnixl_md.so")
     # Without pathlib, which would take memory from every host for these lines.
     found = [path for path in places if os.path.exists(path)]
     return [*found, "libnixl_md.so.0"]

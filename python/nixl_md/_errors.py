@@ -76,7 +76,7 @@ class RemoteDisconnect(NixlMDError, ConnectionError):
 
 
 class Canceled(NixlMDError):
-    """By cancel, unwatch, shutdown or close."""
+    """By cancel, shutdown or close."""
 
 
 class TimedOut(NixlMDError, TimeoutError):

@@ -4,13 +4,25 @@
 
 from __future__ import annotations
 
-import ctypes
 import enum
 from dataclasses import dataclass
-from typing import Any
 
-from . import _capi
 from ._errors import Status, error
+
+
+def name_of(name: bytes) -> str:
+    """A name as the store has it. Bytes that are no UTF-8 become surrogates, as in os.fsdecode():
+    what comes out of an event is taken by every call."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def name_to_bytes(name: str | bytes) -> bytes:
+    """The way back."""
+    if isinstance(name, str):
+        return name.encode("utf-8", "surrogateescape")
+    if not isinstance(name, bytes):
+        raise TypeError(f"{name!r} should be str or bytes, not {type(name).__name__}")
+    return name
 
 
 class EventType(enum.IntEnum):
@@ -26,6 +38,7 @@ class EventType(enum.IntEnum):
     CONTACT_REGAINED = 8
     RESYNC = 9
     ENDED = 10
+    PRESENT = 11
     LOST = 101
     RESTORED = 102
     SUPERSEDED = 103
@@ -34,13 +47,13 @@ class EventType(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a watch, or about this agent's own keys (`watch` 0). Names are bytes: those in a
-    store may hold anything."""
+    """An event of a watch, or about this agent's own keys (`watch` 0). `agent` and `label` are ""
+    where none is meant; see `name_of` for what is no UTF-8."""
 
     type: EventType
     watch: int
-    agent: bytes
-    label: bytes
+    agent: str
+    label: str
     blob: bytes | None
     revision: int
     incarnation: int
@@ -52,9 +65,11 @@ class Event:
 class PresentAgent:
     """One agent of a list."""
 
-    name: bytes
+    name: str
     incarnation: int
     revision: int
+    lease_id: int
+    """Of its presence key; 0: none, or etcd did not tell it."""
 
 
 @dataclass(frozen=True)
@@ -75,45 +90,3 @@ class Result:
         if self.status != Status.SUCCESS:
             raise error(self.status, self.text)
         return self
-
-
-def _bytes(pointer: int | None, length: int) -> bytes:
-    return ctypes.string_at(pointer, length) if pointer else b""
-
-
-def _text(text: bytes | None) -> str:
-    return (text or b"").decode("utf-8", "backslashreplace")
-
-
-def event_of(raw: Any) -> Event:  # noqa: ANN401 - a ctypes structure
-    """A copy of a nixl_md_event_t."""
-    return Event(
-        type=EventType(raw.type),
-        watch=raw.watch,
-        agent=_bytes(raw.agent, raw.agent_len),
-        label=_bytes(raw.label, raw.label_len),
-        blob=_bytes(raw.blob, raw.blob_len) if raw.blob else None,
-        revision=raw.revision,
-        incarnation=raw.incarnation,
-        status=Status(raw.status),
-        text=_text(raw.text),
-    )
-
-
-def result_of(raw: Any) -> Result:  # noqa: ANN401 - a ctypes structure
-    """A copy of a nixl_md_result_t."""
-    agents = []
-    for index in range(raw.agent_count):
-        agent: _capi.Agent = raw.agents[index].contents
-        agents.append(
-            PresentAgent(_bytes(agent.name, agent.name_len), agent.incarnation, agent.revision)
-        )
-    return Result(
-        operation=raw.op,
-        status=Status(raw.status),
-        text=_text(raw.text),
-        revision=raw.revision,
-        blob=_bytes(raw.blob, raw.blob_len) if raw.blob else None,
-        agents=agents,
-        ttl=raw.ttl_ms / 1000,
-    )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, Union
 
+from ._errors import NixlMDError
 from ._events import Event, Result
 
 if TYPE_CHECKING:
@@ -23,7 +24,21 @@ class Operation:
         self._agent = agent
         self._on_done = on_done
         self._result: Result | None = None
+        self._again: Callable[[], object] | None = None
         self.id = 0
+
+    def __repr__(self) -> str:
+        state = "open" if self._result is None else self._result.status.name
+        return f"<{type(self).__name__} {self.id}, {state}>"
+
+    @classmethod
+    def refused(cls, agent: Agent, refusal: NixlMDError, on_done: DoneCallback | None) -> Operation:
+        """One that has completed as a starting call was refused."""
+        operation = cls(agent, on_done)
+        result = operation._complete(_refusal(refusal))
+        if on_done is not None:
+            on_done(result)
+        return operation
 
     def done(self) -> bool:
         """Whether it has completed."""
@@ -45,11 +60,35 @@ class Operation:
         self._agent.run_until(self.done, timeout)
         return self.result()
 
-    def _complete(self, result: Result) -> None:
-        self._result = result
-        self.id = result.operation
-        if self._on_done is not None:
-            self._on_done(result)
+    def _complete(self, result: Result) -> Result:
+        """Its end is known; the first stays."""
+        if self._result is None:
+            self._result = result
+            self.id = result.operation
+        return self._result
+
+    def _ask_again(self) -> bool:
+        """For a list whose agents a signal has kept from being copied; whether it is on its way."""
+        if self._result is not None or self._again is None:
+            return False
+        try:
+            self._again()
+        except NixlMDError as refusal:
+            self._complete(_refusal(refusal))
+            return False
+        return True
+
+
+def _refusal(refusal: NixlMDError) -> Result:
+    return Result(
+        operation=0,
+        status=refusal.status,
+        text=str(refusal),
+        revision=0,
+        blob=None,
+        agents=[],
+        ttl=0.0,
+    )
 
 
 class Watch:
@@ -60,11 +99,18 @@ class Watch:
         self._on_event = on_event
         self.id = 0
         self.ended: Event | None = None
+        # No event but the end is told any more.
+        self.is_closing = False
+
+    def __repr__(self) -> str:
+        state = "open" if self.ended is None else f"ended: {self.ended.status.name}"
+        return f"<{type(self).__name__} {self.id}, {state}>"
 
     def close(self) -> None:
         """Ends it; ENDED follows in a tick."""
         if self.ended is None:
-            self._agent._unwatch(self.id)
+            self.is_closing = True
+            self._agent._cancel(self.id)
 
 
 __all__ = ["DoneCallback", "EventCallback", "Name", "Operation", "Watch"]

@@ -7,13 +7,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
-from types import SimpleNamespace, TracebackType
+import logging
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
 from typing import Any, Callable
 
-from ._agent import Agent, EventCallback, Name, Operation
+from ._agent import LOGGER, Agent, EventCallback, Name, Operation
 from ._errors import NixlMDError, ShutDown, error
 from ._events import Event, EventType, PresentAgent, Result
+from ._stats import Stats
 
 
 class AsyncAgent:
@@ -25,13 +27,57 @@ class AsyncAgent:
         async for event in agent.watch("beta"): ...
     """
 
-    def __init__(self, name: Name | None = None, *, drain: float = 2.0, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        name: Name | None = None,
+        *,
+        endpoints: str | Sequence[str] | None = None,
+        namespace: Name | None = None,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        server_name: str | None = None,
+        tls_verify: bool = True,
+        user: str | None = None,
+        password: str | None = None,
+        refuse_takeover: bool = False,
+        resolve_in_open: bool = False,
+        ignore_environment: bool = False,
+        on_event: EventCallback | None = None,
+        logger: logging.Logger | None = LOGGER,
+        log_level: int = 0,
+        drain: float = 2.0,
+    ) -> None:
         self._name = name
-        self._options = options
+        self._make = functools.partial(
+            Agent,
+            name,
+            endpoints=endpoints,
+            namespace=namespace,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            server_name=server_name,
+            tls_verify=tls_verify,
+            user=user,
+            password=password,
+            refuse_takeover=refuse_takeover,
+            resolve_in_open=resolve_in_open,
+            ignore_environment=ignore_environment,
+            on_event=on_event,
+            logger=logger,
+            log_level=log_level,
+            drain=drain,
+        )
         self._drain = drain
         self._agent: Agent | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_over: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        who = "observer" if self._name is None else repr(self._name)
+        inside = f"{who}, not entered" if self._agent is None else repr(self._agent)
+        return f"<AsyncAgent {inside}>"
 
     @property
     def agent(self) -> Agent:
@@ -43,7 +89,7 @@ class AsyncAgent:
     async def __aenter__(self) -> AsyncAgent:
         self._loop = asyncio.get_running_loop()
         self._is_over = self._loop.create_future()
-        self._agent = Agent(self._name, drain=self._drain, **self._options)
+        self._agent = self._make()
         efd = self._agent.fileno()
         self._loop.add_reader(efd, self._tick)
         self._agent._on_close = functools.partial(self._closed, efd)
@@ -76,6 +122,10 @@ class AsyncAgent:
                 self._loop.call_exception_handler(
                     {"message": "a callback of nixl_md raised", "exception": exception}
                 )
+        finally:
+            # A handler of a signal has kept it from its callbacks; the efd does not tell of them.
+            if self.agent._deliveries.inbox:
+                self._loop.call_soon(self._tick)
         if self.agent.is_shut_down:
             # The efd stays readable from here on.
             self._loop.remove_reader(self.agent.fileno())
@@ -115,7 +165,7 @@ class AsyncAgent:
 
     async def publish(
         self,
-        label: Name,
+        label: Name | None,
         blob: bytes | bytearray | memoryview,
         *,
         timeout: float | None = None,
@@ -124,7 +174,7 @@ class AsyncAgent:
         result = await self._complete(self.agent.publish, label, blob, timeout=timeout)
         return result.revision
 
-    async def unpublish(self, label: Name, *, timeout: float | None = None) -> int:
+    async def unpublish(self, label: Name | None = None, *, timeout: float | None = None) -> int:
         """Removes one label; the revision of the write."""
         result = await self._complete(self.agent.unpublish, label, timeout=timeout)
         return result.revision
@@ -147,7 +197,7 @@ class AsyncAgent:
     async def fetch(
         self,
         agent: Name,
-        label: Name = "metadata",
+        label: Name | None = None,
         *,
         wait: bool = True,
         timeout: float | None = None,
@@ -180,7 +230,7 @@ class AsyncAgent:
             if not self.agent.closed:
                 watch.close()
 
-    def stats(self) -> SimpleNamespace:
+    def stats(self) -> Stats:
         """See Agent.stats."""
         return self.agent.stats()
 

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import functools
 import gc
 import logging
 import math
@@ -17,6 +19,7 @@ from typing import Any
 
 import nixl_md
 import pytest
+from etcd_server import Etcd
 from nixl_md import Agent, Event, EventType, Status, _capi
 
 Options = dict[str, Any]
@@ -26,6 +29,7 @@ def test_structures_are_those_of_the_header(tmp_path: Path) -> None:
     names = {
         "config": _capi.Config,
         "opts": _capi.Opts,
+        "watch_opts": _capi.WatchOpts,
         "result": _capi.Result,
         "event": _capi.Event,
         "agent": _capi.Agent,
@@ -48,6 +52,24 @@ def test_every_status_has_its_name() -> None:
         assert name.removeprefix("NIXL_MD_").removeprefix("ERR_") == status.name
 
 
+def test_every_type_of_event_has_its_name() -> None:
+    for kind in EventType:
+        name = nixl_md._agent.library().nixl_md_event_string(kind).decode()
+        assert name == f"NIXL_MD_EVENT_{kind.name}"
+
+
+def test_label_none_is_metadata(options: Options) -> None:
+    with Agent("alpha", **options) as agent:
+        agent.publish(None, b"1").wait(30)
+        assert agent.fetch("alpha", "metadata", wait=False).wait(30).blob == b"1"
+        assert agent.fetch("alpha", wait=False).wait(30).blob == b"1"
+        agent.unpublish().wait(30)
+        with pytest.raises(nixl_md.NotFound):
+            agent.fetch("alpha", wait=False).wait(30)
+        with pytest.raises(nixl_md.InvalidParameter, match="label is empty"):
+            agent.publish("", b"1")
+
+
 def test_publish_fetch_watch_withdraw(options: Options) -> None:
     events: list[Event] = []
     with Agent(**options) as peer:
@@ -60,12 +82,16 @@ def test_publish_fetch_watch_withdraw(options: Options) -> None:
             assert waiting.wait(30).blob == blob
             assert waiting.result().revision == revision
             agents = peer.list().wait(30).agents
-            assert [agent.name for agent in agents] == [b"alpha"]
+            assert [agent.name for agent in agents] == ["alpha"]
+            assert agents[0].lease_id == alpha.stats().lease_id != 0
         peer.run_until(lambda: bool(events) and events[-1].type == EventType.GONE, 30)
         watch.close()
         peer.run_until(lambda: watch.ended is not None, 30)
-    put = [event for event in events if event.type == EventType.PUT]
-    assert [(event.label, event.blob) for event in put] == [(b"", None), (b"metadata", blob)]
+    put = [event for event in events if event.type in (EventType.PRESENT, EventType.PUT)]
+    assert [(event.type.name, event.label, event.blob) for event in put] == [
+        ("PRESENT", "", None),
+        ("PUT", "metadata", blob),
+    ]
     assert events[-1].type == EventType.ENDED
     assert events[-1].status == Status.CANCELED
 
@@ -165,6 +191,70 @@ def test_logging(options: Options, caplog: pytest.LogCaptureFixture) -> None:
     assert "secret-blob" not in caplog.text
 
 
+def test_of_several_exceptions_the_others_reach_the_default_hook(
+    options: Options, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    agent = Agent("alpha", **options)
+    for name in ("first", "second"):
+        agent.fetch(name, on_done=functools.partial(_fail, name))
+    with pytest.raises(KeyError, match="first"):
+        agent.close()
+    told = capfd.readouterr().err
+    assert "KeyError: 'second'" in told
+    assert "a callback of <Agent 'alpha', closed" in told
+    assert "TypeError" not in told
+
+
+def _fail(name: str, result: nixl_md.Result) -> None:
+    raise KeyError(name)
+
+
+def test_representations_tell_the_state(options: Options) -> None:
+    agent = Agent("alpha", **options)
+    waiting = agent.fetch("beta")
+    watch = agent.watch(None, lambda event: None)
+    assert repr(agent) == "<Agent 'alpha', open, 2 open operations>"
+    assert repr(waiting) == f"<Operation {waiting.id}, open>"
+    assert repr(watch) == f"<Watch {watch.id}, open>"
+    agent.close()
+    assert repr(agent) == "<Agent 'alpha', closed, 0 open operations>"
+    assert repr(waiting) == f"<Operation {waiting.id}, CANCELED>"
+    assert repr(watch) == f"<Watch {watch.id}, ended: CANCELED>"
+    with Agent(**options) as observer:
+        assert repr(observer).startswith("<Agent observer, open")
+
+
+def test_endpoints_as_a_list(options: Options) -> None:
+    endpoints = ["127.0.0.1:1", options["endpoints"]]
+    with Agent("alpha", **{**options, "endpoints": endpoints}) as agent:
+        agent.publish(None, b"1").wait(30)
+    with pytest.raises(nixl_md.InvalidParameter, match="nonsense://"):
+        Agent("alpha", endpoints=["127.0.0.1:1", "nonsense://x"])
+
+
+def test_losing_the_name_is_logged_without_being_asked_for(
+    options: Options, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.name == "nixl_md"]
+
+    with Agent("alpha", **options) as first:
+        first.start_heartbeat(2, 6).wait(30)
+        first.publish(None, b"1").wait(30)
+        with Agent("alpha", **options) as second:
+            second.start_heartbeat(2, 6).wait(30)
+            second.publish(None, b"2").wait(30)
+            first.run_until(lambda: bool(told()), 30)
+    assert any(record.levelno == logging.WARNING for record in caplog.records)
+    assert "another process" in " ".join(told())
+
+
+def test_stats_are_those_of_the_header() -> None:
+    names = [field.name for field in dataclasses.fields(nixl_md.Stats)]
+    assert names == [*_capi.STATS_FIELDS, "revision"]
+
+
 def test_stats_deadline_and_repeated_close(options: Options) -> None:
     agent = Agent("alpha", **options)
     agent.tick()
@@ -217,7 +307,7 @@ def test_refused_calls_leave_nothing(options: Options) -> None:
         lambda: agent.fetch(nul),
         lambda: agent.watch(nul, print),
     ):
-        with pytest.raises(ctypes.ArgumentError):
+        with pytest.raises(TypeError, match="str or bytes"):
             refused()
     with pytest.raises(nixl_md.InvalidParameter):
         agent.watch("a/b", print)
@@ -301,3 +391,37 @@ def test_the_library_is_found_or_named(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert b"missing.so" in run.stderr
     assert b"NIXL_MD_LIBRARY" in run.stderr
+
+
+def test_a_lost_lease_is_logged_without_being_asked_for(
+    options: Options, etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[EventType] = []
+    with Agent("alpha", on_event=lambda event: events.append(event.type), **options) as agent:
+        agent.start_heartbeat(2, 6).wait(30)
+        agent.publish(None, b"1").wait(30)
+        etcd.gateway.revoke(agent.stats().lease_id)
+        agent.run_until(lambda: EventType.RESTORED in events, 30)
+    warnings = [each.getMessage() for each in caplog.records if each.name == "nixl_md"]
+    assert any("lease" in text for text in warnings), warnings
+    assert events[:2] == [EventType.LOST, EventType.RESTORED]
+
+
+def test_names_out_are_names_in(options: Options) -> None:
+    """Also those that are no UTF-8, in str and in bytes."""
+    names: list[str | bytes] = ["alpha", "λ 漢", b"\xff\xfe", "b\udcffd"]
+    seen: list[Event] = []
+    with Agent(**options) as observer:
+        watch = observer.watch(None, seen.append, blobs=True)
+        agents = [Agent(name, **options) for name in names]
+        for name, agent in zip(names, agents):
+            agent.publish(name, b"1").wait(30)
+        expected = {name if isinstance(name, str) else os.fsdecode(name) for name in names}
+        listed = {each.name for each in observer.list().wait(30).agents}
+        assert listed == expected
+        observer.run_until(lambda: {each.label for each in seen} == {"", *expected}, 30)
+        for name in listed:
+            assert observer.fetch(name, name).wait(30).blob == b"1"
+        watch.close()
+        for agent in agents:
+            agent.close()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 import socket
@@ -27,7 +28,7 @@ def test_two_agents_exchange_blobs(options: Options) -> None:
             await asyncio.sleep(0.05)
             await alpha.publish("metadata", b"blob")
             assert await waiting == b"blob"
-            assert [agent.name for agent in await beta.list()] == [b"alpha"]
+            assert [agent.name for agent in await beta.list()] == ["alpha"]
             async for event in beta.watch("alpha"):
                 seen.append(event.type)
                 if event.type == EventType.SYNCED:
@@ -37,7 +38,7 @@ def test_two_agents_exchange_blobs(options: Options) -> None:
         return seen
 
     seen = asyncio.run(asyncio.wait_for(main(), 60))
-    assert seen == [EventType.PUT, EventType.PUT, EventType.SYNCED, EventType.GONE]
+    assert seen == [EventType.PRESENT, EventType.PUT, EventType.SYNCED, EventType.GONE]
 
 
 def test_failures_and_cancellation(options: Options) -> None:
@@ -68,9 +69,12 @@ def test_a_watch_ends_with_its_loop(options: Options) -> None:
 def test_many_fetches_wait_at_once(options: Options) -> None:
     async def main() -> None:
         async with AsyncAgent("alpha", **options) as alpha, AsyncAgent(**options) as peer:
-            waiting = [asyncio.ensure_future(peer.fetch("alpha", f"l{i}")) for i in range(100)]
+            waiting = [
+                asyncio.ensure_future(peer.fetch("alpha", f"l{i}", timeout=50)) for i in range(100)
+            ]
             await asyncio.sleep(0.1)
-            await asyncio.gather(*(alpha.publish(f"l{i}", b"%d" % i) for i in range(100)))
+            publish = functools.partial(alpha.publish, timeout=50)
+            await asyncio.gather(*(publish(f"l{i}", b"%d" % i) for i in range(100)))
             assert await asyncio.gather(*waiting) == [b"%d" % i for i in range(100)]
 
     asyncio.run(asyncio.wait_for(main(), 60))
@@ -106,7 +110,7 @@ def test_ended_by_the_application(options: Options, how: str) -> None:
         ours.close()
         theirs.close()
         async with AsyncAgent(**options) as observer:
-            assert [one.name for one in await observer.list()] == [b"alpha"] * (how == "close")
+            assert [one.name for one in await observer.list()] == ["alpha"] * (how == "close")
 
     asyncio.run(asyncio.wait_for(main(), 60))
 

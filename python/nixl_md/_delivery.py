@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the handlers of what a tick has collected. Nothing is lost if a signal's handler raises in
+between, here or at the first instruction of a handler: a record is dropped after its handler has
+begun, and not before."""
+
+from __future__ import annotations
+
+import ctypes
+import dis
+import os
+from collections import deque
+from types import TracebackType
+from typing import Any, Callable, Optional
+
+from ._collect import Inbox, Record
+
+Handler = Callable[[Any], object]
+# What to run for a record, its argument, and what to do when it has run.
+Prepared = tuple[Optional[Handler], Any, Optional[Callable[[], object]]]
+
+# How often a record is prepared. Only signals make it fail, and a defect of ours must not spin.
+_ATTEMPTS = 100
+
+
+class Deliveries:
+    """Records in the order in which the library told them."""
+
+    def __init__(self, prepare: Callable[[Record, Record | None], Prepared]) -> None:
+        self.inbox: Inbox = deque()
+        self._prepare = prepare
+        self._raised: list[BaseException] = []
+        # The record whose handler has begun. By identity: it is kept, so that no other is like it.
+        self._begun: Record | None = None
+        self._attempts = 0
+        self._process = os.getpid()
+
+    @property
+    def is_forked(self) -> bool:
+        return os.getpid() != self._process
+
+    def note(self, exception: BaseException) -> None:
+        """To be raised by `raise_first`."""
+        # No call: a signal's handler could raise after it, and this one would be lost.
+        self._raised += [exception]
+
+    def run(self) -> None:
+        """Runs all handlers. What they raise is noted."""
+        while True:
+            try:
+                while self._step():
+                    pass
+                return
+            except BaseException as exception:
+                self._raised += [exception]
+
+    def _step(self) -> bool:
+        """Takes one entry; whether there was any."""
+        inbox = self.inbox
+        # A handler has forked, and this is the child: the rest is the parent's.
+        if not inbox or self.is_forked:
+            return False
+        record: Record | None = inbox[0]
+        if record is None:
+            inbox.popleft()
+            return True
+        self._attempts += 1
+        if self._attempts > _ATTEMPTS:
+            self._attempts = 0
+            inbox.popleft()
+            return True
+        # After a record and its None there may be one that belongs to it.
+        following = inbox[2] if len(inbox) > 2 else None
+        handler, argument, finish = self._prepare(record, following)
+        if handler is not None and self._begun is not record:
+            self._begin(handler, argument, record)
+        if finish is not None:
+            finish()
+        self._attempts = 0
+        inbox.popleft()
+        # It may hold a blob.
+        self._begun = None
+        return True
+
+    def _begin(self, handler: Handler, argument: object, record: Record) -> None:
+        try:
+            handler(argument)
+        except BaseException as exception:
+            if not _has_begun(exception.__traceback__):
+                raise
+            self._begun = record
+            self._raised += [exception]
+        else:
+            self._begun = record
+
+    def raise_first(self, who: object) -> None:
+        """Raises what was noted first, but Ctrl-C and the like before all others. These reach
+        sys.unraisablehook."""
+        if not self._raised:
+            return
+        raised, self._raised = self._raised, []
+        first = next((each for each in raised if not isinstance(each, Exception)), raised[0])
+        for each in raised:
+            if each is not first:
+                report(each, who)
+        raise first
+
+    def report_all(self, who: object) -> None:
+        """For a thread that nobody waits for."""
+        raised, self._raised = self._raised, []
+        for each in raised:
+            report(each, who)
+
+
+def _has_begun(traceback: TracebackType | None) -> bool:
+    """Whether a handler has begun that `_begin` called. The handler of a signal may have raised
+    before that; the traceback tells where."""
+    if traceback is None or not _is_at(traceback, ("CALL", "PRECALL")):
+        return False
+    inner = traceback.tb_next
+    return inner is None or not (inner.tb_lasti < 0 or _is_at(inner, ("RESUME",)))
+
+
+def _is_at(traceback: TracebackType, names: tuple[str, ...]) -> bool:
+    code = traceback.tb_frame.f_code.co_code
+    at = traceback.tb_lasti
+    # Of a call, 3.11 and 3.12 tell the last of the caches that follow it.
+    while at >= 2 and dis.opname[code[at]] == "CACHE":
+        at -= 2
+    return 0 <= at < len(code) and dis.opname[code[at]].startswith(names)
+
+
+class _Raised:
+    """What a handler has raised, for sys.unraisablehook. The default hook takes only arguments
+    that the interpreter has made. It makes them for a C callback that raises, so this is one."""
+
+    def __init__(self, exception: BaseException, who: object) -> None:
+        self._exception = exception
+        self._text = f"(a callback of {who!r})"
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def __call__(self) -> None:
+        raise self._exception
+
+
+def report(exception: BaseException, who: object) -> None:
+    """As Python reports what cannot be raised."""
+    ctypes.CFUNCTYPE(None)(_Raised(exception, who))()
