@@ -1,0 +1,343 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
+# SPDX-License-Identifier: Apache-2.0
+"""`nixl-md doctor`: silent where all is well; finds each planted fault, and only that."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import Authority
+from cluster import Cluster
+from conftest import EtcdFactory, Plants, Tool, ToolFactory
+from etcd_server import Etcd, Place
+from gateway import Gateway, GatewayError
+from gateway_proxy import LeaselessGateway
+from proxy import Proxy
+from screen import Screen
+
+NAMESPACE = b"/d/"
+LONG = 250
+# Of one that is not renewed any more: a third of it is left for a busy machine to look.
+LATE = 120
+
+
+def is_guarding(version: str) -> bool:
+    """Whether this etcd asks what hangs on a lease that somebody renews."""
+    return version == "sid"
+
+
+def problems(tool: Tool, *arguments: str) -> dict[str, dict[str, str]]:
+    """What is not OK, by its check. Each has a remedy, and the exit status fits."""
+    answer = tool("doctor", "--json", *arguments, status=None)
+    found = {each["check"]: each for each in answer.json["findings"] if each["level"] != "OK"}
+    assert answer.status == (1 if found else 0), answer
+    assert all(each["remedy"] for each in found.values()), found
+    return found
+
+
+class Renewed:
+    """Renews leases as heartbeats do, however long a test takes on a busy machine."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._leases: list[int] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def add(self, lease: int) -> int:
+        self._leases.append(lease)
+        return lease
+
+    def stop(self, lease: int) -> None:
+        self._leases.remove(lease)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.5):
+            for lease in list(self._leases):
+                with contextlib.suppress(GatewayError, OSError):
+                    self._gateway.call("/v3/lease/keepalive", {"ID": str(lease)})
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def healthy(plants: Plants) -> None:
+    """Three agents as they should be."""
+    lease = plants.lease(LONG)
+    for number in range(3):
+        plants.agent(f"agent{number}", lease)
+
+
+@pytest.fixture
+def doctored(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> tuple[Tool, Plants]:
+    etcd = own_etcd(version)
+    plants = Plants(etcd.gateway, NAMESPACE)
+    healthy(plants)
+    return tool_for(etcd, NAMESPACE), plants
+
+
+@pytest.fixture
+def renewed(doctored: tuple[Tool, Plants]) -> Iterator[Renewed]:
+    """The leases of the healthy agents too."""
+    _, plants = doctored
+    renewing = Renewed(plants.gateway)
+    renewing.add(plants.gateway.range(plants.key("agent0"))[0].lease)
+    yield renewing
+    renewing.close()
+
+
+def test_healthy_isSilent(doctored: tuple[Tool, Plants]) -> None:
+    tool, _ = doctored
+    quiet = tool("doctor", "-q")
+    assert quiet.out == quiet.err == ""
+    loud = tool("doctor")
+    assert all(line.startswith("OK  ") for line in loud.lines[:-1]), loud
+    assert loud.lines[-1].endswith("OK, 0 WARN, 0 FAIL")
+
+
+def test_faultsOfTheNamespace(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
+    """One after the other, on one etcd: each is found when it is there and not before."""
+    tool, plants = doctored
+    seen: set[str] = set()
+
+    def expect(check: str, word: str) -> None:
+        found = problems(tool)
+        assert set(found) - seen == {check}, found
+        assert word in found[check]["text"], found[check]
+        seen.add(check)
+
+    plants.agent("stock")
+    expect("permanent", "stock")
+    plants.agent("quiet", plants.never_ending())
+    expect("never-ending", "quiet")
+    plants.orphan("left")
+    expect("orphan", "left")
+    plants.mixed("half", renewed.add(plants.lease(LONG)))
+    expect("mixed", "half")
+    plants.agent("long", renewed.add(plants.lease(3600)))
+    expect("ttl-long", "long")
+    plants.gateway.put(plants.key("agent0", "part"), b"", renewed.add(plants.lease(LONG)))
+    expect("empty-value", "agent0")
+    Plants(plants.gateway, b"/d").agent("theirs")
+    expect("spelling", "under /d,")
+
+
+def test_shortTtl(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
+    """Renewed all the time; a busy machine may keep it from that, and then it is late as well."""
+    tool, plants = doctored
+    while True:
+        plants.agent("short", renewed.add(plants.lease(4)))
+        found = problems(tool)
+        if plants.gateway.get(plants.key("short")) is not None and "ttl-short" in found:
+            break
+    assert set(found) - {"late"} == {"ttl-short"} and "short" in found["ttl-short"]["text"]
+
+
+def test_lateRenewal(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
+    """Nobody renews it: after two thirds of its TTL that shows."""
+    tool, plants = doctored
+    lease = renewed.add(plants.lease(LATE))
+    plants.agent("stopped", lease)
+    assert "late" not in problems(tool)
+    renewed.stop(lease)
+    while int(plants.gateway.call("/v3/lease/timetolive", {"ID": str(lease)})["TTL"]) * 3 > LATE:
+        time.sleep(1)
+    time.sleep(1)
+    found = problems(tool)
+    assert set(found) == {"late"} and "stopped" in found["late"]["text"]
+
+
+def test_emptyLeases(doctored: tuple[Tool, Plants]) -> None:
+    """Those that are a minute old: a younger one an agent may be about to use. One under which
+    another namespace has keys is none."""
+    tool, plants = doctored
+    Plants(plants.gateway, b"/elsewhere/").agent("other", plants.never_ending())
+    lease = plants.never_ending()
+    assert problems(tool) == {}
+    time.sleep(62)
+    found = problems(tool)
+    assert set(found) == {"empty-leases"} and f"{lease:x}" in found["empty-leases"]["text"]
+
+
+def test_wrongNamespace(doctored: tuple[Tool, Plants]) -> None:
+    tool, _ = doctored
+    found = problems(tool, "--namespace", "/wrong/")
+    assert set(found) == {"namespace"} and "/d/" in found["namespace"]["remedy"]
+
+
+def test_endpointDown(doctored: tuple[Tool, Plants]) -> None:
+    tool, _ = doctored
+    both = "127.0.0.1:1," + tool.environment["NIXL_ETCD_ENDPOINTS"]
+    found = problems(tool, "--endpoints", both)
+    assert set(found) == {"endpoint", "grpc"} and "127.0.0.1:1" in found["endpoint"]["text"]
+
+
+def test_twoClusters(doctored: tuple[Tool, Plants], own_etcd: EtcdFactory, version: str) -> None:
+    tool, _ = doctored
+    other = own_etcd(version)
+    both = tool.environment["NIXL_ETCD_ENDPOINTS"] + "," + other.own_endpoint
+    assert "cluster" in problems(tool, "--endpoints", both)
+
+
+def test_slow(doctored: tuple[Tool, Plants]) -> None:
+    tool, plants = doctored
+    proxy = Proxy(plants.gateway._port, delay=lambda: 0.2)
+    try:
+        assert set(problems(tool, "--endpoints", proxy.endpoint)) == {"round-trip"}
+    finally:
+        proxy.close()
+
+
+def test_requestLimit(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+    etcd = own_etcd(version, "--max-request-bytes", "100000")
+    plants = Plants(etcd.gateway, NAMESPACE)
+    plants.agent("large", plants.lease(LONG), b"x" * 90_000)
+    found = problems(tool_for(etcd, NAMESPACE))
+    assert set(found) == {"request-limit", "large-value"}
+    assert "large" in found["large-value"]["text"]
+
+
+def test_databaseFull(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+    """First nearly, then with the alarm."""
+    etcd = own_etcd(version, "--quota-backend-bytes", str(4 << 20))
+    plants = Plants(etcd.gateway, NAMESPACE)
+    healthy(plants)
+    tool = tool_for(etcd, NAMESPACE)
+    assert problems(tool) == {}
+    for number in range(40):
+        try:
+            etcd.gateway.put(f"/fill/{number}".encode(), os.urandom(400_000))
+        except Exception as refused:
+            assert "database space exceeded" in str(refused)
+            break
+    deadline = time.monotonic() + 60
+    while "alarm-nospace" not in (found := problems(tool)):
+        assert time.monotonic() < deadline, found
+    assert set(found) == {"alarm-nospace", "quota"}
+
+
+def test_members(tool_for: ToolFactory, version: str) -> None:
+    cluster = Cluster(version, [Place()] * 3)
+    try:
+        cluster.start()
+        healthy(Plants(cluster.members[0].gateway, NAMESPACE))
+        tool = tool_for(cluster.members[0], NAMESPACE)
+        found = problems(tool)
+        assert set(found) == {"members"} and "2 members of 3" in found["members"]["text"]
+        every = ",".join(member.own_endpoint for member in cluster.members)
+        assert problems(tool, "--endpoints", every) == {}
+        # Without a majority there is no leader.
+        cluster.members[1].kill()
+        cluster.members[2].kill()
+        answer = tool("doctor", "--timeout", "8", status=3)
+        assert "FAIL" in answer.out
+    finally:
+        cluster.close()
+
+
+def with_users(etcd: Etcd) -> None:
+    etcd.ctl("user", "add", "root:rootpass")
+    etcd.ctl("user", "grant-role", "root", "root")
+    etcd.ctl("user", "add", "small:smallpass")
+    etcd.ctl("role", "add", "agents")
+    etcd.ctl("role", "grant-permission", "agents", "--prefix=true", "readwrite", "/d/")
+    etcd.ctl("user", "grant-role", "small", "agents")
+    etcd.ctl("auth", "enable")
+
+
+def test_leasesThatNobodyGuards(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+    """Where there are users, and etcd is older than 3.5.28: the same for an ordinary user, who may
+    see less."""
+    etcd = own_etcd(version)
+    healthy(Plants(etcd.gateway, NAMESPACE))
+    with_users(etcd)
+    tool = tool_for(etcd, NAMESPACE)
+    wanted = set() if is_guarding(version) else {"lease-guard"}
+    for user in ("root", "small"):
+        tool.environment["NIXL_ETCD_PASSWORD"] = f"{user}pass"
+        assert set(problems(tool, "--user", user)) == wanted
+    refused = tool("doctor", "--user", "root", NIXL_ETCD_PASSWORD="wrong", status=4)
+    assert "FAIL" in refused.out and "--user" in refused.out
+
+
+def test_certificates(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, version: str, tmp_path: Path
+) -> None:
+    """They are of two days: both are to be renewed now."""
+    authority = Authority(tmp_path, "ca")
+    cert, key = authority.issue("server", "IP:127.0.0.1")
+    client, client_key = authority.issue("client")
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    files = ("--cert-file", str(cert), "--key-file", str(key))
+    etcd = own_etcd(version, *files, tls=context)
+    healthy(Plants(etcd.gateway, NAMESPACE))
+    tool = tool_for(etcd, NAMESPACE)
+    trust = ("--cacert", str(authority.certificate))
+    found = problems(tool, *trust)
+    assert set(found) == {"certificate"} and "its certificate" in found["certificate"]["text"]
+    both = tool("doctor", *trust, "--cert", str(client), "--key", str(client_key), status=1)
+    assert both.out.count("Renew it now") == 2 and "client certificate" in both.out
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
+    assert f"{tomorrow:%Y-%m-%d}" in both.out
+
+
+def test_keysOnlyWithoutLeases(doctored: tuple[Tool, Plants]) -> None:
+    """As etcd 3.7.0 answers."""
+    tool, plants = doctored
+    with LeaselessGateway(plants.gateway._port) as proxy:
+        found = problems(tool, "--gateway", proxy.endpoint)
+    assert set(found) == {"keys-only"}
+
+
+def test_gatewayOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
+    etcd = own_etcd.unstarted("3.5", "--enable-grpc-gateway=false")
+    etcd.start()
+    tool = tool_for(etcd, NAMESPACE)
+    deadline = time.monotonic() + 60
+    while "libnixl_md reaches it" not in (answer := tool("doctor", status=None)).out:
+        assert time.monotonic() < deadline, answer
+    assert answer.status == 5 and "--enable-grpc-gateway" in answer.out
+
+
+def test_terminal(own_etcd: EtcdFactory, tool_for: ToolFactory, screens: Any) -> None:
+    """Wide, narrow, resized: no word is broken, what follows is indented."""
+    etcd = own_etcd()
+    plants = Plants(etcd.gateway, NAMESPACE)
+    plants.agent("stock-agent-with-a-name")
+    tool = tool_for(etcd, NAMESPACE)
+    screen: Screen = screens(tool.environment, 120, 40)
+    screen.run(*tool.command("doctor"))
+    status, lines = screen.status()
+    assert status == 1
+    wide = [line for line in lines if line.startswith(("OK", "WARN", "      "))]
+    screen.resize(50, 60)
+    screen.clear()
+    screen.run(*tool.command("doctor"))
+    status, lines = screen.status()
+    assert status == 1 and any("1 WARN, 0 FAIL" in line for line in lines)
+    narrow = [line for line in lines if line.startswith(("OK", "WARN", "      "))]
+    assert len(narrow) > len(wide)
+    assert " ".join(" ".join(narrow).split()).count("stock-agent-with-a-name") == 1
+    colored = [x for x in screen.lines(colors=True) if "WARN" in x]
+    assert any("\x1b[" in line for line in colored)
+    screen.clear()
+    etcd.freeze()
+    # The first is reported at once, the second does not answer.
+    both = "127.0.0.1:1," + etcd.own_endpoint
+    screen.run(*tool.command("doctor", "--timeout", "60", "--endpoints", both))
+    screen.wait(lambda lines: any(line.startswith("FAIL") for line in lines), "it has begun")
+    screen.interrupt()
+    assert screen.status()[0] == 130
+    etcd.thaw()
