@@ -73,6 +73,11 @@ let sets: [(name: String, bounds: String)] = [
     ("more lost answers", "losses=3 op=0 republish=1 change=0"),
     ("refusals", "refusals=1 losses=1 move=1"),
     ("refusals, an ending lease", "refusals=1 losses=1 move=1 republish=1 expire=1 op=0"),
+    ("refused withdrawals", "refusals=2 losses=2 op=0 change=0"),
+    ("late refusals", "timeouts=2 refusals=1 losses=1 op=0 change=0"),
+    ("labels that stay", "labels=2 refusals=3 move=1 losses=0 op=0 change=0"),
+    ("no space, given up", "nospace=1 abandon=1 losses=1 op=0"),
+    ("late refusals, a missed event", "timeouts=2 missed=1 losses=0 op=0"),
     ("no space", "nospace=1 refusals=1 losses=1 move=1 republish=1 op=0"),
     ("a stock agent", "stock=1 move=1 losses=1"),
     ("an older store", "snapshot=1 move=1 losses=0 op=0"),
@@ -117,14 +122,17 @@ func explore(_ name: String, _ bounds: Bounds, atMost limit: Int) -> Bool {
 
 @main
 enum Explore {
-    /// usage: explore [--limit STATES] [BOUNDS...]; without bounds every set.
+    /// usage: explore [--until-failure] [--limit STATES] [BOUNDS...]; without bounds every set.
     static func main() {
         var limit = Int.max
         var given: [String] = []
+        var isAllWanted = true
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             if argument == "--limit" {
                 limit = arguments.popFirst().flatMap { Int($0) } ?? limit
+            } else if argument == "--until-failure" {
+                isAllWanted = false
             } else {
                 given.append(argument)
             }
@@ -132,7 +140,7 @@ enum Explore {
         var passed = 0
         var failed = 0
         let chosen = given.isEmpty ? sets : [("as given", given.joined(separator: " "))]
-        for (name, text) in chosen {
+        for (name, text) in chosen where isAllWanted || failed == 0 {
             guard let bounds = parse(text[...]) else {
                 print("cannot understand the bounds '\(text)'")
                 failed += 1

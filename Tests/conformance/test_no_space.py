@@ -42,7 +42,8 @@ def make_room(etcd: Etcd) -> None:
         time.sleep(0.5)
         if not is_full(etcd):
             return
-    raise AssertionError("the alarm stays on")
+    state = etcd.ctl("endpoint", "status", "--write-out=json")
+    raise AssertionError(f"the alarm stays on: {state}")
 
 
 def held(etcd: Etcd) -> dict[bytes, bytes]:
