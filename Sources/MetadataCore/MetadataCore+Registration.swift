@@ -269,8 +269,8 @@ extension Plan.Step {
         case .revoke: "revoke a lease"
         case .remove: "remove our own keys"
         case .askDead: "ask for the lease of the name's last owner"
-        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .leave,
-            .left:
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays,
+            .leave, .left:
             ""
         }
     }
@@ -283,7 +283,7 @@ extension Plan.Step {
         case .revoke: .leaseRevoke
         case .ask, .askDead: .leaseTimeToLive
         case .nothing, .write, .fence, .wait, .claim, .evict, .rehang, .remove, .lose, .withdrawn,
-            .superseded, .nameIsTaken, .contended, .leave, .left:
+            .superseded, .nameIsTaken, .contended, .stays, .leave, .left:
             .txn
         }
     }

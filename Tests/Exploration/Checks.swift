@@ -24,6 +24,7 @@ extension Explored {
         if told.contains(.superseded), !hasSomebody { return "SUPERSEDED by nobody" }
         let isRemoved =
             causes.contains(.operators) || causes.contains(.snapshot)
+            || causes.contains(.removedUnseen(index))
             || others.contains { causes.contains(.evicted(by: $0)) }
         if told.contains(.withdrawn), !isRemoved { return "WITHDRAWN by nobody" }
         if told.contains(.lost), !causes.contains(.ended(index)), !causes.contains(.snapshot) {

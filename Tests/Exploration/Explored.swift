@@ -19,6 +19,9 @@ struct Bounds: Hashable {
     var snapshots = 0
     var changes = 1
     var leaves = 1
+    var timeouts = 0
+    var abandoned = 0
+    var missed = 0
     /// A bit for each process that takes no name over.
     var refusing = 0
 
@@ -37,6 +40,9 @@ struct Bounds: Hashable {
         case "snapshot": snapshots = value
         case "change": changes = value
         case "leave": leaves = value
+        case "timeouts": timeouts = value
+        case "abandon": abandoned = value
+        case "missed": missed = value
         case "refuse": refusing = value
         default: return false
         }
@@ -91,6 +97,8 @@ struct Process: Hashable {
     var evictions: Int8 = 0
     /// An operator has removed its keys, which it knew to be there, and it was told nothing since.
     var isRemoved = false
+    /// It was told LOST, and not RESTORED yet.
+    var isLost = false
     var told: Told = []
 
     struct Told: OptionSet, Hashable {
@@ -112,6 +120,10 @@ struct Causes: OptionSet, Hashable {
     static func ended(_ process: Int) -> Causes { Causes(rawValue: 16 << UInt16(process)) }
     static func evicted(by process: Int) -> Causes { Causes(rawValue: 64 << UInt16(process)) }
     static let evictedLate = Causes(rawValue: 256)
+    /// A removal of its own was carried out without an answer: a revocation late, or one of the keys without their lease.
+    static func removedUnseen(_ process: Int) -> Causes {
+        Causes(rawValue: 1024 << UInt16(process))
+    }
     /// Keys were removed without their lease, which etcd refused to revoke: a claim that comes late may use it.
     static let leaseIsLeft = Causes(rawValue: 512)
 }

@@ -22,6 +22,12 @@ enum Happening: Hashable {
     case breaks(Int, carriedOut: Int)
     case refused(Int, request: Int)
     case noSpace(Int, request: Int, carriedOut: Bool)
+    /// etcd answers that it has taken too long, and carries it out all the same: now, later, or never.
+    case timesOut(Int, request: Int, carriedOut: Bool)
+    /// The host gives up its last call about the first label.
+    case abandons(Int)
+    /// The self-watch may have missed something.
+    case misses(Int)
     case late(Int)
     case operatorRemoves(butLabels: Bool)
     case stockPuts
@@ -76,11 +82,19 @@ extension Explored {
             if left.leaves > 0, !process.hasWithdrawn { all.append(.withdraws(index)) }
             if left.republish > 0, process.isGone { all.append(.publishesAgain(index)) }
             if left.moves > 0, !process.hasWithdrawn { all.append(.movesKeys(index)) }
+            if left.abandoned > 0, process.open.contains(process.askedBy[0]) {
+                all.append(.abandons(index))
+            }
+            if left.missed > 0, registration.watchFrom != nil { all.append(.misses(index)) }
         }
         for at in process.requests.indices {
             all.append(.answered(index, request: at))
             if left.refusals > 0, isRefusable(process.requests[at]) {
                 all.append(.refused(index, request: at))
+            }
+            if left.timeouts > 0, isRefusable(process.requests[at]) {
+                all.append(.timesOut(index, request: at, carriedOut: true))
+                all.append(.timesOut(index, request: at, carriedOut: false))
             }
             if left.noSpace > 0, isPut(process.requests[at]) {
                 all.append(.noSpace(index, request: at, carriedOut: true))
@@ -171,7 +185,21 @@ extension Explored {
             give(index) {
                 $0.answered(request.call, .refused(.noSpace, "no"), now: Self.start, &$1)
             }
-        case .late(let at): _ = execute(late.remove(at: at))
+        case .timesOut(let index, let at, let isCarriedOut):
+            left.timeouts -= 1
+            let request = processes[index].requests.remove(at: at)
+            if isCarriedOut { executeUnseen(request) } else { late.append(request) }
+            give(index) {
+                $0.answered(request.call, .refused(.other, "late"), now: Self.start, &$1)
+            }
+        case .abandons(let index): abandon(index)
+        case .misses(let index):
+            left.missed -= 1
+            processes[index].registration.mayHaveMissed()
+        case .late(let at):
+            let request = late.remove(at: at)
+            if case .revoke = request.call.step { causes.insert(.removedUnseen(request.process)) }
+            executeUnseen(request)
         case .operatorRemoves(let butLabels):
             left.operators -= 1
             causes.insert(.operators)
@@ -203,7 +231,8 @@ extension Explored {
     private mutating func noteRemoval() {
         guard let owner = store[Self.presence]?.lease else { return }
         for index in processes.indices where isLease(owner, of: index) {
-            processes[index].isRemoved = processes[index].confirmed.contains { $0 != 0 }
+            let process = processes[index]
+            processes[index].isRemoved = !process.isLost && process.confirmed.contains { $0 != 0 }
         }
     }
 
@@ -213,6 +242,14 @@ extension Explored {
         processes[index].refusedLabels &= ~(1 << UInt8(label))
         let blob: Bytes? = version == 0 ? nil : [version]
         call(index) { $0.change(Self.labels[label], to: blob, $1, &$2) }
+    }
+
+    private mutating func abandon(_ index: Int) {
+        left.abandoned -= 1
+        let operation = processes[index].askedBy[0]
+        processes[index].open.removeAll { $0 == operation }
+        processes[index].refusedLabels |= 1
+        give(index) { $0.abandon(operation, label: Self.labels[0], &$1) }
     }
 
     private mutating func move(_ index: Int) {
@@ -258,7 +295,7 @@ extension Explored {
         for (at, request) in requests.enumerated() {
             processes[index].registration.unanswered(request.call)
             if mask >> at & 1 == 1 {
-                _ = execute(request)
+                executeUnseen(request)
             } else if isRefusable(request) || request.call.isGrant {
                 late.append(request)
             }
@@ -270,6 +307,12 @@ extension Explored {
             let deadline = processes[index].registration.nextDeadline(now: Self.start)
         else { return }
         processes[index].registration.rebase(now: deadline, to: Self.start)
+    }
+
+    /// Nobody is answered.
+    private mutating func executeUnseen(_ request: Request) {
+        if case .remove = request.call.step { causes.insert(.removedUnseen(request.process)) }
+        _ = execute(request)
     }
 
     private mutating func execute(_ request: Request) -> RegistrationAnswer {
@@ -343,6 +386,7 @@ extension Explored {
         case .event(.lost):
             processes[index].told.insert(.lost)
             processes[index].isRemoved = false
+            processes[index].isLost = true
         case .event(.withdrawn):
             processes[index].told.insert(.withdrawn)
             processes[index].hasWithdrawn = true
@@ -352,7 +396,8 @@ extension Explored {
             isGone(index)
         case .storeIsAnother: processes[index].told.insert(.another)
         case .isNotPlausible: processes[index].told.insert(.implausible)
-        case .event(.restored), .log: break
+        case .event(.restored): processes[index].isLost = false
+        case .log: break
         }
     }
 

@@ -15,8 +15,8 @@ import Testing
         var seen = Plan.Seen(
             presence: .ours(lease: 8, revision: 20), mustLook: false, doubt: nil,
             isFenceRefused: false, absence: nil, hasOwned: true, isKnownDead: false,
-            evictions: 0, hasUnread: false, hasWrites: false, isRevocationRefused: false,
-            spareLease: nil, deadLease: nil)
+            evictions: 0, hasUnread: false, hasWrites: false, leavesBy: .revoking,
+            hasLeftovers: false, spareLease: nil, deadLease: nil)
 
         /// State of the wanted one; nil: none is wanted.
         var lease: Leases.State? {
@@ -40,7 +40,7 @@ import Testing
     ]
     static let absences: [Plan.Absence?] = [
         nil, .asking([6, 8]), .asking([]), .leaseIsGone(6), .waiting(since: 0, lookAt: 1000),
-        .waiting(since: 0, lookAt: 1001), .removed,
+        .waiting(since: 0, lookAt: 1001), .isBack([6]), .removed,
     ]
 
     private func expect(
@@ -90,9 +90,36 @@ import Testing
         }
     }
 
+    @Test func leaving_presenceKeyGoneAndLabelsLeft_removesThem() {
+        for presence in Self.presences {
+            guard presence.isAbsent else { continue }
+            expect(.remove(revision: 0)) {
+                refused(&$0)
+                $0.seen.presence = presence
+                $0.seen.hasLeftovers = true
+            }
+        }
+    }
+
+    @Test func leaving_revocationRefused_looksThenAsksForTheLease() {
+        expect(.observe) {
+            refused(&$0)
+            $0.seen.mustLook = true
+            $0.seen.leavesBy = .checking(6, isAsked: false)
+        }
+        expect(.stays(6)) {
+            refused(&$0)
+            $0.seen.leavesBy = .checking(6, isAsked: true)
+        }
+        expect(.ask(6)) {
+            refused(&$0)
+            $0.seen.leavesBy = .checking(6, isAsked: false)
+        }
+    }
+
     private func refused(_ situation: inout Situation) {
         situation.wanted.isLeaving = true
-        situation.seen.isRevocationRefused = true
+        situation.seen.leavesBy = .removing(6)
         situation.seen.spareLease = 6
     }
 
@@ -177,7 +204,8 @@ import Testing
 
     @Test func absence_eachCase() {
         let steps: [Plan.Step] = [
-            .ask(6), .observe, .lose(lease: 6), .observe, .wait(until: 1001), .withdrawn,
+            .ask(6), .observe, .lose(lease: 6), .observe, .wait(until: 1001), .ask(6),
+            .withdrawn,
         ]
         for (absence, step) in zip(Self.absences.dropFirst(), steps) {
             for presence in Self.presences[..<2] {
@@ -342,7 +370,7 @@ import Testing
     @Test func everyRow_obeysTheRules() {
         var broken: [String: Int] = [:]
         each(Self.presences, Self.leases, Self.doubts, Self.absences) { base in
-            for bits in 0..<2048 {
+            for bits in 0..<4096 {
                 let situation = Self.vary(base, bits)
                 if let rule = Self.brokenRule(situation) { broken[rule, default: 0] += 1 }
             }
@@ -362,8 +390,9 @@ import Testing
         situation.seen.isKnownDead = bit(6)
         situation.seen.hasUnread = bit(7)
         situation.seen.hasWrites = bit(8)
-        situation.seen.isRevocationRefused = bit(9)
+        situation.seen.leavesBy = bit(9) ? .removing(6) : .revoking
         situation.seen.spareLease = bit(10) ? 4 : nil
+        situation.seen.hasLeftovers = bit(11)
         return situation
     }
 
@@ -394,14 +423,16 @@ import Testing
                 return "a fence"
             }
         case .remove:
-            if !wanted.isLeaving || !isOurs { return "keys are removed" }
+            if !wanted.isLeaving || !isOurs && !seen.hasLeftovers { return "keys are removed" }
         case .lose, .withdrawn:
             if seen.absence == nil { return "a loss though the key is there" }
             if wanted.isLeaving || seen.mustLook { return "a conclusion before the look" }
         case .superseded, .nameIsTaken, .contended:
             if revision == 0 || isOurs { return "another has the name, but who" }
             if wanted.isLeaving || seen.mustLook { return "a conclusion before the look" }
-        case .leave, .left, .nothing, .observe, .read, .ask, .wait, .grant, .revoke, .askDead: break
+        case .leave, .left, .stays, .nothing, .observe, .read, .ask, .wait, .grant, .revoke,
+            .askDead:
+            break
         }
         return nil
     }

@@ -21,8 +21,6 @@ final class RandomFates {
     /// Of the agent's presence key.
     var operatorHasRemoved = false
     var wasWithdrawnLate = false
-    /// A revocation was never answered: whatever ends its lease then is taken for that.
-    var isLeaseAskedToGo = false
     private(set) var failures: [String] = []
     private(set) var trace: [String] = []
     private var random: Generator
@@ -267,7 +265,6 @@ final class RandomFates {
         world.advance(by: 100)
         // What follows may be told as refused, and then that the keys are gone: both are true.
         if isCarriedOut { wasWithdrawnLate = true }
-        isLeaseAskedToGo = true
         world.fates = []
         world.isDown = wasDown
         for method: EtcdMethod in [.range, .leaseTimeToLive] { world.refusals[method] = status }

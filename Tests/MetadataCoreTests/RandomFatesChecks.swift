@@ -26,7 +26,10 @@ extension RandomFates {
         checkHeartbeat()
         let waiting = agent.core.waiting
         if waiting.calls + waiting.others > 0 { fail("waits: \(waiting)") }
-        if !operatorHasRemoved, !wasWithdrawnLate { checkBlobs() }
+        // While a revocation of ours is in doubt, whatever ends the lease is taken for it.
+        let isTakenForOurs =
+            world.hasRevocationInDoubt && agent.ownership.contains { $0 == "WITHDRAWN" }
+        if !operatorHasRemoved, !wasWithdrawnLate, !isTakenForOurs { checkBlobs() }
         checkQuiet()
         checkUse()
         checkShutdown()
@@ -91,7 +94,7 @@ extension RandomFates {
                 if !isLost { fail("RESTORED without LOST") }
                 isLost = false
             case "WITHDRAWN":
-                if !operatorHasRemoved, !wasWithdrawnLate, !isLeaseAskedToGo {
+                if !operatorHasRemoved, !wasWithdrawnLate, !world.hasRevocationInDoubt {
                     fail("WITHDRAWN, by nobody")
                 }
                 isLost = false

@@ -96,6 +96,17 @@ import Testing
         #expect(status(alpha, operation) == .backend)
     }
 
+    /// As above, by an agent that was told nothing of it: WITHDRAWN, and the labels go without their lease.
+    @Test func withdrawn_revocationRefusedWhileLabelsAreLeft_removesThem() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        world.refusals[.leaseRevoke] = permission
+        operatorRemoves(all: false)
+        world.advance(by: 5000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(alpha.ownership == ["WITHDRAWN"])
+    }
+
     @Test func withdrawal_lostThenRefused_isToldAndNotCarriedOut() {
         let alpha = world.add("alpha")
         heartbeat(alpha)

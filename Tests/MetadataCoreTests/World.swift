@@ -56,6 +56,8 @@ final class World {
     var forbidden: Bytes?
     /// Empty ones of which nobody knows any more: granted when nobody waited, or not revoked when asked to.
     private(set) var leftLeases: Set<Int64> = []
+    /// A revocation was not answered, or refused so that it may be carried out all the same.
+    private(set) var hasRevocationInDoubt = false
     private var lateRequests: [(EtcdMethod, Bytes)] = []
     /// What comes instead of etcd's answer to a request.
     var answerInstead: ((EtcdMethod, Reply) -> Reply)?
@@ -209,6 +211,7 @@ final class World {
                 leftLeases.insert(DecodedPair.lease(frame))
             }
         }
+        if method == .leaseRevoke { hasRevocationInDoubt = hasRevocationInDoubt || isInDoubt(fate) }
         switch fate {
         case .ordinary:
             let reply = etcd.answer(method, frame, now)
@@ -222,6 +225,14 @@ final class World {
             breaks(connection, node)
         case .refused(let status):
             node.core.receive(.reply(call, .failed(status)), now: now)
+        }
+    }
+
+    private func isInDoubt(_ fate: Fate) -> Bool {
+        switch fate {
+        case .ordinary: false
+        case .answerLost, .late: true
+        case .refused(let status): Failure(status) != .permission
         }
     }
 

@@ -42,7 +42,7 @@ package struct Leases: Hashable {
         var mayBeGranted = false
         /// A revocation was sent, so its end is never a loss.
         var isAskedToGo = false
-        /// A claim was never answered: it may put the presence key on it whenever there is none.
+        /// A claim was never answered: it may put the presence key on it whenever there is none. Or an eviction: the mark.
         var mayBeClaimed = false
         var ttl: Milliseconds = 0
         var renewAt: Milliseconds = 0

@@ -11,14 +11,23 @@ struct Departure: Hashable {
         case withdrawn
         case superseded, nameIsTaken
     }
+    /// How the keys are made to go.
+    enum Way: Hashable {
+        /// With their leases.
+        case revoking
+        /// etcd refuses to revoke this lease: what is there is looked at first. `isAsked`: it is known that the lease is
+        /// still there; an attempt may have been carried out all the same.
+        case checking(Int64, isAsked: Bool)
+        /// etcd refuses to revoke this lease: one by one.
+        case removing(Int64)
+    }
     struct Leave: Hashable {
         let reason: Reason
         /// How publishes end that it overtakes.
         let status: Status
         /// The heartbeat ends with it.
         fileprivate(set) var stopsHeartbeat = false
-        /// etcd refuses to revoke.
-        fileprivate var isRefused = false
+        fileprivate(set) var way = Way.revoking
         /// Of the last removal.
         fileprivate(set) var revision: Int64 = 0
     }
@@ -30,14 +39,15 @@ struct Departure: Hashable {
         let isSecond: Bool
     }
     private var leave: Leave?
+    /// Why etcd refuses to revoke.
+    private(set) var refusal: Pacing.Refusal?
     private var waiting: [OperationID] = []
     private var later = ByteMap<Later>()
 
     var isUnderWay: Bool { leave != nil }
     var reason: Reason? { leave?.reason }
     var stopsHeartbeat: Bool { leave?.stopsHeartbeat ?? false }
-    /// So the keys are removed one by one.
-    var isRevocationRefused: Bool { leave?.isRefused ?? false }
+    var way: Way { leave?.way ?? .revoking }
     var revision: Int64 { leave?.revision ?? 0 }
     /// The host wants everything withdrawn.
     var isAskedFor: Bool { !waiting.isEmpty || stopsHeartbeat }
@@ -52,10 +62,20 @@ struct Departure: Hashable {
 
     mutating func stopHeartbeat(_ isToStop: Bool) { leave?.stopsHeartbeat = isToStop }
 
-    mutating func revocationIsRefused() { leave?.isRefused = true }
+    mutating func goesOn(by way: Way) { leave?.way = way }
+
+    mutating func isRefused(_ refusal: Pacing.Refusal, _ lease: Int64, isAsked: Bool) {
+        leave?.way = .checking(lease, isAsked: isAsked)
+        self.refusal = refusal
+    }
+
+    /// On the next one it is tried anew.
+    mutating func connectionIsLost() {
+        if case .checking = way { leave?.way = .revoking }
+    }
 
     mutating func removed(at revision: Int64) {
-        leave?.isRefused = false
+        leave?.way = .revoking
         leave?.revision = revision
     }
 
@@ -63,7 +83,7 @@ struct Departure: Hashable {
 
     /// Nothing is left, or it is given up.
     mutating func end() -> Leave? {
-        defer { leave = nil }
+        defer { (leave, refusal) = (nil, nil) }
         return leave
     }
 

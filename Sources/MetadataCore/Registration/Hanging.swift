@@ -25,13 +25,35 @@ struct Hanging: Hashable {
         if !isInDoubt { leases = [lease] }
     }
 
-    /// It is there again by a claim of ours that came late: somebody had removed it.
-    mutating func wasRemoved() { absence = .removed }
+    /// By a claim of ours that came late; `before`: where it had hung until then.
+    mutating func isBack(on lease: Int64, before: Hanging) {
+        let unasked: [Int64]
+        switch before.absence {
+        case .isBack, .leaseIsGone, .removed:
+            absence = before.absence
+            return
+        case .waiting: unasked = []
+        case .asking(let leases): unasked = leases
+        case nil: unasked = before.leases
+        }
+        let others = unasked.filter { $0 != lease }
+        absence = others.isEmpty ? .removed : .isBack(others)
+    }
 
     /// Somebody's key is there.
     mutating func isNoQuestion() { absence = nil }
 
-    mutating func forget(_ lease: Int64) { leases.removeAll { $0 == lease } }
+    /// We have revoked it, or can do nothing about it.
+    mutating func forget(_ lease: Int64) {
+        leases.removeAll { $0 == lease }
+        switch absence {
+        case .asking(let rest) where rest != [lease]: absence = .asking(rest.filter { $0 != lease })
+        case .isBack(let rest) where rest != [lease]: absence = .isBack(rest.filter { $0 != lease })
+        case .asking, .isBack, .leaseIsGone(lease): absence = nil
+        case .leaseIsGone, .waiting, .removed, nil: break
+        }
+        if leases.isEmpty { absence = nil }
+    }
 
     /// `isKnown`: a lease of ours that may exist.
     mutating func isAbsent(isMarked: Bool, _ now: Milliseconds, isKnown: (Int64) -> Bool) {
@@ -47,7 +69,7 @@ struct Hanging: Hashable {
                 now >= limit
                 ? .removed : .waiting(since: since, lookAt: min(limit, now &+ Timing.absence))
         case .waiting, .removed, .leaseIsGone: break
-        case .asking, nil:
+        case .asking, .isBack, nil:
             let gone = leases.first { !isKnown($0) }
             absence = gone.map { .leaseIsGone($0) } ?? .asking(leases)
         }
@@ -57,7 +79,13 @@ struct Hanging: Hashable {
     mutating func asked(
         _ lease: Int64, ttl: Int64, wasAskedToGo: Bool, _ now: Milliseconds
     ) -> Bool {
-        guard case .asking(var rest) = absence else { return true }
+        let isBack: Bool
+        var rest: [Int64]
+        switch absence {
+        case .asking(let leases): (rest, isBack) = (leases, false)
+        case .isBack(let leases): (rest, isBack) = (leases, true)
+        case .leaseIsGone, .waiting, .removed, nil: return true
+        }
         if ttl < 0 {
             // Where we had asked it to go, nobody but we have removed the keys.
             absence = wasAskedToGo ? .removed : .leaseIsGone(lease)
@@ -66,9 +94,12 @@ struct Hanging: Hashable {
             return false
         } else {
             rest.removeAll { $0 == lease }
-            absence =
-                rest.isEmpty
-                ? .waiting(since: now, lookAt: now &+ Timing.absence) : .asking(rest)
+            if !rest.isEmpty {
+                absence = isBack ? .isBack(rest) : .asking(rest)
+            } else {
+                absence =
+                    isBack ? .removed : .waiting(since: now, lookAt: now &+ Timing.absence)
+            }
         }
         return true
     }
@@ -79,8 +110,10 @@ struct Hanging: Hashable {
         if leases.indices.contains(where: { leases[..<$0].contains(leases[$0]) }) {
             return "a lease that is remembered twice"
         }
-        if case .asking([]) = absence { return "nothing is asked for" }
-        return nil
+        switch absence {
+        case .asking([]), .isBack([]): return "nothing is asked for"
+        case .asking, .isBack, .leaseIsGone, .waiting, .removed, nil: return nil
+        }
     }
 
     /// When to look again.

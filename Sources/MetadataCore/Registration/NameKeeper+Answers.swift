@@ -18,7 +18,7 @@ extension NameKeeper {
             return
         }
         let key = found.presence.flatMap { leases.isOurs($0.lease) ? $0 : nil }
-        let wasRemoved = key.map(isBackByALateClaim) ?? false
+        let isBack = key.map(isBackByALateClaim) ?? false
         looking.saw(found, isOurs: key != nil)
         fence.saw(ours: key?.revision, isFull: looking.isFull(found))
         if let key {
@@ -28,8 +28,9 @@ extension NameKeeper {
                 storeIsAnother("the store does not hold what it held", &out)
                 return
             }
+            let before = hanging
             isThere(key, wasWanted, now)
-            if wasRemoved { hanging.wasRemoved() }
+            if isBack { hanging.isBack(on: key.lease, before: before) }
         } else if let other = found.presence {
             presence = .anothers(lease: other.lease, revision: other.revision)
             hanging.isNoQuestion()
@@ -64,11 +65,12 @@ extension NameKeeper {
     /// Our key has been gone, or is not the one that we know, and no write of ours that may have moved it is in doubt. A
     /// claim whose answer was lost may put it whenever there is none.
     private func isBackByALateClaim(_ key: Observation.Key) -> Bool {
-        if hanging.absence == .removed { return true }
-        guard leases.mayBeClaimed(key.lease), standing == .owner, hanging.leases == [key.lease]
-        else { return false }
-        guard case .ours(let lease, let known) = presence else { return hanging.absence != nil }
-        return lease == key.lease && key.revision > known && fence.doubt?.revision != known
+        let mayBeClaim = leases.mayBeClaimed(key.lease) && standing == .owner
+        guard case .ours(_, let known) = presence else {
+            return hanging.absence == .removed || hanging.absence != nil && mayBeClaim
+        }
+        return hanging.absence != nil
+            || mayBeClaim && key.revision > known && fence.doubt?.revision != known
     }
 
     private mutating func isThere(_ key: Observation.Key, _ isWanted: Bool, _ now: Milliseconds) {
@@ -96,7 +98,7 @@ extension NameKeeper {
         case .grant(let response):
             leases.granted(call.target, seconds: response.ttl, now: now)
             pacing.succeeded()
-        case .timeToLive(let response): asked(call, response, now)
+        case .timeToLive(let response): asked(call, response, now, &out)
         case .revoke(let response):
             revoked(call, response.header.revision, now, isFound: true, &out)
         case .refused(let failure, let text): refused(call, failure, text, now, &out)
@@ -193,9 +195,20 @@ extension NameKeeper {
     }
 
     private mutating func asked(
-        _ call: RegistrationCall, _ response: LeaseTimeToLiveResponse, _ now: Milliseconds
+        _ call: RegistrationCall, _ response: LeaseTimeToLiveResponse, _ now: Milliseconds,
+        _ out: inout Effects
     ) {
         let lease = call.target
+        if case .checking(lease, _) = departure.way {
+            if response.ttl < 0 {
+                // An attempt was carried out.
+                departure.goesOn(by: .revoking)
+                revoked(call, response.header.revision, now, isFound: true, &out)
+            } else {
+                departure.goesOn(by: .checking(lease, isAsked: true))
+            }
+            return
+        }
         if case .askDead = call.step {
             let isEmpty = response.ttl > 0 && response.keyCount == 0
             takeover.asked(isEmpty: isEmpty && response.grantedTTL == Limits.neverEndingSeconds)
@@ -222,13 +235,24 @@ extension NameKeeper {
             && !departure.isAskedFor
         leases.forget(lease)
         hanging.forget(lease)
+        if isPresence(on: lease) {
+            // Unless a write in doubt had moved it before.
+            if fence.isInDoubt { looking.again() } else { isRevoked() }
+        }
         // With the last one all labels are forgotten; one by one, 4,096 of them make a tick long.
-        if !departure.isUnderWay || !leases.isEmpty { published.leaseIsGone(lease, &out) }
+        if !departure.isUnderWay || !leases.isEmpty {
+            published.leaseIsGone(lease, isOver: !fence.isInDoubt, &out)
+        }
         departure.revoked(at: revision)
         guard isLost else { return }
         _ = departure.end()
         lose(lease, now, &out)
         goOn(&out)
+    }
+
+    private mutating func isRevoked() {
+        presence = .absent(isMarked: false)
+        hanging.isNowhere()
     }
 
     // MARK: - Renewals

@@ -57,6 +57,7 @@ extension NameKeeper {
                     "others claimed the agent's name '\(agent)' at the same time, \(takeover.evictions) times",
                     &out)
             case .leave: begin(.asked, .replaced, "", &out)
+            case .stays(let lease): leaseStays(lease, &out)
             case .left: hasGone(&out)
             }
         }
@@ -97,9 +98,13 @@ extension NameKeeper {
                 absence: hanging.absence, hasOwned: standing != .stranger,
                 isKnownDead: takeover.isKnownDead(presence), evictions: takeover.evictions,
                 hasUnread: published.unread > 0, hasWrites: published.hasWork(),
-                isRevocationRefused: departure.isRevocationRefused, spareLease: spareLease,
+                leavesBy: departure.way, hasLeftovers: hasLeftovers, spareLease: spareLease,
                 deadLease: hasPresence ? takeover.lease : nil)
         }
+    }
+
+    private var hasLeftovers: Bool {
+        leases.ids.contains { mayBeLeft(on: $0) }
     }
 
     /// Of leaving: the one on which the presence key hangs first. Else one on which nothing is known to hang.
@@ -167,8 +172,8 @@ extension NameKeeper {
                 trial.writesApart ? 1 : batchOperations, bytes: batchBytes)
             let labels = published.send(call.labels, on: call.lease)
             return .txn(keys.write(call.revision, call.lease, labels))
-        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .leave,
-            .left:
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays,
+            .leave, .left:
             return .txn(TxnRequest(compare: [], success: []))
         }
     }

@@ -11,6 +11,7 @@ extension NameKeeper {
     /// The connection is lost, with everything that was not answered on it.
     mutating func connectionIsLost(now: Milliseconds) {
         pacing.forgetRefusal()
+        departure.connectionIsLost()
         trial.connectionIsLost()
         leases.connectionIsLost(now: now)
         looking.isFailed()
@@ -20,15 +21,15 @@ extension NameKeeper {
         if call.step != .write { inFlight = nil }
         switch call.step {
         case .grant(let lease): leases.grantIsUnanswered(lease)
-        case .claim(let lease):
+        case .claim(let lease), .evict(_, let lease):
             leases.claimIsUnanswered(lease)
             looking.again()
         case .write, .rehang, .fence, .remove:
             published.areUnanswered(call.labels, on: call.lease)
             mayBeCarriedOut(call, isAnswered: false)
-        case .observe, .read, .ask, .evict, .revoke, .askDead: looking.again()
-        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .leave,
-            .left:
+        case .observe, .read, .ask, .revoke, .askDead: looking.again()
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays,
+            .leave, .left:
             assertionFailure("no request")
         }
     }
@@ -98,8 +99,8 @@ extension NameKeeper {
 
     /// etcd does not know it any more.
     mutating func leaseIsGone(_ lease: Int64, _ out: inout Effects) {
-        published.leaseIsGone(lease, &out)
-        if hanging.contains(lease) { looking.again() }
+        published.leaseIsGone(lease, isOver: !fence.isInDoubt, &out)
+        if hanging.contains(lease) || isPresence(on: lease) { looking.again() }
         // One that we have asked to go is no loss, wherever it is found out.
         if !hanging.contains(lease) || !leases.isAskedToGo(lease) { leases.forget(lease) }
     }
@@ -140,11 +141,17 @@ extension NameKeeper {
         case .read: published.doubtIsOver(&out)
         case .revoke(let lease):
             // What is refused for certain has not been asked for. ('No space' is no answer of etcd's to this.)
-            if isCertain || isFull, !call.wasAsked { leases.isToStay(lease) }
-            revocationIsRefused(lease, status, text, &out)
+            let mayBeCarriedOut = call.wasAsked || !isCertain && !isFull
+            if !mayBeCarriedOut { leases.isToStay(lease) }
+            if departure.isUnderWay {
+                let refusal = Pacing.Refusal(status: status, text: text)
+                departure.isRefused(refusal, lease, isAsked: !mayBeCarriedOut)
+            } else if !leases.mayBeClaimed(lease) {
+                isNotNeeded(lease)
+            }
         case .remove:
             if !isCertain { mayBeCarriedOut(call, isAnswered: false) }
-            withdrawalIsRefused(status, text, &out)
+            withdrawalIsRefused(Pacing.Refusal(status: status, text: text), &out)
         case .askDead(let lease): takeover.forget(lease)
         case .claim, .evict, .rehang, .fence:
             if isCertain {
@@ -155,6 +162,11 @@ extension NameKeeper {
             if !isFull {
                 failWaiting(status, "the agent's keys cannot be written: \(text)", &out)
             }
+        case .ask where departure.isUnderWay:
+            // It is taken for there.
+            if case .checking(let lease, _) = departure.way {
+                departure.goesOn(by: .checking(lease, isAsked: true))
+            }
         default:
             looking.isFailed()
             if !isFull { cannotRead(status, text, &out) }
@@ -164,7 +176,11 @@ extension NameKeeper {
     private mutating func cannotRead(_ status: Status, _ text: Text, _ out: inout Effects) {
         failWaiting(status, "the agent's keys cannot be read: \(text)", &out)
         // Nor can they be removed one by one then.
-        if departure.isRevocationRefused { withdrawalIsRefused(status, text, &out) }
+        switch departure.way {
+        case .revoking: break
+        case .checking, .removing:
+            withdrawalIsRefused(Pacing.Refusal(status: status, text: text), &out)
+        }
     }
 
     private mutating func failWaiting(_ status: Status, _ text: Text, _ out: inout Effects) {
@@ -172,33 +188,65 @@ extension NameKeeper {
         heartbeat.fail(status, text, &out)
     }
 
-    private mutating func revocationIsRefused(
-        _ lease: Int64, _ status: Status, _ text: Text, _ out: inout Effects
-    ) {
-        if departure.isUnderWay, case .ours(lease, _) = presence {
-            departure.revocationIsRefused()
+    /// etcd refuses to revoke it, and no attempt has ended it.
+    mutating func leaseStays(_ lease: Int64, _ out: inout Effects) {
+        departure.goesOn(by: .revoking)
+        guard let refusal = departure.refusal else { return }
+        if mayBeLeft(on: lease) {
+            departure.goesOn(by: .removing(lease))
         } else if departure.reason == .asked,
-            leases.mayBeClaimed(lease)
-                || (hanging.contains(lease) || published.isHanging(on: lease))
-                    && !looking.sawNothing
+            leases.mayBeClaimed(lease) || hanging.contains(lease) && !looking.sawNothing
         {
-            withdrawalIsRefused(status, text, &out)
+            withdrawalIsRefused(refusal, &out)
         } else if !leases.mayBeClaimed(lease) {
-            // Nothing of ours hangs on it; where it did, an attempt that was not answered was carried out.
-            leases.forget(lease)
-            hanging.forget(lease)
-            takeover.forget(lease)
+            isNotNeeded(lease)
         } else {
             // A claim may yet come: it is asked to go again, but nobody need wait for that.
-            departure.completeWaiting(status, text, &out)
+            departure.completeWaiting(refusal.status, refusal.text, &out)
         }
     }
 
-    private mutating func withdrawalIsRefused(_ status: Status, _ text: Text, _ out: inout Effects)
-    {
-        departure.completeWaiting(status, text, &out)
-        _ = departure.end()
-        looking.again()
-        goOn(&out)
+    /// Something of ours. Without a presence key: labels, or the mark of a newcomer, which may be our own.
+    func mayBeLeft(on lease: Int64) -> Bool {
+        switch presence {
+        case .absent(let isMarked):
+            !looking.sawNothing && (isMarked || published.mayHang(on: lease))
+        case .ours: isPresence(on: lease) || published.mayHang(on: lease)
+        case .anothers: false
+        }
+    }
+
+    /// Nothing of ours hangs on it.
+    private mutating func isNotNeeded(_ lease: Int64) {
+        forgetLease(lease)
+        takeover.forget(lease)
+    }
+
+    func isPresence(on lease: Int64) -> Bool {
+        if case .ours(lease, _) = presence { true } else { false }
+    }
+
+    private mutating func forgetLease(_ lease: Int64) {
+        leases.forget(lease)
+        hanging.forget(lease)
+    }
+
+    private mutating func withdrawalIsRefused(
+        _ refusal: Pacing.Refusal, _ out: inout Effects
+    ) {
+        departure.completeWaiting(refusal.status, refusal.text, &out)
+        if departure.reason == .asked {
+            _ = departure.end()
+            looking.again()
+            goOn(&out)
+            return
+        }
+        // Why the agent leaves is told all the same.
+        out.log(.warn, "what hangs on the lease of agent '\(agent)' stays: \(refusal.text)")
+        switch departure.way {
+        case .revoking: break
+        case .checking(let lease, _), .removing(let lease): forgetLease(lease)
+        }
+        departure.goesOn(by: .revoking)
     }
 }

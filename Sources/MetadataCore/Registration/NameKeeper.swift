@@ -222,8 +222,9 @@ struct NameKeeper: Hashable {
         if inFlight?.step == .write { return "a write holds up what is not one" }
         if case .ours(let lease, let revision) = presence {
             if !leases.isOurs(lease) || revision <= 0 { return "our presence key is not ours" }
-            if hanging.absence ?? .removed != .removed {
-                return "our presence key is there and is not"
+            switch hanging.absence {
+            case .asking, .waiting: return "our presence key is there and is not"
+            case .isBack, .leaseIsGone, .removed, nil: break
             }
         }
         if case .anothers(let lease, _) = presence, leases.isOurs(lease) {
@@ -266,6 +267,7 @@ struct NameKeeper: Hashable {
             case .leaseIsGone: 2
             case .waiting: 3
             case .removed: 4
+            case .isBack: 5
             }
         let lease: UInt8 =
             switch leases.targetState {

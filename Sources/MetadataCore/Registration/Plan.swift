@@ -12,6 +12,8 @@ package enum Plan {
         case ours(lease: Int64, revision: Int64)
         case anothers(lease: Int64, revision: Int64)
 
+        var isAbsent: Bool { if case .absent = self { true } else { false } }
+
         /// For the exploration of states.
         mutating func forEachRevision(_ body: (inout Int64) -> Void) {
             switch self {
@@ -39,6 +41,9 @@ package enum Plan {
         case leaseIsGone(Int64)
         /// All live: somebody removed the key, perhaps to put his own. Looked for again at `lookAt`.
         case waiting(since: Milliseconds, lookAt: Milliseconds)
+        /// It is there again, by a claim of ours that came late. Leases on which it had hung before, to be asked: if all live,
+        /// somebody had removed it.
+        case isBack([Int64])
         case removed
     }
     /// A lease of ours.
@@ -69,8 +74,9 @@ package enum Plan {
         var evictions: Int
         var hasUnread: Bool
         var hasWrites: Bool
-        /// Of leaving: etcd refuses to revoke, so the keys are removed one by one.
-        var isRevocationRefused: Bool
+        var leavesBy: Departure.Way
+        /// Labels of ours may be there although the presence key is not.
+        var hasLeftovers: Bool
         /// One of our leases that is not needed any more; of leaving: the next to revoke.
         var spareLease: Int64?
         /// The lease of another process that we have removed: perhaps empty, and never-ending.
@@ -87,12 +93,14 @@ package enum Plan {
         case evict(revision: Int64, lease: Int64)
         case rehang(revision: Int64, from: Int64, to: Int64)
         case revoke(Int64)
-        /// Remove our own keys without their lease.
+        /// Remove our own keys without their lease; 0: those that are there without a presence key.
         case remove(revision: Int64)
         case askDead(Int64)
         // Conclusions: nothing is sent.
         case lose(lease: Int64)
         case withdrawn, superseded, nameIsTaken, contended
+        /// Of leaving: etcd refuses to revoke this lease.
+        case stays(Int64)
         /// A store that has gone back shows a key of ours that nobody wants.
         case leave
         case left
@@ -134,9 +142,16 @@ package enum Plan {
     }
 
     private static func leaving(_ seen: Seen) -> Step {
-        if seen.isRevocationRefused {
-            if seen.mustLook { return .observe }
-            if case .ours(_, let revision) = seen.presence { return .remove(revision: revision) }
+        switch seen.leavesBy {
+        case .revoking: break
+        case .checking where seen.mustLook, .removing where seen.mustLook: return .observe
+        case .checking(let lease, let isAsked): return isAsked ? .stays(lease) : .ask(lease)
+        case .removing:
+            switch seen.presence {
+            case .ours(_, let revision): return .remove(revision: revision)
+            case .absent where seen.hasLeftovers: return .remove(revision: 0)
+            case .absent, .anothers: break
+            }
         }
         if let lease = seen.spareLease { return .revoke(lease) }
         return .left
@@ -144,7 +159,7 @@ package enum Plan {
 
     private static func missing(_ absence: Absence, _ now: Milliseconds) -> Step {
         switch absence {
-        case .asking(let leases): leases.first.map { .ask($0) } ?? .observe
+        case .asking(let leases), .isBack(let leases): leases.first.map { .ask($0) } ?? .observe
         case .leaseIsGone(let lease): .lose(lease: lease)
         case .waiting(_, let lookAt): now >= lookAt ? .observe : .wait(until: lookAt)
         case .removed: .withdrawn

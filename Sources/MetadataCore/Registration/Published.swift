@@ -413,11 +413,13 @@ package struct Published: Hashable {
         complete(name, revision: kv?.modRevision ?? 0, &out)
     }
 
-    /// What hung on a lease went with it.
-    mutating func leaseIsGone(_ lease: Int64, _ out: inout Effects) {
+    /// What hung on a lease went with it. `isOver` as in `observed`.
+    mutating func leaseIsGone(_ lease: Int64, isOver: Bool, _ out: inout Effects) {
         guard isHanging(on: lease) else { return }
         for name in labels.keys where self[name].seen.lease == lease {
             self[name].seen = .nothing
+            // It had moved, and was not read yet.
+            if isOver, self[name].isInDoubt { self[name].isNotWritten(name, &out) }
             complete(name, revision: 0, &out)
         }
     }

@@ -143,7 +143,7 @@ package struct Registration: Hashable {
     }
 
     /// The self-watch has missed something, or may have.
-    mutating func mayHaveMissed() { keeper.looking.again() }
+    package mutating func mayHaveMissed() { keeper.looking.again() }
 
     /// What was seen is of another store: nothing of it holds.
     package mutating func storeIsAnother(_ text: Text, _ out: inout Effects) {

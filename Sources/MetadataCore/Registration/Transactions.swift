@@ -70,8 +70,9 @@ extension RegistrationKeys {
             failure: look)
     }
 
+    /// 0: while there is no presence key.
     func remove(_ revision: Int64) -> TxnRequest {
-        let all = DeleteRangeRequest(key: presence, rangeEnd: end)
+        let all = DeleteRangeRequest(key: revision == 0 ? mark : presence, rangeEnd: end)
         return TxnRequest(compare: isAt(revision), success: [.deleteRange(all)])
     }
 }
