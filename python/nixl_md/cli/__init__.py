@@ -4,9 +4,25 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+
+
+def _open_standard_streams() -> None:
+    """Python has None for those that were closed before it was started, and a socket would get
+    their numbers. In order: each gets the lowest number that is free, which is its own."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as it runs
+    # What a locale has no letters for is shown with escapes, and does not end the command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
 
 def main() -> None:
     """The entry point; says what is missing where the tool's own needs are not installed."""
+    _open_standard_streams()
     try:
         _run()
     except KeyboardInterrupt:

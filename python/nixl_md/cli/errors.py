@@ -8,9 +8,11 @@ import enum
 
 from nixl_md import NixlMDError, Status
 
+from .render import readable
+
 
 class Exit(enum.IntEnum):
-    """The exit statuss, as the man page has them."""
+    """The exit statuses, as the man page has them."""
 
     OK = 0
     FOUND = 1
@@ -96,7 +98,7 @@ class NoSpace(EtcdError):
 
 def of_library(error: NixlMDError) -> Failure:
     """A failure of the library as one of the tool."""
-    text = str(error)
+    text = readable(str(error))
     if error.status in (Status.TIMED_OUT, Status.REMOTE_DISCONNECT):
         return Unreachable(f"etcd cannot be reached: {text}", "Check --endpoints.")
     if error.status in (Status.UNAUTHENTICATED, Status.PERMISSION):

@@ -23,6 +23,7 @@ from .errors import (
     Usage,
 )
 from .probe import listens
+from .render import readable
 from .settings import Endpoint, Settings
 
 Json = dict[str, Any]
@@ -40,6 +41,9 @@ _CREDENTIALS = (
     "authentication is not enabled",
 )
 _EXPIRED_TOKEN = ("invalid auth token", "revision of auth store is old")
+ALARM = "/v3/maintenance/alarm"
+# Of a server's words, so many are shown.
+MAX_WORDS = 300
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
 
 
@@ -142,14 +146,19 @@ def no_gateway(endpoint: Endpoint, what: str) -> NoGateway:
     )
 
 
+def _safe(text: str) -> str:
+    """A server's words, as they may be shown on a terminal."""
+    return readable(text[:MAX_WORDS])
+
+
 def refusal(endpoint: Endpoint, status: int, text: bytes) -> Failure:
     """What an answer other than 200 means."""
     try:
         answer = json.loads(text)
-        message = str(answer.get("message") or answer["error"])
+        message = _safe(str(answer.get("message") or answer["error"]))
         code = int(answer["code"])
     except (ValueError, KeyError, AttributeError, TypeError):
-        words = text.decode(errors="replace").strip().split("\n")[0][:200]
+        words = _safe(text.decode(errors="replace").strip().split("\n")[0])
         if "HTTP request to an HTTPS server" in words:
             return Unreachable(f"{endpoint}: it speaks TLS", "Write https:// before the host.")
         if status in (502, 503, 504):
@@ -167,7 +176,18 @@ def refusal(endpoint: Endpoint, status: int, text: bytes) -> Failure:
         )
     if "database space exceeded" in message:
         return NoSpace(code, message)
+    if "corrupt cluster" in message:
+        return Failure(
+            f"{endpoint}: etcd refuses every change: it has found that its members' data differ",
+            "'nixl-md doctor' names the member: replace it, then 'etcdctl alarm disarm'.",
+        )
     return EtcdError(code, message)
+
+
+def is_expired(failure: Failure) -> bool:
+    """Whether another token is all that is wanted."""
+    is_refusal = isinstance(failure, CredentialsRefused)
+    return is_refusal and any(word in failure.text for word in _EXPIRED_TOKEN)
 
 
 def _remedy(message: str) -> str:
@@ -265,7 +285,7 @@ class Gateway:
         try:
             return self._exchange(path, body, self.headers(), timeout, write)
         except CredentialsRefused as refused:
-            if self._token is None or not any(word in refused.text for word in _EXPIRED_TOKEN):
+            if self._token is None or not is_expired(refused):
                 raise
             self._token = None
             return self._exchange(path, body, self.headers(), timeout, write)
@@ -298,9 +318,9 @@ class Gateway:
             raise failure from error
         if response.status != 200:
             raise refusal(self.endpoint, response.status, text)
-        return self._parsed(text)
+        return self._parsed(path, text)
 
-    def _parsed(self, text: bytes) -> Json:
+    def _parsed(self, path: str, text: bytes) -> Json:
         try:
             answer = json.loads(text)
         except ValueError as error:
@@ -310,6 +330,11 @@ class Gateway:
         # The gateway reports a stream's failure within an answer 200.
         if isinstance(answer.get("error"), dict):
             raise refusal(self.endpoint, 0, json.dumps(answer["error"]).encode())
+        # Each of etcd's answers but that about alarms has a header, those of a stream in `result`.
+        result = answer.get("result", answer)
+        header = result.get("header") if isinstance(result, dict) else None
+        if not isinstance(header, dict) and path != ALARM:
+            raise no_gateway(self.endpoint, "its answer is not etcd's")
         return answer
 
     # What commands ask
@@ -325,6 +350,10 @@ class Gateway:
     ) -> Json:
         body = {"compare": list(compare), "success": list(success), "failure": list(failure)}
         return self.call("/v3/kv/txn", body, write=True)
+
+    def alarms(self) -> list[Json]:
+        alarms: list[Json] = self.call(ALARM, {"action": "GET"}).get("alarms", [])
+        return alarms
 
     def status(self) -> Json:
         return self.call("/v3/maintenance/status", {})

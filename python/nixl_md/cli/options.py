@@ -18,8 +18,8 @@ import typer
 
 from nixl_md import NixlMDError
 
-from .errors import Exit, Failure, of_library
-from .render import is_terminal, say, styled
+from .errors import Exit, Failure, Usage, of_library
+from .render import discard_output, is_terminal, say, styled
 from .settings import Given, Settings, resolve
 
 _PANEL = "Common options"
@@ -124,8 +124,11 @@ COMMON: dict[str, tuple[Any, Any]] = {
     ),
 }
 # Which of them take no value, for who writes them before the command.
-FLAGS = ("--insecure-skip-tls-verify",)
-VALUED = tuple("--" + name.replace("_", "-") for name in COMMON if name != "insecure")
+FLAGS = ("--insecure-skip-tls-verify", "--json")
+VALUED = (
+    *("--" + name.replace("_", "-") for name in COMMON if name != "insecure"),
+    *("--output", "-o"),
+)
 
 
 class Output(str, enum.Enum):
@@ -146,7 +149,10 @@ JsonOption = Annotated[
 
 
 def _ask(prompt: str) -> str:
-    return getpass.getpass(prompt, stream=sys.stderr)
+    try:
+        return getpass.getpass(prompt, stream=sys.stderr)
+    except EOFError as error:
+        raise Usage("no password was entered") from error
 
 
 def _fail(failure: Failure) -> int:
@@ -157,7 +163,10 @@ def _fail(failure: Failure) -> int:
 def ended(run: Callable[[], Any]) -> int:
     """Runs a command; its exit status, with a text where something is wrong."""
     try:
-        return int(run() or 0)
+        status = int(run() or 0)
+        # Here, and not when the interpreter ends: what is wrong with it shows in the status.
+        sys.stdout.flush()
+        return status
     except Failure as failure:
         return _fail(failure)
     except NixlMDError as error:
@@ -166,8 +175,12 @@ def ended(run: Callable[[], Any]) -> int:
         return _fail(Failure(str(error)))
     except BrokenPipeError:
         # Who reads has seen enough (`| head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard_output()
         return Exit.OK
+    except OSError as error:
+        # A disk that is full, a terminal that is gone.
+        discard_output()
+        return _fail(Failure(f"writing the answer: {error.strerror or error}"))
     except KeyboardInterrupt:
         if is_terminal(sys.stderr):
             say("")

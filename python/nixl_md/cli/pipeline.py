@@ -6,13 +6,13 @@ call for several leases at once."""
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from .errors import Failure
-from .gateway import Gateway, connection_failure, refusal
+from .gateway import Gateway, connection_failure, is_expired, refusal
 from .settings import Settings
 
 CONNECTIONS = 4
@@ -105,7 +105,11 @@ class _Lane:
                     for lease in window:
                         status, body = _read(stream)
                         if status != 200:
-                            raise refusal(self._gateway.endpoint, status, body)
+                            failure = refusal(self._gateway.endpoint, status, body)
+                            if is_expired(failure):
+                                # The next session's first question gets another token.
+                                raise ConnectionError(failure.text)
+                            raise failure
                         found[lease] = parse_time(json.loads(body))
             finally:
                 connection.close()
@@ -130,15 +134,23 @@ def times_to_live(settings: Settings, leases: Sequence[int]) -> dict[int, LeaseT
     if not distinct:
         return {}
     lanes = min(CONNECTIONS, (len(distinct) + WINDOW - 1) // WINDOW)
-    shares = [distinct[number::lanes] for number in range(lanes)]
+    if lanes == 1:
+        return _Lane(settings).ask(distinct)
+    answers: SimpleQueue[dict[int, LeaseTime] | BaseException] = SimpleQueue()
+
+    def ask(share: Sequence[int]) -> None:
+        try:
+            answers.put(_Lane(settings).ask(share))
+        except BaseException as error:
+            answers.put(error)
+
+    for number in range(lanes):
+        # Daemons: Ctrl-C does not wait for a member that does not answer.
+        threading.Thread(target=ask, args=(distinct[number::lanes],), daemon=True).start()
     found: dict[int, LeaseTime] = {}
-    failures: list[Failure] = []
-    with ThreadPoolExecutor(lanes) as pool:
-        for future in [pool.submit(_Lane(settings).ask, share) for share in shares]:
-            try:
-                found.update(future.result())
-            except Failure as failure:
-                failures.append(failure)
-    if failures:
-        raise failures[0]
+    for _ in range(lanes):
+        answer = answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        found.update(answer)
     return found

@@ -11,10 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from rich.cells import cell_len
-from rich.color import ColorSystem
-from rich.style import Style
-
 # Of the words of a state or a finding.
 STYLES = {
     "leased": "green",
@@ -34,10 +30,21 @@ _GAP = 2
 
 def printable(name: bytes) -> str:
     """For people: what a store holds may be any byte, and a terminal obeys some of them."""
-    text = name.decode("utf-8", "backslashreplace")
+    return readable(name.decode("utf-8", "backslashreplace"))
+
+
+def readable(text: str) -> str:
+    """The same of what a server says."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def discard_output() -> None:
+    """From now on: nobody reads it, or it cannot be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -62,6 +69,10 @@ def width(stream: TextIO) -> int | None:
 def styled(text: str, style: str, stream: TextIO) -> str:
     if not has_color(stream):
         return text
+    # Here, as below: in a pipe rich is not needed, and loading it takes time.
+    from rich.color import ColorSystem
+    from rich.style import Style
+
     return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
 
 
@@ -82,7 +93,11 @@ class Column:
 
 def cells(text: str) -> int:
     """How wide it is on a terminal; of what is printable."""
-    return len(text) if text.isascii() else cell_len(text)
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def cut(text: str, columns: int) -> str:

@@ -18,6 +18,7 @@ DEFAULT_PORT = 2379
 # Of the library, include/nixl_md.h.
 MAX_NAMESPACE = 1024
 MAX_ENDPOINTS = 64
+MAX_TIMEOUT = 86400.0
 _SEPARATORS = re.compile("[,;]")
 
 
@@ -178,6 +179,9 @@ def resolve(
     ask: Callable[[str], str] | None = None,
 ) -> Settings:
     """All of it, checked. `ask` asks for a password, if there is somebody to ask."""
+    # Not "< 0 or > DAY": that lets nan through.
+    if not 0 < given.timeout <= MAX_TIMEOUT:
+        raise Usage(f"--timeout: {given.timeout} s is not between 0 and a day")
     sources = _Sources(environment)
     cacert = sources.file("--cacert", given.cacert, "NIXL_ETCD_CACERT", "ETCDCTL_CACERT")
     cert = sources.file("--cert", given.cert, "NIXL_ETCD_CERT", "ETCDCTL_CERT")
