@@ -10,7 +10,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,11 +238,108 @@ def test_members(tool_for: ToolFactory, version: str) -> None:
         assert set(found) == {"members"} and "2 members of 3" in found["members"]["text"]
         every = ",".join(member.own_endpoint for member in cluster.members)
         assert problems(tool, "--endpoints", every) == {}
-        # Without a majority there is no leader.
+    finally:
+        cluster.close()
+
+
+def every(cluster: Cluster) -> tuple[str, str]:
+    return "--endpoints", ",".join(member.own_endpoint for member in cluster.members)
+
+
+def eventually_only(check: str, look: Callable[[], dict[str, dict[str, str]]]) -> dict[str, str]:
+    """What is found when nothing else is."""
+    deadline = time.monotonic() + 120
+    while set(found := look()) != {check}:
+        assert time.monotonic() < deadline, found
+    return found[check]
+
+
+def test_noLeader(tool_for: ToolFactory, version: str) -> None:
+    """Two of three are killed: the third runs, and cannot serve."""
+    cluster = Cluster(version, [Place()] * 3)
+    try:
+        cluster.start()
+        left = cluster.members[0]
+        healthy(Plants(left.gateway, NAMESPACE))
+        tool = tool_for(left, NAMESPACE)
         cluster.members[1].kill()
         cluster.members[2].kill()
-        answer = tool("doctor", "--timeout", "8", status=3)
-        assert "FAIL" in answer.out
+        while int(left.status().get("leader", 0)):
+            time.sleep(0.1)
+        answer = tool("doctor", "--json", *every(cluster), "--timeout", "10", status=3)
+        found = [x for x in answer.json["findings"] if x["level"] == "FAIL"]
+        texts = {x["text"] for x in found if x["check"] == "leader"}
+        assert texts == {f"{left.own_endpoint}: etcd runs there and knows no leader"}
+        down = [x["text"] for x in found if x["check"] == "endpoint"]
+        assert len(down) == 2 and not any(left.own_endpoint in text for text in down)
+        assert all(x["remedy"] for x in found)
+        # Those that are back make it whole.
+        cluster.members[1].start()
+        cluster.members[2].start()
+        cluster.wait_healthy()
+        assert problems(tool, *every(cluster)) == {}
+    finally:
+        cluster.close()
+
+
+# An upgrade that has stopped half-way: the version before and after, and of how many members.
+HALF_WAY = {"3.4": ("3.4", "3.5", 1), "3.5": ("3.4", "3.5", 2)}
+
+
+def test_mixedVersions(tool_for: ToolFactory, version: str) -> None:
+    before, after, count = HALF_WAY.get(version, ("3.5", version, 2))
+    cluster = Cluster(before, [Place()] * 3)
+    try:
+        cluster.start()
+        healthy(Plants(cluster.members[0].gateway, NAMESPACE))
+        tool = tool_for(cluster.members[0], NAMESPACE)
+        assert problems(tool, *every(cluster)) == {}
+        for member in cluster.members[:count]:
+            member.terminate()
+            member.version = after
+            member.start()
+            cluster.wait_healthy()
+        found = problems(tool, *every(cluster))
+        assert set(found) == {"version"}
+        versions = {member.status()["version"] for member in cluster.members}
+        assert len(versions) == 2 and all(each in found["version"]["text"] for each in versions)
+        for member in cluster.members[count:]:
+            member.terminate()
+            member.version = after
+            member.start()
+            cluster.wait_healthy()
+        assert problems(tool, *every(cluster)) == {}
+    finally:
+        cluster.close()
+
+
+def test_corruptMember(tool_for: ToolFactory, version: str) -> None:
+    """A byte of one member's database is not what it was: etcd compares, and raises its alarm."""
+    cluster = Cluster(version, [Place()] * 3, "--experimental-corrupt-check-time", "1s")
+    try:
+        cluster.start()
+        plants = Plants(cluster.members[0].gateway, NAMESPACE)
+        plants.agent("agent0", plants.lease(LONG), b"as all members have it")
+        member = cluster.follower()
+        member.terminate()
+        database = member.directory / "data" / "member" / "snap" / "db"
+        stored = database.read_bytes()
+        assert b"as all members have it" in stored
+        database.write_bytes(stored.replace(b"as all members have it", b"as one member has it !"))
+        member.start()
+        tool = tool_for(cluster.members[0], NAMESPACE)
+        found = eventually_only("alarm-corrupt", lambda: problems(tool, *every(cluster)))
+        assert f"others': {member.name} at {member.own_endpoint}." in found["text"]
+        # One that is asked alone cannot tell.
+        assert "logs say" in problems(tool)["alarm-corrupt"]["text"]
+        # Every change is refused: each command says why.
+        for command in (
+            ["purge", "agent0", "--force-live", "--yes"],
+            ["guard", "--agent", "a", "--", "echo", "started"],
+        ):
+            answer = tool(*command, status=1)
+            assert "members' data differ" in answer.err and "started" not in answer.out
+        assert tool("ls", "-o", "name").lines == ["agent0"]
     finally:
         cluster.close()
 

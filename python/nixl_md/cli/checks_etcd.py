@@ -8,6 +8,7 @@ import datetime
 import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from pathlib import Path
 from nixl_md import NixlMDError, NotFound
 
 from .certificate import first_of_pem, not_after
-from .errors import CredentialsRefused, EtcdError, Failure, of_library
+from .errors import CredentialsRefused, EtcdError, Failure, Unreachable, of_library
 from .findings import Finding, fail, ok, warn
 from .gateway import Gateway, Json, b64
 from .observer import observer
-from .render import amount, plural
+from .render import amount, plural, readable
 from .settings import Endpoint, Settings
 from .store import parse_version
 
@@ -35,6 +36,10 @@ UNTOLD = "untold"
 DEFAULT_REQUEST_BYTES = 1536 * 1024
 GRPC_OVERHEAD = 512 * 1024
 _LIMIT = re.compile(r"larger than max \(\d+ vs\. (\d+)\)")
+NO_LEADER = (
+    "Start the members that are down: a cluster needs more than half of them. See 'etcdctl "
+    "endpoint status --cluster', and etcd's log."
+)
 _UPGRADE = "Upgrade etcd to 3.5.28, 3.6.9 or later."
 
 
@@ -76,6 +81,7 @@ class EtcdChecks:
         self.members: list[Member] = []
         self.failures: list[Failure] = []
         self.request_limit = DEFAULT_REQUEST_BYTES
+        self._names: dict[str, str] = {}
 
     def endpoints(self) -> Iterator[Finding]:
         for endpoint in self._settings.gateways:
@@ -98,11 +104,14 @@ class EtcdChecks:
                 certificate = gateway.peer_certificate
         except Failure as failure:
             self.failures.append(failure)
-            yield fail("endpoint", failure.text, failure.remedy or "Is etcd running there?")
+            if isinstance(failure, Unreachable) and _lacks_leader(settings):
+                yield fail("leader", f"{endpoint}: etcd runs there and knows no leader", NO_LEADER)
+            else:
+                yield fail("endpoint", failure.text, failure.remedy or "Is etcd running there?")
             return
         member = Member(endpoint, status, statistics.median(times))
         self.members.append(member)
-        version = status.get("version", "?")
+        version = readable(str(status.get("version", "?")))
         role = ", leader" if member.leader == member.id else ", follower"
         role = "" if member.leader == UNTOLD else role
         text = f"{endpoint}: etcd {version}{role}, {member.round_trip * 1000:.1f} ms"
@@ -159,10 +168,12 @@ class EtcdChecks:
                 "Name the members of one cluster: agents of two never meet.",
             )
         if any(member.leader == "0" for member in self.members):
-            yield fail("leader", "a member knows no leader", "See 'etcdctl endpoint status'.")
+            yield fail("leader", "a member knows no leader", NO_LEADER)
 
     def _versions(self, gateway: Gateway) -> Iterator[Finding]:
-        versions = {str(member.status.get("version")): member.version for member in self.members}
+        versions = {
+            readable(str(member.status.get("version"))): member.version for member in self.members
+        }
         if len(versions) > 1:
             yield warn(
                 "version",
@@ -189,8 +200,9 @@ class EtcdChecks:
         except CredentialsRefused:
             yield ok("members", "this user may not list the members")
             return
+        self._names = {str(m["ID"]): readable(str(m.get("name", ""))) for m in members}
         known = {member.id for member in self.members}
-        unasked = [m.get("name") or "(not started)" for m in members if str(m["ID"]) not in known]
+        unasked = [name or "(not started)" for x, name in self._names.items() if x not in known]
         if len(members) > 1 and unasked:
             yield warn(
                 "members",
@@ -203,7 +215,7 @@ class EtcdChecks:
 
     def _alarms(self, gateway: Gateway) -> Iterator[Finding]:
         try:
-            alarms = gateway.call("/v3/maintenance/alarm", {"action": "GET"}).get("alarms", [])
+            alarms = gateway.alarms()
         except CredentialsRefused:
             yield ok("alarms", "this user may not see alarms")
             return
@@ -216,9 +228,34 @@ class EtcdChecks:
                 "--quota-backend-bytes.",
             )
         if "CORRUPT" in kinds:
-            yield fail("alarm-corrupt", "a member's data differs", "Replace that member.")
+            which = ", ".join(self._others_data()) or "which one its members' logs say ('corrupt')"
+            yield fail(
+                "alarm-corrupt",
+                f"the data of a member differ from the others': {which}. etcd refuses every "
+                "change: no agent can publish, and those that die stay",
+                "Replace that member (etcdctl member remove, member add with an empty data "
+                "directory), then etcdctl alarm disarm.",
+            )
         if not kinds:
             yield ok("alarms", "no alarm")
+
+    def _others_data(self) -> list[str]:
+        """Members whose data are not those of the most: etcd's alarm has 0 for the member."""
+        revision = min(int(member.status["header"]["revision"]) for member in self.members)
+        hashes: dict[str, tuple[int, int]] = {}
+        for member in self.members:
+            settings = self._settings.only(self._settings.endpoints[0], member.endpoint)
+            try:
+                with Gateway(settings) as gateway:
+                    answer = gateway.call("/v3/maintenance/hash", {"revision": str(revision)})
+            except Failure:
+                continue
+            found = int(answer.get("hash", 0)), int(answer.get("compact_revision", 0))
+            hashes[f"{self._names.get(member.id, '?')} at {member.endpoint}"] = found
+        (common, count), *_ = Counter(hashes.values()).most_common(1) or [((0, 0), 0)]
+        if count * 2 <= len(hashes):
+            return []
+        return [name for name, found in hashes.items() if found != common]
 
     def _quota(self, gateway: Gateway) -> Iterator[Finding]:
         metrics = _metrics(gateway)
@@ -269,6 +306,16 @@ def _status(gateway: Gateway, header: Json) -> Json:
         return gateway.status()
     except CredentialsRefused:
         return {"header": header, "version": gateway.version(), "leader": UNTOLD}
+
+
+def _lacks_leader(settings: Settings) -> bool:
+    """Whether what does not answer a read is a member that has lost its leader: what it says of
+    itself it says without one."""
+    try:
+        with Gateway(settings) as gateway:
+            return int(gateway.status().get("leader", 0)) == 0
+    except Failure:
+        return False
 
 
 def _has_users(gateway: Gateway) -> bool:
