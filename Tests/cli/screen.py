@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -41,12 +43,32 @@ class Screen:
     def interrupt(self) -> None:
         self._tmux("send-keys", "C-c")
 
+    def type(self, text: str, key: str) -> None:
+        """What a person types, and a key after it."""
+        if text:
+            self._tmux("send-keys", "-l", text)
+        self._tmux("send-keys", key)
+
+    def terminate(self) -> None:
+        """SIGTERM to what the shell has started."""
+        shell = self._tmux("display-message", "-p", "#{pane_pid}").strip()
+        children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        assert len(children) == 1, children
+        os.kill(int(children[0]), signal.SIGTERM)
+
+    def cursor_is_shown(self) -> bool:
+        return self._tmux("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
     def resize(self, columns: int, lines: int) -> None:
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
     def lines(self, colors: bool = False) -> list[str]:
         text = self._tmux("capture-pane", "-p", *(["-e"] if colors else []))
         return text.split("\n")
+
+    def unwrapped(self) -> list[str]:
+        """As they were printed, however narrow the terminal is."""
+        return self._tmux("capture-pane", "-p", "-J").split("\n")
 
     def wait(self, is_so: Callable[[list[str]], bool], what: str) -> list[str]:
         """The screen when it is so."""

@@ -11,6 +11,11 @@ ANSWERS = {
     "html": (200, "text/html", b"<html>welcome</html>"),
     "not-found": (404, "text/plain", b"404 page not found"),
     "json": (200, "application/json", b"[1, 2]"),
+    "empty": (200, "application/json", b"{}"),
+    "no-header": (200, "application/json", b'{"header": 7, "kvs": "?"}'),
+    "no-result": (200, "application/json", b'{"result": [1]}'),
+    "terminal": (404, "text/plain", b"\x1b]0;owned\x07\x1b[2J\xc2\x9b31m"),
+    "refusal": (400, "application/json", b'{"code": 3, "message": "\\u001b[2Jno\\ud800"}'),
     "unavailable": (503, "text/html", b"<html>no healthy upstream</html>"),
 }
 

@@ -34,6 +34,9 @@ while line := sys.stdin.readline():
     words = line.split()
     if words[0] == "put":
         gateway.put(prefix + words[1].encode(), words[2].encode())
+    elif words[0] == "many":
+        for count in range(int(words[1])):
+            gateway.put(prefix + b"part%03d" % count, b"x" * int(words[2]))
     elif words[0] == "storm":
         for count in range(int(words[1])):
             gateway.put(prefix + b"metadata", b"%d" % count)

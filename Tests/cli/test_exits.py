@@ -56,6 +56,13 @@ def test_endpointsThatCannotBe(tool: Tool, endpoints: str, text: str) -> None:
     says(tool("ls", NIXL_ETCD_ENDPOINTS=endpoints, status=2), "NIXL_ETCD_ENDPOINTS", text)
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9"])
+def test_timesThatCannotBe(tool: Tool, seconds: str) -> None:
+    says(tool("ls", f"--timeout={seconds}", status=2), "--timeout", "between 0 and a day")
+    for command in ("watch", "exporter"):
+        tool(command, f"--interval={seconds}", status=2)
+
+
 def test_noEndpoint(tool_for: ToolFactory) -> None:
     says(tool_for()("ls", status=2), "no endpoint", "NIXL_ETCD_ENDPOINTS")
 
@@ -258,7 +265,10 @@ def test_gatewayOnAnotherPort(own_etcd: EtcdFactory, tool_for: ToolFactory) -> N
     assert tool("ls", "-o", "name", NIXL_MD_GATEWAY=http).lines == ["alpha"]
 
 
-@pytest.mark.parametrize("kind", ["html", "not-found", "json", "unavailable"])
+@pytest.mark.parametrize(
+    "kind",
+    ["html", "not-found", "json", "unavailable", "empty", "no-header", "no-result", "terminal"],
+)
 def test_somethingElseAnswers(tool_for: ToolFactory, kind: str) -> None:
     """Say, a proxy that knows nothing of etcd."""
     with StrangeServer(kind) as server:
@@ -266,6 +276,13 @@ def test_somethingElseAnswers(tool_for: ToolFactory, kind: str) -> None:
         status = 3 if kind == "unavailable" else 5
         answer = tool("purge", "--permanent", "--endpoints", server.endpoint, status=status)
     says(answer, server.endpoint, "proxy")
+    assert not set("\x1b\x07\x9b") & set(answer.err), "a terminal would obey"
+
+
+def test_refusalThatATerminalWouldObey(tool_for: ToolFactory) -> None:
+    with StrangeServer("refusal") as server:
+        answer = tool_for()("ls", "--endpoints", server.endpoint, status=1)
+    says(answer, r"etcd refused: \\x1b\[2Jno\\ud800")
 
 
 @pytest.mark.parametrize("command", [["watch"], ["exporter", "--listen", "127.0.0.1:0"]])

@@ -8,6 +8,8 @@ import json
 import re
 import signal
 import socket
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -105,6 +107,64 @@ def test_outage(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> N
         assert down["nixl_md_read_failures_total"] >= 1
         etcd.start().wait_healthy()
         scraped.wait(lambda x: x["nixl_md_up"] == 1 and x["nixl_md_contact"] == 1, "up again")
+
+
+def test_scrapedWhileEtcdDies(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+    """Killed, frozen and started while others scrape: each answer is whole, and says what is so."""
+    etcd = own_etcd(version)
+    Plants(etcd.gateway, b"/x/").agent("stock")
+    ended = threading.Event()
+    scrapes: list[int] = []
+    wrong: list[object] = []
+
+    def scrape(scraped: Scraped) -> None:
+        while not ended.is_set():
+            try:
+                found = scraped.samples()
+                assert found["nixl_md_up"] in (0, 1) and "nixl_md_agents permanent" in found
+                scrapes.append(1)
+            except (OSError, AssertionError, KeyError) as error:
+                wrong.append(error)
+
+    def leave(scraped: Scraped) -> None:
+        """Asks, and is gone before the answer."""
+        host, port = scraped.url.split("/")[2].split(":")
+        while not ended.wait(0.05):
+            with socket.create_connection((host, int(port)), PATIENCE) as asking:
+                asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                asking.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+
+    with exporting(tool_for(etcd, b"/x/"), "--timeout", "1") as scraped:
+        scraped.wait(lambda x: x["nixl_md_up"] == 1, "up")
+        threads = [threading.Thread(target=scrape, args=(scraped,)) for _ in range(3)]
+        threads.append(threading.Thread(target=leave, args=(scraped,)))
+        for thread in threads:
+            thread.start()
+        try:
+            etcd.kill()
+            scraped.wait(lambda x: x["nixl_md_up"] == 0, "down")
+            etcd.start().wait_healthy()
+            scraped.wait(lambda x: x["nixl_md_up"] == 1, "up again")
+            etcd.freeze()
+            scraped.wait(lambda x: x["nixl_md_up"] == 0, "does not answer")
+            etcd.thaw()
+            last = scraped.wait(lambda x: x["nixl_md_up"] == x["nixl_md_contact"] == 1, "answers")
+            assert last["nixl_md_agents permanent"] == 1
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+    assert not wrong and len(scrapes) > 10, wrong
+
+
+def test_head(tool: Tool) -> None:
+    """As monitoring of the port itself asks."""
+    with exporting(tool) as scraped:
+        scraped.wait(lambda _: True, "it answers")
+        request = urllib.request.Request(scraped.url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            assert answer.status == 200 and int(answer.headers["Content-Length"]) > 100
+            assert answer.read() == b""
 
 
 def test_addresses(tool: Tool) -> None:

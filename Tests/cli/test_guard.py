@@ -17,6 +17,7 @@ import pytest
 from conftest import EtcdFactory, Figure, Plants, Tool, ToolFactory
 from etcd_server import Etcd
 from gateway import GatewayError
+from gateway_proxy import HoldingGateway
 from screen import Screen
 
 TTL = 5
@@ -174,6 +175,52 @@ def test_leaseLost_anotherIsGranted_keysArePutBack(guards: Guards) -> None:
     assert guarded.keys() == {}
 
 
+@pytest.mark.parametrize(("count", "size"), [(150, 10), (4, 900_000)])
+def test_leaseLost_moreThanATransactionHolds(guards: Guards, count: int, size: int) -> None:
+    """By number, and by size."""
+    guarded = guards()
+    guarded.do("many", str(count), str(size))
+    lease = guarded.wait_attached(f"part{count - 1:03}".encode())
+    before = set(guarded.keys())
+    guarded.plants.gateway.call("/v3/lease/revoke", {"ID": str(lease)})
+    assert guarded.wait_attached(*before) != lease
+    values = {len(kv.value) for kv in guarded.plants.gateway.range(guarded.plants.key("alpha"))}
+    assert values == {0, 4, size}
+    guarded.end()
+
+
+def test_leaseLost_andPutAgainMeanwhile(guards: Guards) -> None:
+    """The command has put one key itself: the others are put back beside it."""
+    guarded = guards()
+    lease = guarded.wait_attached()
+    os.kill(guarded.process.pid, signal.SIGSTOP)
+    guarded.plants.gateway.call("/v3/lease/revoke", {"ID": str(lease)})
+    guarded.plants.gateway.put(guarded.plants.key("alpha", "metadata"), b"again")
+    os.kill(guarded.process.pid, signal.SIGCONT)
+    assert guarded.wait_attached(b"", b"metadata") != lease
+    kv = guarded.plants.gateway.get(guarded.plants.key("alpha", "metadata"))
+    assert kv is not None and kv.value == b"again"
+    guarded.end()
+
+
+def test_leaseLost_etcdDiesWhileItIsPutBack(etcd: Etcd, tool: Tool, plants: Plants) -> None:
+    """What is owed stays owed: the transaction that puts it back is not answered the first time."""
+    with HoldingGateway(etcd.own_port, "/kv/txn", 1) as holding:
+        holding.pause()
+        tool.environment["NIXL_MD_GATEWAY"] = f"{holding.endpoint},{etcd.own_endpoint}"
+        guarded = Guarded(tool, plants)
+        try:
+            lease = guarded.wait_attached()
+            holding.resume()
+            plants.gateway.call("/v3/lease/revoke", {"ID": str(lease)})
+            assert holding.reached.wait(PATIENCE)
+            holding.die()
+            assert guarded.wait_attached(b"", b"metadata") != lease
+            guarded.end()
+        finally:
+            guarded.process.kill()
+
+
 def test_leaseLost_whatIsThereAlready_isNotTouched(guards: Guards) -> None:
     """Somebody has taken the name meanwhile: it is left alone."""
     guarded = guards()
@@ -220,6 +267,68 @@ def test_storm(guards: Guards) -> None:
     kv = guarded.plants.gateway.get(guarded.plants.key("alpha", "metadata"))
     assert kv is not None and kv.value == b"199"
     guarded.end()
+
+
+def test_startedAgainAtOnce(guards: Guards) -> None:
+    """All is killed and started again within the TTL: the old lease takes nothing of the new."""
+    first = guards()
+    lease = first.wait_attached()
+    first.kill_all()
+    again = guards()
+    eventually(lambda: again.lease() not in (0, lease), "on the new lease")
+    new = again.lease()
+    eventually(lambda: again.plants.gateway.time_to_live(lease) < 0, "the old lease ends")
+    time.sleep(EXPIRY)
+    assert again.wait_attached(b"", b"metadata") == new
+    again.end()
+    assert again.keys() == {}
+
+
+def test_killedInTheWindow_isFound(guards: Guards, tool: Tool) -> None:
+    """Between a put and its attachment: the key stays, as the documentation says, and doctor finds
+    it."""
+    guarded = guards()
+    lease = guarded.wait_attached()
+    os.kill(guarded.process.pid, signal.SIGSTOP)
+    guarded.do("put", "part", "late")
+    guarded.kill_all()
+    eventually(lambda: guarded.plants.gateway.time_to_live(lease) < 0, "the lease ends")
+    eventually(lambda: guarded.keys() == {b"part": 0}, "what was attached goes")
+    assert "orphan" in tool("doctor", "-o", "name", status=1).lines
+
+
+def test_guardAloneIsKilled_keysGoAtTtl(guards: Guards, figure: Figure) -> None:
+    guarded = guards()
+    guarded.wait_attached()
+    begin = time.monotonic()
+    guarded.process.kill()
+    end = eventually(lambda: guarded.keys() == {}, "the keys go")
+    figure("gone, since guard was killed", begin, end, TTL + EXPIRY)
+    os.kill(guarded.pid, signal.SIGKILL)
+
+
+def test_etcdIsFrozenAtTheEnd(own_etcd: EtcdFactory, tool_for: ToolFactory, figure: Figure) -> None:
+    """Guard does not wait for what it will not get; the lease ends by itself."""
+    etcd = own_etcd()
+    plants = Plants(etcd.gateway, b"/g/")
+    guarded = Guarded(tool_for(etcd, b"/g/"), plants)
+    try:
+        guarded.wait_attached()
+        etcd.freeze()
+        begin = time.monotonic()
+        assert "it ends by itself" in guarded.end(9)
+        # Two spans of END_SECONDS (keeper.py), and the command's own end.
+        figure("guard ends", begin, time.monotonic(), 7.0)
+        etcd.thaw()
+        eventually(lambda: guarded.keys() == {}, "the keys go")
+    finally:
+        guarded.process.kill()
+
+
+def test_withoutTheLibrary_theCommandIsNotStarted(tool: Tool) -> None:
+    command = ("guard", "--agent", "a", "--", "echo", "started")
+    answer = tool(*command, NIXL_MD_LIBRARY="/nowhere.so", status=1)
+    assert answer.out == "" and "NIXL_MD_LIBRARY" in answer.err
 
 
 def test_pattern_takesOnlyLaterAgents(guards: Guards, plants: Plants) -> None:

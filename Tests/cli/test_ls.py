@@ -7,9 +7,11 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+from collections.abc import Callable
 
 from conftest import EtcdFactory, Plants, Tool, ToolFactory
 from etcd_server import Etcd
+from screen import Screen
 
 
 def planted(plants: Plants) -> dict[str, str]:
@@ -103,6 +105,9 @@ def test_namespaceBelow_isNoAgent(tool: Tool, plants: Plants, namespace: bytes) 
     answer = tool("ls")
     assert [row.split()[0] for row in answer.lines[1:]] == ["ours"]
     assert "1 namespace below this one" in answer.err and "//prod" in answer.err
+    # A label that ends so hides nobody who is present.
+    plants.gateway.put(plants.key("ours", "label/"), b"x")
+    assert tool("ls", "-o", "name").lines == ["ours"]
 
 
 def test_wrongNamespace_saysWhereAgentsAre(
@@ -135,6 +140,23 @@ def test_hostileNames_doNotReachTheTerminal(tool: Tool, plants: Plants) -> None:
     agents = tool("ls", "--json").json["agents"]
     raw = {base64.b64decode(a["name_base64"]) for a in agents if "name_base64" in a}
     assert raw == {b"\xff\xfe"}
+
+
+def test_narrowTerminals(tool: Tool, plants: Plants, screens: Callable[..., Screen]) -> None:
+    """No line is longer than the terminal; name and state are there to the last."""
+    plants.agent("a-name-that-is-longer-than-the-terminal-is-wide", plants.lease())
+    plants.agent("stock")
+    screen = screens(tool.environment, 100, 30)
+    for columns in (100, 60, 40, 24):
+        screen.resize(columns, 30)
+        screen.clear()
+        screen.run(*tool.command("ls"))
+        status, _ = screen.status()
+        # Joined as tmux has wrapped them: what is as long as it was printed.
+        lines = [line for line in screen.unwrapped() if line.startswith(("NAME", "a-n", "stock"))]
+        assert status == 0 and len(lines) == 3, lines
+        assert all(len(line) <= columns for line in lines), (columns, lines)
+        assert "permanent" in lines[2]
 
 
 def test_largeBlobs_areNotAllRead(

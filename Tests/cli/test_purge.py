@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import stat
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nixl_md.cli.gateway import Gateway
 from nixl_md.cli.model import Namespace
-from nixl_md.cli.removal import Outcome, Victim, remove
+from nixl_md.cli.removal import Outcome, Return, Victim, put_back, remove
 from nixl_md.cli.settings import Given, resolve
 from nixl_md.cli.store import read
 
-from conftest import EtcdFactory, Plants, Tool, ToolFactory
+from conftest import PATIENCE, EtcdFactory, Plants, Tool, ToolFactory
 from etcd_server import Etcd
 from gateway import GatewayError
 from screen import Screen
@@ -88,6 +91,11 @@ def test_namespaceBelow_isNotRemoved(tool: Tool, plants: Plants) -> None:
     assert "nothing to remove" in tool("purge", "--orphans", "--yes").out
     assert "another namespace" in tool("purge", "prod", "--yes", status=1).out
     assert len(plants.gateway.keys(plants.namespace)) == 2
+    # Also where there is an agent of this name.
+    plants.agent("prod")
+    assert "agents would go" in tool("purge", "--permanent", "prod", "--yes", status=1).out
+    assert "agents would go" in tool("purge", "prod", "--force-live", "--yes", status=1).out
+    assert len(plants.gateway.keys(plants.namespace)) == 4
 
 
 def test_observe(tool: Tool, plants: Plants) -> None:
@@ -145,6 +153,67 @@ def test_backupAndRestore(tool: Tool, plants: Plants, tmp_path: Path) -> None:
     assert plants.gateway.keys(plants.key("leased")) == []
     tool("restore", str(file), "--yes", "--without-lease", status=1)
     assert [kv.lease for kv in plants.gateway.range(plants.key("leased"))] == [0, 0]
+
+
+def test_largeAgents_comeBack(tool: Tool, plants: Plants, tmp_path: Path) -> None:
+    """More keys, and more bytes, than one transaction of etcd's holds."""
+    plants.agent("many")
+    for number in range(250):
+        plants.gateway.put(plants.key("many", f"part{number:03}"), b"%d" % number)
+    plants.agent("large", plants.lease())
+    for number in range(4):
+        plants.gateway.put(plants.key("large", f"part{number}"), bytes([number]) * 900_000)
+    before = {kv.key: (kv.value, kv.lease) for kv in plants.gateway.range(plants.namespace)}
+    file = str(tmp_path / "saved")
+    tool("purge", "many", "large", "--force-live", "--yes", "--backup", file)
+    assert plants.gateway.keys(plants.namespace) == []
+    tool("restore", file, "--yes")
+    after = {kv.key: (kv.value, kv.lease) for kv in plants.gateway.range(plants.namespace)}
+    assert after == before
+
+
+def test_restore_whereTheNameIsTaken(tool: Tool, plants: Plants, tmp_path: Path) -> None:
+    """By an agent without any of the labels that were saved."""
+    plants.agent("stock", 0, b"blob", "part")
+    file = str(tmp_path / "saved")
+    tool("purge", "stock", "--yes", "--backup", file)
+    plants.gateway.put(plants.key("stock", "other"), b"new")
+    assert "left alone" in tool("restore", file, "--yes", status=1).out
+    assert plants.gateway.keys(plants.namespace) == [plants.key("stock", "other")]
+
+
+def test_restore_changedMeanwhile_isNotMixed(etcd: Etcd, plants: Plants, tmp_path: Path) -> None:
+    """Between two transactions of one agent another process takes its name."""
+    keys = [(plants.key("a"), b"", 0)]
+    keys += [(plants.key("a", f"part{number:03}"), b"x", 0) for number in range(150)]
+    settings = resolve(Given(endpoints=etcd.own_endpoint, namespace=plants.namespace.decode()), {})
+
+    class Racing(Gateway):
+        def txn(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+            answer = super().txn(*arguments, **named)
+            plants.gateway.put(plants.key("a"), b"")
+            return answer
+
+    with Racing(settings) as gateway:
+        assert put_back(gateway, plants.key("a"), keys) is Return.PART
+    assert plants.key("a", "part149") not in plants.gateway.keys(plants.namespace)
+
+
+def test_backupThatCannotBeWritten_removesNothing(
+    tool: Tool, plants: Plants, tmp_path: Path
+) -> None:
+    """What is not on the disk is not removed: the file may have 64 KiB."""
+    plants.agent("stock", 0, b"x" * 200_000)
+    command = tool.command("purge", "stock", "--yes", "--backup", str(tmp_path / "saved"))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 64; exec {shlex.join(command)}"],
+        env=tool.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1 and "not removed" in done.stderr, done
+    assert "Traceback" not in done.stderr and len(plants.gateway.keys(plants.namespace)) == 2
 
 
 def test_damagedBackup(tool: Tool, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, List, Optional  # noqa: UP035
 
 import typer
 
-from .options import FLAGS, VALUED, JsonOption, Output, OutputOption, command
+from .options import FLAGS, VALUED, JsonOption, Output, OutputOption, command, ended
 from .settings import Settings
 
 app = typer.Typer(
@@ -40,6 +40,13 @@ def _version(value: bool) -> None:
             package = "of a checkout"
         print(f"nixl-md {package}, libnixl_md {version()}")
         raise typer.Exit
+
+
+def _interval(seconds: float) -> float:
+    # Not min and max: they let nan through.
+    if not 0.2 <= seconds <= 86400:
+        raise typer.BadParameter(f"{seconds} s is not from 0.2 to 86400")
+    return seconds
 
 
 @app.callback()
@@ -104,18 +111,25 @@ def watch(
     ] = False,
     top: Annotated[bool, typer.Option("--top", help="A live table, redrawn in place")] = False,
     interval: Annotated[
-        float, typer.Option("--interval", min=0.2, help="With --top: seconds between readings")
+        float,
+        typer.Option(
+            "--interval",
+            callback=_interval,
+            help="With --top: seconds between readings",
+        ),
     ] = 2.0,
+    output: OutputOption = Output.table,
     as_json: JsonOption = False,
 ) -> int:
     """Print events as they come, one line each with its time; or show a live table."""
+    form = _form(output, as_json)
     if top:
         from .top import run as run_top
 
-        return run_top(settings, agent, interval)
+        return run_top(settings, agent, interval, form)
     from .watch import run
 
-    return run(settings, agent, labels, as_json)
+    return run(settings, agent, labels, form)
 
 
 @command(app, "doctor")
@@ -124,12 +138,13 @@ def doctor(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only what is wrong; nothing where all is well")
     ] = False,
+    output: OutputOption = Output.table,
     as_json: JsonOption = False,
 ) -> int:
     """Check endpoints, cluster, namespace, agents and leases; each line with its remedy."""
     from .doctor import run
 
-    return run(settings, quiet, as_json)
+    return run(settings, quiet, _form(output, as_json))
 
 
 def _seconds(text: str) -> float:
@@ -178,6 +193,7 @@ def purge(
         Optional[str],
         typer.Option("--backup", metavar="FILE", help="Write what is removed to a new file"),
     ] = None,
+    output: OutputOption = Output.table,
     as_json: JsonOption = False,
 ) -> int:
     """Remove agents and leases that nobody needs: shows them; acts with --yes."""
@@ -193,7 +209,7 @@ def purge(
         observe=observe or 0.0,
         backup=backup,
         yes=yes,
-        json=as_json,
+        output=_form(output, as_json),
     )
     return run(settings, wanted)
 
@@ -206,11 +222,13 @@ def restore(
     without_lease: Annotated[
         bool, typer.Option("--without-lease", help="Where a lease has ended, put it back without")
     ] = False,
+    output: OutputOption = Output.table,
+    as_json: JsonOption = False,
 ) -> int:
     """Put back what purge --backup has saved, where nothing is in its place."""
-    from .purge import restore as put_back
+    from .restore import run
 
-    return put_back(settings, file, without_lease, yes)
+    return run(settings, file, without_lease, yes, _form(output, as_json))
 
 
 @command(app, "guard", context_settings={"allow_interspersed_args": False})
@@ -243,7 +261,8 @@ def exporter(
     settings: Settings,
     listen: Annotated[str, typer.Option("--listen", help="Address and port")] = ":9464",
     interval: Annotated[
-        float, typer.Option("--interval", min=0.2, help="Seconds between readings of etcd")
+        float,
+        typer.Option("--interval", callback=_interval, help="Seconds between readings of etcd"),
     ] = 15.0,
 ) -> int:
     """Serve figures for Prometheus: agents by state, leases, events, round trip."""
@@ -257,7 +276,7 @@ def dashboard() -> None:
     """Print a Grafana dashboard (JSON) for what the exporter serves."""
     from .exporter import print_dashboard
 
-    raise SystemExit(print_dashboard())
+    raise SystemExit(ended(print_dashboard))
 
 
 def _form(output: Output, as_json: bool) -> Output:
@@ -268,7 +287,7 @@ def _reordered(arguments: list[str]) -> list[str]:
     """Common options may stand before the command, as etcdctl has them: put behind it."""
     moved: list[str] = []
     rest = list(arguments)
-    while rest and rest[0].startswith("--"):
+    while rest and rest[0].startswith("-"):
         name = rest[0].partition("=")[0]
         if name in FLAGS or (name in VALUED and "=" in rest[0]):
             moved.append(rest.pop(0))

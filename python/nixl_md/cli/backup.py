@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from .errors import Failure, Usage
 from .gateway import Gateway, b64, prefix_end, unb64
-from .removal import MAX_COMPARED, Victim
+from .removal import Put, Victim
 
 FORMAT = "nixl-md backup 1"
 
@@ -22,8 +22,9 @@ class Saved:
     """An agent as it was."""
 
     name: bytes
-    keys: list[tuple[bytes, bytes, int]]
-    """Key, value, lease; the presence key first."""
+    prefix: bytes
+    keys: list[Put]
+    """The presence key first."""
 
 
 class Backup:
@@ -37,13 +38,22 @@ class Backup:
             raise Usage(
                 f"--backup: {path}: {error.strerror}", "Name a file that is not there yet."
             ) from error
-        self._file: BinaryIO = os.fdopen(descriptor, "wb")
+        self._path = path
+        # Without a buffer: what could not be written is not tried again when it is closed.
+        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
         self._write({"format": FORMAT})
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(json.dumps(value).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        rest = memoryview(json.dumps(value).encode() + b"\n")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise Failure(
+                f"--backup: {self._path}: {error.strerror}",
+                "What is not saved is not removed. Name a file on another disk.",
+            ) from error
 
     def close(self) -> None:
         self._file.close()
@@ -66,7 +76,8 @@ class Backup:
             {"key": kv["key"], "value": kv.get("value", ""), "lease": str(kv.get("lease", 0))}
             for kv in raw
         ]
-        self._write({"agent": b64(victim.found.name), "keys": keys})
+        prefix = b64(victim.found.prefix)
+        self._write({"agent": b64(victim.found.name), "prefix": prefix, "keys": keys})
         return True
 
 
@@ -82,11 +93,7 @@ def read_backup(path: str) -> Iterator[Saved]:
                     (unb64(key["key"]), unb64(key["value"]), int(key["lease"]))
                     for key in entry["keys"]
                 ]
-                if len(keys) > MAX_COMPARED:
-                    raise Failure(
-                        f"{path}: an agent of {len(keys)} keys is more than one transaction holds"
-                    )
-                yield Saved(unb64(entry["agent"]), keys)
+                yield Saved(unb64(entry["agent"]), unb64(entry["prefix"]), keys)
     except OSError as error:
         raise Usage(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:

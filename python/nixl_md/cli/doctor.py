@@ -14,8 +14,9 @@ from .errors import Exit, Failure, NoGateway
 from .findings import Finding, Level, fail
 from .gateway import Gateway
 from .model import Namespace
+from .options import Output
 from .pipeline import times_to_live
-from .render import put_json, styled, width, wrap
+from .render import discard_output, put_json, styled, width, wrap
 from .settings import Settings
 from .store import read
 
@@ -44,8 +45,18 @@ def findings(settings: Settings, checks: EtcdChecks) -> Iterator[Finding]:
         yield fail("interrupted", failure.text, failure.remedy or "Run it again.")
 
 
-def _show(finding: Finding) -> None:
-    room = width(sys.stdout)
+def _show(finding: Finding, output: Output) -> None:
+    """Who reads may have seen enough; the exit status is still that of all checks."""
+    try:
+        if output is Output.name:
+            print(finding.check, flush=True)
+        else:
+            _print(finding, None if output is Output.wide else width(sys.stdout))
+    except BrokenPipeError:
+        discard_output()
+
+
+def _print(finding: Finding, room: int | None) -> None:
     word = f"{finding.level.value:<4}"
     lines = wrap(finding.text, word + "  ", " " * _INDENT, room)
     style = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}[finding.level.value]
@@ -67,16 +78,22 @@ def _status(checks: EtcdChecks, found: list[Finding]) -> int:
     return Exit.FOUND if any(each.level is not Level.OK for each in found) else Exit.OK
 
 
-def run(settings: Settings, quiet: bool, as_json: bool) -> int:
+def run(settings: Settings, quiet: bool, output: Output) -> int:
     checks = EtcdChecks(settings)
     found: list[Finding] = []
+    # By name only what is wrong: what is well may have no name of its own.
+    is_brief = quiet or output is Output.name
     for finding in findings(settings, checks):
         found.append(finding)
-        if not as_json and not (quiet and finding.level is Level.OK):
-            _show(finding)
+        if output is not Output.json and not (is_brief and finding.level is Level.OK):
+            _show(finding, output)
     counts = {level.value: sum(each.level is level for each in found) for level in Level}
-    if as_json:
-        put_json({"findings": [each.as_json() for each in found], "counts": counts})
-    elif not quiet:
-        print(", ".join(f"{count} {level}" for level, count in counts.items()))
-    return _status(checks, found)
+    status = _status(checks, found)
+    try:
+        if output is Output.json:
+            put_json({"findings": [each.as_json() for each in found], "counts": counts})
+        elif not is_brief:
+            print(", ".join(f"{count} {level}" for level, count in counts.items()), flush=True)
+    except BrokenPipeError:
+        discard_output()
+    return status

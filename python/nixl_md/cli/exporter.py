@@ -136,13 +136,14 @@ def _read_loop(settings: Settings, figures: Figures, interval: float) -> None:
             if trouble:
                 trouble = ""
                 say("nixl-md exporter: etcd answers again")
-        except Failure as failure:
+        except Exception as error:
             with figures.lock:
                 figures.up = 0
                 figures.failures += 1
-            if failure.text != trouble:
-                trouble = failure.text
-                say(f"nixl-md exporter: {failure}")
+            text = error.text if isinstance(error, Failure) else repr(error)
+            if text != trouble:
+                trouble = text
+                say(f"nixl-md exporter: {error if isinstance(error, Failure) else text}")
         took = time.monotonic() - started
         # Never more than a fifth of the time.
         time.sleep(max(interval - took, 4 * took, 0.1))
@@ -159,7 +160,10 @@ def _handler(figures: Figures) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", _TEXT)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
 
         def log_message(self, *_: object) -> None:
             pass
@@ -176,6 +180,11 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Who scrapes may go away meanwhile: that is not worth a word."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Server6(_Server):

@@ -9,23 +9,25 @@ import select
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Callable
 
-from nixl_md import Event, EventType
+from nixl_md import Event, EventType, NixlMDError
 
 from .errors import EtcdError, Failure
 from .gateway import Gateway, Json, b64, prefix_end, unb64
 from .model import Key, Namespace
 from .observer import observer
-from .removal import MAX_COMPARED, put_back, same
+from .removal import batches, put_absent, same
 from .render import plural, printable
 from .settings import Settings
 from .store import parse_key
 
 # Keys are read when the watch reports a change, and this often in case it has no contact.
 LOOK_SECONDS = 5.0
+# How long etcd may take, after the command has ended, until guard ends without an answer.
+END_SECONDS = 3.0
 # Puts in one transaction; each has two comparisons, and etcd takes 128.
 ATTACHED_AT_ONCE = 50
 # Of blobs that are kept to be put back.
@@ -105,17 +107,13 @@ class _Watch:
                 self._followed.add(name)
                 self._handle.watch(name, self._on_event, blobs=True)
 
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
+    def wait(self, seconds: float, stop: threading.Event) -> None:
         """Until there is something to look at, so long at most."""
         end = time.monotonic() + seconds
-        while not self._is_due and not stop.is_set():
-            left = end - time.monotonic()
-            if left <= 0:
-                return True
+        while not self._is_due and not stop.is_set() and (left := end - time.monotonic()) > 0:
             self._poll.poll(min(left, 0.2) * 1000)
             self._handle.tick()
         self._is_due = False
-        return True
 
     def close(self) -> None:
         self._handle.close()
@@ -136,6 +134,9 @@ class Keeper:
         self._chosen: Chosen | None = None
         self._kept: dict[bytes, Kept] = {}
         self._lease = 0
+        # Agents whose keys a lost lease took and which are not all back.
+        self._owed: set[bytes] = set()
+        self._watch: _Watch | None = None
         self._stop = threading.Event()
         # Of the copies, and of which lease it is.
         self._lock = threading.RLock()
@@ -145,13 +146,15 @@ class Keeper:
     # Life
 
     def prepare(self) -> None:
-        """Before the command is started: the lease, and the revision since when keys are new."""
+        """Before the command is started: the library, the lease, and the revision since when keys
+        are new."""
+        self._watch = _Watch(self._settings, self._names)
         with Gateway(self._settings) as gateway:
             self._begin(gateway)
 
     def _begin(self, gateway: Gateway) -> None:
-        answer = gateway.range(self._namespace.root, keys_only=True)
         if self._chosen is None:
+            answer = gateway.range(self._namespace.root, keys_only=True)
             self._chosen = Chosen(self._names, int(answer["header"]["revision"]))
         self._grant(gateway)
 
@@ -163,19 +166,31 @@ class Keeper:
     def end(self) -> None:
         """After the command: nothing is attached any more, and what is goes with the lease."""
         self._stop.set()
+        deadline = time.monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join(self._ttl)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if not self._lease:
+            return
+        # One of them may still be waiting for an answer.
+        if not self._lock.acquire(timeout=max(0.1, deadline - time.monotonic())):
+            self._tell("the lease is not revoked: etcd does not answer; it ends by itself")
+            return
+        timeout = min(self._settings.timeout, END_SECONDS / len(self._settings.gateways))
         try:
-            with Gateway(self._settings) as gateway:
+            with Gateway(replace(self._settings, timeout=timeout)) as gateway:
                 # What was put just before the end must not stay.
-                self._look(gateway)
-                if self._lease:
-                    gateway.revoke(self._lease)
+                try:
+                    self._look(gateway)
+                except EtcdError as refused:
+                    self._tell(f"keys are not looked for: {refused.text}")
+                gateway.revoke(self._lease)
         except EtcdError as refused:
             if "not found" not in refused.message:
                 self._tell(f"the lease is not revoked: {refused.text}; it ends by itself")
         except Failure as failure:
             self._tell(f"the lease is not revoked: {failure.text}; it ends by itself")
+        finally:
+            self._lock.release()
 
     # The lease
 
@@ -198,53 +213,71 @@ class Keeper:
                 gateway = Gateway(self._settings)
 
     def _renew(self, gateway: Gateway) -> None:
-        if self._chosen is None:
+        if not self._lease:
             with self._lock:
                 self._begin(gateway)
             return
-        if self._lease and gateway.keep_alive(self._lease, max(0.5, self._ttl / 6)) > 0:
+        if gateway.keep_alive(self._lease, max(0.5, self._ttl / 6)) > 0:
+            if self._owed:
+                with self._lock:
+                    self._put_back(gateway)
             return
         # Nobody may look meanwhile and take what the lost lease took for removed.
         with self._lock:
             self._tell("the lease is lost although the command lives; another is granted")
             self._grant(gateway)
+            self._owed = set(self._kept)
             self._put_back(gateway)
 
     def _put_back(self, gateway: Gateway) -> None:
-        """What the lost lease took, where nothing is in its place; the presence key goes first."""
-        for name, kept in self._kept.items():
-            keys = [
-                (key, copy.value, self._lease)
-                for key, copy in sorted(kept.copies.items())
-                if copy.value is not None
-            ]
-            for at in range(0, len(keys), MAX_COMPARED):
-                if not put_back(gateway, keys[at : at + MAX_COMPARED]):
-                    self._tell(f"keys of {printable(name)} are there already: left as they are")
-                    break
-            else:
-                if keys:
-                    self._tell(f"put back {plural(len(keys), 'key')} of {printable(name)}")
+        """What the lost lease took, each key where nothing is in its place. An agent stays owed
+        until that is done, whatever etcd does meanwhile."""
+        for name in sorted(self._owed):
+            if self._put_back_agent(gateway, name, self._kept[name]):
+                self._owed.discard(name)
+
+    def _put_back_agent(self, gateway: Gateway, name: bytes, kept: Kept) -> bool:
+        """Whether it is done."""
+        there = {key.key: key.lease for key in self._keys(gateway, name)}
+        if any(there.get(key, 0) not in (0, self._lease) for key in kept.copies):
+            self._tell(f"keys of {printable(name)} are on another lease: left as they are")
+            kept.copies.clear()
+            return True
+        # The presence key is the least, so it goes first.
+        keys = [
+            (key, copy.value, self._lease)
+            for key, copy in sorted(kept.copies.items())
+            if copy.value is not None and key not in there
+        ]
+        for batch in batches(keys):
+            revision = put_absent(gateway, batch)
+            if not revision:
+                return False
+            for key, value, _ in batch:
+                kept.copies[key] = Copy(value, revision)
+        if keys:
+            self._tell(f"put back {plural(len(keys), 'key')} of {printable(name)}")
+        return True
 
     # The keys
 
     def _look_loop(self) -> None:
         """The library's watch says when; and now and then without it."""
+        assert self._watch is not None
+        watch = self._watch
         gateway = Gateway(self._settings)
-        watch = _Watch(self._settings, self._names)
         try:
-            is_due = True
             while not self._stop.is_set():
                 try:
-                    if is_due:
-                        self._look(gateway)
-                        watch.follow(self._kept)
-                except Failure as failure:
-                    self._ill(f"keys are not looked for: {failure.text}")
+                    self._look(gateway)
+                    watch.follow(self._kept)
+                    watch.wait(LOOK_SECONDS, self._stop)
+                except (Failure, NixlMDError) as failure:
+                    words = failure.text if isinstance(failure, Failure) else str(failure)
+                    self._ill(f"keys are not looked for: {words}")
                     gateway.close()
                     gateway = Gateway(self._settings)
                     self._stop.wait(1.0)
-                is_due = watch.wait(LOOK_SECONDS, self._stop)
         finally:
             watch.close()
             gateway.close()
@@ -271,11 +304,10 @@ class Keeper:
         return sorted(self._chosen.names)
 
     def _look_at(self, gateway: Gateway, name: bytes) -> None:
-        prefix = self._namespace.prefix(name)
-        answer = gateway.range(prefix, prefix_end(prefix), keys_only=True, limit="10000")
-        keys = [parse_key(raw, has_value=False) for raw in answer.get("kvs", [])]
+        keys = self._keys(gateway, name)
         kept = self._kept.setdefault(name, Kept())
-        self._forget(gateway, kept, {key.key for key in keys})
+        if name not in self._owed:
+            self._forget(gateway, kept, {key.key for key in keys})
         fresh = []
         for key in keys:
             copy = kept.copies.get(key.key)
@@ -290,6 +322,11 @@ class Keeper:
         for at in range(0, len(fresh), ATTACHED_AT_ONCE):
             self._attach(gateway, name, kept, fresh[at : at + ATTACHED_AT_ONCE])
 
+    def _keys(self, gateway: Gateway, name: bytes) -> list[Key]:
+        prefix = self._namespace.prefix(name)
+        answer = gateway.range(prefix, prefix_end(prefix), keys_only=True, limit="10000")
+        return [parse_key(raw, has_value=False) for raw in answer.get("kvs", [])]
+
     def _forget(self, gateway: Gateway, kept: Kept, there: set[bytes]) -> None:
         """Who has removed its own keys does not want them back; but where the lease is lost, it was
         the lease that took them."""
@@ -302,7 +339,7 @@ class Keeper:
         if not kept.foreign:
             self._tell(
                 f"a key of {printable(name)} hangs on another lease, {key.lease:x}: it is left "
-                "alone (an agent of nixl_md needs no guard)"
+                "alone until it is put again (an agent of nixl_md needs no guard)"
             )
         kept.foreign[key.key] = key.revision
 

@@ -75,8 +75,8 @@ class Found:
 
     @property
     def is_nested(self) -> bool:
-        """Whether it is no agent but another namespace, which lies below this one: presence keys of
-        that one look like labels here, and end in '/'."""
+        """Whether another namespace lies below its prefix: presence keys of that one look like
+        labels here, and end in '/'."""
         return any(label.endswith(b"/") for label in self.labels)
 
 
@@ -139,7 +139,7 @@ class Snapshot:
     revision: int = 0
     agents: dict[bytes, Found] = field(default_factory=dict)
     nested: list[bytes] = field(default_factory=list)
-    """Names that are other namespaces, which lie below this one."""
+    """Names below which other namespaces lie."""
     foreign: int = 0
     """Keys that are no agent's."""
     tells_leases: bool = True
@@ -165,7 +165,9 @@ class Snapshot:
         """When all keys have been added: takes out what is no agent."""
         self.nested = [name for name, found in self.agents.items() if found.is_nested]
         for name in self.nested:
-            del self.agents[name]
+            # One with a presence key of its own is an agent as well.
+            if self.agents[name].presence is None:
+                del self.agents[name]
 
     @property
     def leases(self) -> list[int]:

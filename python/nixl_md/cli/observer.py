@@ -64,39 +64,53 @@ def present(settings: Settings) -> tuple[list[PresentAgent], int]:
 
 
 class Interruption:
-    """Ctrl-C while callbacks run: Python would raise at any point, also within a callback of the
-    library, where it is lost. So it is noted, and `wait` raises it."""
+    """Ctrl-C, SIGTERM and SIGHUP while callbacks run: Python would raise at any point, also within
+    a callback of the library, where it is lost; or end without leaving the terminal as it was. So
+    they are noted, and `wait` raises.
 
-    def __init__(self, handle: Agent) -> None:
+    `is_read`: the command is over when nobody reads its answer any more, also while there is
+    nothing to write."""
+
+    def __init__(self, handle: Agent, *, is_read: bool = False) -> None:
         self._handle = handle
-        self._is_wanted = False
+        self._noted = 0
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(handle.fileno(), select.POLLIN)
         self._poll.register(self._reader, select.POLLIN)
+        if is_read:
+            # Of a pipe or a terminal that is gone, which needs no asking for.
+            self._poll.register(1, 0)
 
-    def _note(self, *_: object) -> None:
-        self._is_wanted = True
+    def _note(self, number: int, _: object) -> None:
+        self._noted = number
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float | None) -> None:
         """Ticks once, when there is something to do, after so many seconds at the latest."""
-        self._poll.poll(None if seconds is None else seconds * 1000)
+        ready = self._poll.poll(None if seconds is None else seconds * 1000)
         self._handle.tick()
-        if self._is_wanted:
+        if any(number == 1 for number, _ in ready):
+            raise BrokenPipeError
+        if self._noted == signal.SIGINT:
             raise KeyboardInterrupt
+        if self._noted:
+            raise SystemExit(128 + self._noted)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[Interruption]:
-        # Who is started with it ignored, in the background of a script, keeps it so.
-        is_ours = signal.getsignal(signal.SIGINT) == signal.default_int_handler
-        if is_ours:
-            signal.signal(signal.SIGINT, self._note)
+        # Who is started with one ignored, in the background of a script or by nohup, keeps it so;
+        # and SIGTERM may be the command's own.
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        before = {x: signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        ours = {number: handler for number, handler in before.items() if handler in usual}
+        for number in ours:
+            signal.signal(number, self._note)
         try:
             yield self
         finally:
-            if is_ours:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number, handler in ours.items():
+                signal.signal(number, handler)
             os.close(self._reader)
             os.close(self._writer)

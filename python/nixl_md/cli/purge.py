@@ -1,27 +1,30 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""nixl-md purge, and restore"""
+"""nixl-md purge"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .backup import Backup, read_backup
+from .backup import Backup
 from .checks_agents import empty_leases
-from .errors import Exit, Failure, Unanswered, Usage
+from .errors import Exit, Failure, Usage
 from .gateway import Gateway
 from .listing import name_json
 from .model import Namespace, Snapshot, State, is_permanent, state_of
+from .options import Output
 from .pipeline import LeaseTime, times_to_live
-from .removal import Outcome, Victim, put_back, remove, revoke_empty
+from .removal import Outcome, Victim, remove, revoke_empty
 from .render import (
     Column,
     amount,
+    discard_output,
     duration,
     is_terminal,
     plural,
@@ -51,6 +54,7 @@ LIVE = (
     "leased is alive: somebody renews the lease. A nixl_md agent is told WITHDRAWN and does not "
     "come back by itself."
 )
+NESTED = "another namespace lies below it: its agents would go as well"
 OBSERVE_STEP = 1.0
 
 
@@ -67,7 +71,7 @@ class Wanted:
     observe: float = 0.0
     backup: str | None = None
     yes: bool = False
-    json: bool = False
+    output: Output = Output.table
 
 
 @dataclass
@@ -87,10 +91,7 @@ def make_plan(snapshot: Snapshot, times: dict[int, LeaseTime], wanted: Wanted) -
     plan = Plan()
     named = {os.fsencode(name) for name in wanted.agents}
     for name in sorted(named - set(snapshot.agents)):
-        if name in snapshot.nested:
-            plan.refused[name] = "another namespace, which lies below this one"
-        else:
-            plan.refused[name] = "not there"
+        plan.refused[name] = NESTED if name in snapshot.nested else "not there"
     for name, found in sorted(snapshot.agents.items()):
         state = state_of(found, times)
         is_wanted = (
@@ -99,6 +100,9 @@ def make_plan(snapshot: Snapshot, times: dict[int, LeaseTime], wanted: Wanted) -
             or (wanted.orphans and state is State.ORPHAN)
         )
         if not is_wanted:
+            continue
+        if found.is_nested:
+            plan.refused[name] = NESTED
             continue
         alive = [x for x in found.leases if not is_permanent(x, times)]
         if alive and not wanted.force_live:
@@ -138,6 +142,8 @@ def run(settings: Settings, wanted: Wanted) -> int:
     kinds = wanted.permanent or wanted.orphans or wanted.empty_leases
     if not (wanted.agents or kinds):
         raise Usage("nothing is named", "Name AGENTs, or --permanent, --orphans or --empty-leases.")
+    if wanted.backup and os.path.lexists(wanted.backup):
+        raise Usage(f"--backup: {wanted.backup} is there", "Name a file that is not there yet.")
     with Gateway(settings) as gateway:
         snapshot = read(gateway, Namespace(settings.namespace))
         times = times_to_live(settings, snapshot.leases)
@@ -150,9 +156,11 @@ def run(settings: Settings, wanted: Wanted) -> int:
             plan.leases = empty_leases(gateway, settings, snapshot.leases)
         if wanted.observe:
             changed_meanwhile(settings, plan, wanted.observe)
-        if not wanted.json:
-            _show(plan)
+        if wanted.output in (Output.table, Output.wide):
+            _show_or_stop(plan, wanted)
         if len(plan) > wanted.most:
+            if wanted.output is Output.json:
+                put_json(_as_json(plan, False, []))
             raise Failure(
                 f"{len(plan)} are more than --max {wanted.most}: nothing is removed",
                 f"If that is meant: --max {len(plan)}.",
@@ -162,25 +170,42 @@ def run(settings: Settings, wanted: Wanted) -> int:
             if wanted.yes:
                 for each in _act(gateway, plan, wanted):
                     done.append(each)
-        except Failure:
+        except (Failure, KeyboardInterrupt):
             # What was removed before is not lost with it.
             _report(plan, wanted, done)
             raise
     return _report(plan, wanted, done)
 
 
+def _show_or_stop(plan: Plan, wanted: Wanted) -> None:
+    try:
+        _show(plan, None if wanted.output is Output.wide else width(sys.stdout))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        discard_output()
+        if wanted.yes and len(plan):
+            raise Failure("nobody reads what would be removed: nothing is removed") from error
+
+
 Done = tuple[str, bytes, Outcome]
 
 
 def _act(gateway: Gateway, plan: Plan, wanted: Wanted) -> Iterator[Done]:
-    backup = Backup(wanted.backup) if wanted.backup else None
+    # Not for empty leases alone: they hold nothing.
+    backup = Backup(wanted.backup) if wanted.backup and plan.victims else None
     try:
         for victim in plan.victims:
+            name = victim.found.name
             if backup is not None and not backup.save(gateway, victim):
-                outcome = Outcome.CHANGED
-            else:
+                yield "agent", name, Outcome.CHANGED
+                continue
+            try:
                 outcome = remove(gateway, victim)
-            yield "agent", victim.found.name, outcome
+            except KeyboardInterrupt:
+                # It may have been asked for already.
+                yield "agent", name, Outcome.UNKNOWN
+                raise
+            yield "agent", name, outcome
         for lease, _ in plan.leases:
             yield "lease", f"{lease:x}".encode(), revoke_empty(gateway, lease)
     finally:
@@ -188,7 +213,7 @@ def _act(gateway: Gateway, plan: Plan, wanted: Wanted) -> Iterator[Done]:
             backup.close()
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: Plan, room: int | None) -> None:
     cells = [
         [
             printable(victim.found.name),
@@ -201,7 +226,7 @@ def _show(plan: Plan) -> None:
         for victim in plan.victims
     ]
     if cells:
-        print("\n".join(table(_COLUMNS, cells, sys.stdout, width(sys.stdout))))
+        print("\n".join(table(_COLUMNS, cells, sys.stdout, room)))
     for lease, each in plan.leases:
         print(
             f"lease {lease:x}: never ends, carries nothing, {duration(each.granted - each.left)}"
@@ -220,10 +245,26 @@ def _report(plan: Plan, wanted: Wanted, done: list[Done]) -> int:
     bad = bool(plan.refused) or any(
         outcome in (Outcome.CHANGED, Outcome.UNKNOWN) for _, _, outcome in done
     )
-    status = Exit.FOUND if bad or (len(plan) and not wanted.yes) else Exit.OK
-    if wanted.json:
-        put_json(_as_json(plan, wanted, done))
-        return status
+    try:
+        _print_report(plan, wanted, done)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The exit status still says how it went.
+        discard_output()
+    return Exit.FOUND if bad or (len(plan) and not wanted.yes) else Exit.OK
+
+
+def _print_report(plan: Plan, wanted: Wanted, done: list[Done]) -> None:
+    if wanted.output is Output.json:
+        put_json(_as_json(plan, wanted.yes, done))
+        return
+    if wanted.output is Output.name:
+        removed = [name for kind, name, outcome in done if outcome is Outcome.REMOVED]
+        would = [victim.found.name for victim in plan.victims]
+        would += [f"{lease:x}".encode() for lease, _ in plan.leases]
+        for name in removed if wanted.yes else would:
+            print(printable(name))
+        return
     parts = [(len(plan.victims), "agent"), (len(plan.leases), "empty lease")]
     what = " and ".join(plural(count, noun) for count, noun in parts if count)
     if not len(plan):
@@ -234,14 +275,13 @@ def _report(plan: Plan, wanted: Wanted, done: list[Done]) -> int:
         )
     for kind, name, outcome in done:
         print(f"{kind} {printable(name)}: {outcome.value}")
-    if wanted.backup and done:
-        print(f"'nixl-md restore {wanted.backup}' puts the agents back")
-    return status
+    if wanted.backup and any(kind == "agent" for kind, _, _ in done):
+        print(f"'nixl-md restore {shlex.quote(wanted.backup)}' puts the agents back")
 
 
-def _as_json(plan: Plan, wanted: Wanted, done: list[Done]) -> dict[str, Any]:
+def _as_json(plan: Plan, acted: bool, done: list[Done]) -> dict[str, Any]:
     return {
-        "acted": wanted.yes,
+        "acted": acted,
         "agents": [
             {
                 **name_json("name", victim.found.name),
@@ -258,35 +298,3 @@ def _as_json(plan: Plan, wanted: Wanted, done: list[Done]) -> dict[str, Any]:
             for kind, name, outcome in done
         ],
     }
-
-
-def restore(settings: Settings, path: str, without_lease: bool, yes: bool) -> int:
-    """Puts back what a backup has, where nothing is in its place."""
-    all_saved = list(read_backup(path))
-    leases = [lease for saved in all_saved for _, _, lease in saved.keys if lease]
-    is_well = True
-    with Gateway(settings) as gateway:
-        times = times_to_live(settings, leases)
-        for saved in all_saved:
-            name = printable(saved.name)
-            ended = {lease for _, _, lease in saved.keys if lease and times[lease].left < 0}
-            if ended and not without_lease:
-                print(f"agent {name}: its lease has ended: left away (--without-lease)")
-                is_well = False
-                continue
-            keys = [(key, value, 0 if x in ended else x) for key, value, x in saved.keys]
-            if not yes:
-                print(f"agent {name}: would put back {plural(len(keys), 'key')}")
-                continue
-            try:
-                is_back = put_back(gateway, keys)
-            except Unanswered:
-                print(f"agent {name}: {Outcome.UNKNOWN.value}")
-                is_well = False
-                continue
-            print(f"agent {name}: {'put back' if is_back else 'there already: left alone'}")
-            is_well &= is_back
-    if not yes:
-        print("Nothing is done without --yes.")
-        return Exit.FOUND if all_saved else Exit.OK
-    return Exit.OK if is_well else Exit.FOUND

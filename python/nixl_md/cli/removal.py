@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .errors import EtcdError, Unanswered
@@ -15,6 +15,8 @@ from .store import range_of
 
 # etcd refuses more in one transaction (--max-txn-ops, 128), comparisons counted.
 MAX_COMPARED = 100
+# Of keys and values in one transaction; etcd takes 1.5 MiB (--max-request-bytes).
+MAX_BATCH_BYTES = 1 << 20
 
 
 class Outcome(str, enum.Enum):
@@ -46,24 +48,16 @@ def unchanged(found: Found, read_at: int) -> list[Json]:
         }
     ]
     if found.presence is None:
-        compares.append(
-            {
-                "key": b64(found.prefix),
-                "target": "CREATE",
-                "result": "EQUAL",
-                "create_revision": "0",
-            }
-        )
+        compares.append(absent(found.prefix))
     return compares + [same(key) for key in found.keys[:MAX_COMPARED]]
 
 
 def same(key: Key) -> Json:
-    return {
-        "key": b64(key.key),
-        "target": "MOD",
-        "result": "EQUAL",
-        "mod_revision": str(key.revision),
-    }
+    return same_at(key.key, key.revision)
+
+
+def same_at(key: bytes, revision: int) -> Json:
+    return {"key": b64(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
 
 
 def remove(gateway: Gateway, victim: Victim) -> Outcome:
@@ -100,15 +94,64 @@ def revoke_empty(gateway: Gateway, lease: int) -> Outcome:
     return Outcome.REMOVED
 
 
-def put_back(gateway: Gateway, keys: Sequence[tuple[bytes, bytes, int]]) -> bool:
-    """Keys, values and leases of one agent; only where none of them is there. The first is the
-    presence key, if there is one, and decides for all."""
-    compares = [
-        {"key": b64(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
-        for key, _, _ in keys[:MAX_COMPARED]
-    ]
+Put = tuple[bytes, bytes, int]
+"""Key, value, lease."""
+
+
+def batches(keys: Sequence[Put]) -> Iterator[list[Put]]:
+    """As many as one transaction holds, by their number and by their size."""
+    batch: list[Put] = []
+    size = 0
+    for put in keys:
+        more = len(put[0]) + len(put[1]) + 100
+        if batch and (len(batch) == MAX_COMPARED or size + more > MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(put)
+        size += more
+    if batch:
+        yield batch
+
+
+def put_absent(gateway: Gateway, batch: Sequence[Put], also: Sequence[Json] = ()) -> int:
+    """All of a batch, only where none of it is there. The revision; 0: one of them is there, or
+    what else is compared does not hold."""
+    compares = [absent(key) for key, _, _ in batch]
     puts = [
         {"request_put": {"key": b64(key), "value": b64(value), "lease": str(lease)}}
-        for key, value, lease in keys[:MAX_COMPARED]
+        for key, value, lease in batch
     ]
-    return bool(gateway.txn(compares, puts).get("succeeded"))
+    answer = gateway.txn([*also, *compares], puts)
+    return int(answer["header"]["revision"]) if answer.get("succeeded") else 0
+
+
+def absent(key: bytes) -> Json:
+    return {"key": b64(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
+
+
+class Return(str, enum.Enum):
+    """How the restoration of an agent ended."""
+
+    BACK = "put back"
+    THERE = "there already: left alone"
+    PART = "put back in part: changed meanwhile"
+    UNKNOWN = "unknown: etcd did not answer"
+
+
+def put_back(gateway: Gateway, prefix: bytes, keys: Sequence[Put]) -> Return:
+    """All keys of an agent, only while there is none. What one transaction does not hold follows as
+    long as the first of them is as it was put."""
+    nothing_there = {**absent(prefix), **range_of(prefix)}
+    guard: Sequence[Json] = [nothing_there]
+    is_begun = False
+    for batch in batches(keys):
+        try:
+            revision = put_absent(gateway, batch, guard)
+        except Unanswered:
+            return Return.UNKNOWN
+        if not revision:
+            return Return.PART if is_begun else Return.THERE
+        if not is_begun:
+            is_begun = True
+            guard = [same_at(keys[0][0], revision)]
+    return Return.BACK

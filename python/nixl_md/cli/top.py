@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from .gateway import Gateway
 from .listing import Row, row_of
 from .model import Namespace, State, counts
 from .observer import Interruption, observer
+from .options import Output
 from .pipeline import LeaseTime, times_to_live
 from .render import Column, cut, duration, is_terminal, printable, styled, table
 from .settings import Settings
@@ -214,11 +216,21 @@ def frame(board: Board, settings: Settings, columns: int, lines: int) -> list[st
 
 
 @contextmanager
-def _screen() -> Iterator[None]:
+def _screen(board: Board) -> Iterator[None]:
+    """Takes the screen; gives it back, also for as long as Ctrl-Z stops us."""
+
+    def stop(*_: object) -> None:
+        os.write(1, _LEAVE.encode())
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os.write(1, _ENTER.encode())
+        board.is_new = True
+
     sys.stdout.write(_ENTER)
+    before = signal.signal(signal.SIGTSTP, stop)
     try:
         yield
     finally:
+        signal.signal(signal.SIGTSTP, before)
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
 
@@ -230,11 +242,17 @@ def _draw(board: Board, settings: Settings, size: os.terminal_size) -> None:
     sys.stdout.flush()
 
 
+def _size() -> os.terminal_size:
+    """A terminal that does not know its own is taken for one of 80 by 24."""
+    size = os.get_terminal_size(sys.stdout.fileno())
+    return os.terminal_size((size.columns or 80, size.lines or 24))
+
+
 def _loop(interruption: Interruption, board: Board, settings: Settings) -> None:
     drawn: tuple[os.terminal_size, int] | None = None
     while board.ended is None:
         interruption.wait(0.2)
-        size = os.get_terminal_size(sys.stdout.fileno())
+        size = _size()
         # Once a second for the clock and the ages, at once for what is new.
         now = (size, int(time.monotonic()))
         if board.is_new or now != drawn:
@@ -243,7 +261,9 @@ def _loop(interruption: Interruption, board: Board, settings: Settings) -> None:
             _draw(board, settings, size)
 
 
-def run(settings: Settings, agent: str | None, interval: float) -> int:
+def run(settings: Settings, agent: str | None, interval: float, output: Output) -> int:
+    if output in (Output.json, Output.name):
+        raise Usage(f"--top is a table, and not {output.value}", "Leave --top away, or the form.")
     if not is_terminal(sys.stdout):
         raise Usage("--top needs a terminal", "In a pipe: 'nixl-md watch', or with --json.")
     name = None if agent is None else os.fsencode(agent)
@@ -256,7 +276,7 @@ def run(settings: Settings, agent: str | None, interval: float) -> int:
             gateway.range(settings.namespace + b"/", keys_only=True)
         handle.watch(name, board.take)
         Reader(settings, name, board, interval).start()
-        with Interruption(handle).noted() as interruption, _screen():
+        with Interruption(handle).noted() as interruption, _screen(board):
             _loop(interruption, board, settings)
     finally:
         handle.close()

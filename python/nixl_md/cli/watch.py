@@ -16,6 +16,7 @@ from nixl_md._events import name_to_bytes
 from .errors import Exit, of_library
 from .listing import name_json
 from .observer import Interruption, observer
+from .options import Output
 from .render import amount, printable, put_json, styled
 from .settings import Settings
 
@@ -73,31 +74,46 @@ def as_json(event: Event, at: datetime.datetime) -> dict[str, Any]:
     return answer
 
 
-def run(settings: Settings, agent: str | None, labels: bool, json: bool) -> int:
+def _put(event: Event, output: Output) -> None:
+    at = moment()
+    if output is Output.json:
+        put_json(as_json(event, at))
+    elif output is Output.name:
+        if event.agent:
+            print(printable(name_to_bytes(event.agent)), flush=True)
+    else:
+        print(line(event, at), flush=True)
+
+
+def run(settings: Settings, agent: str | None, labels: bool, output: Output) -> int:
     ended: list[Event] = []
+    # Why nothing can be printed any more: a callback is no place to raise it.
+    failed: list[OSError] = []
 
     def tell(event: Event) -> None:
-        at = moment()
         if event.type == EventType.ENDED:
             ended.append(event)
             if event.status == Status.CANCELED:
                 return
-        if json:
-            put_json(as_json(event, at))
-        else:
-            print(line(event, at), flush=True)
+        try:
+            if not failed:
+                _put(event, output)
+        except OSError as error:
+            failed.append(error)
 
-    handle = observer(settings, is_quiet=json)
+    handle = observer(settings, is_quiet=output is Output.json)
     try:
         # The first contact is bounded: what cannot be reached at all shows in the exit status.
         handle.list(timeout=settings.timeout).wait(settings.timeout + 1)
         name = None if agent is None else os.fsencode(agent)
         handle.watch(name, tell, blobs=True if agent or labels else None)
-        with Interruption(handle).noted() as interruption:
-            while not ended:
+        with Interruption(handle, is_read=True).noted() as interruption:
+            while not ended and not failed:
                 interruption.wait(None)
     finally:
         handle.close()
+    if failed:
+        raise failed[0]
     if ended[0].status != Status.CANCELED:
         raise of_library(error(ended[0].status, ended[0].text))
     return Exit.OK
