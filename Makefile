@@ -137,10 +137,10 @@ simulation python conformance consumers artifact: ## one suite of the tests
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
 
-cli: ## the tests of nixl-md, against etcd 3.4, 3.5.1 and the etcd of Debian's sid
+cli: ## the tests of nixl-md, against etcd 3.4, 3.5.1 and the etcd of Debian's sid; TESTS=Tests/cli/test_ls.py runs a part
 	@$(MAKE) --no-print-directory all test-tools servers
 	@tools/require --install groff tmux
-	@tools/test cli
+	@NIXL_MD_CLI_TESTS="$(TESTS)" tools/test cli
 
 man: $(VENV)/tests ## generate the man page of nixl-md: python/nixl-md.1
 	PYTHONPATH=python $(BIN)/python -m nixl_md.cli.manpage > python/nixl-md.1
