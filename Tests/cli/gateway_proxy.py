@@ -9,6 +9,8 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+EXPIRED = b'{"error": "etcdserver: invalid auth token", "code": 16}'
+
 
 class GatewayProxy:
     """Listens on a loopback port, and asks the gateway at `target`."""
@@ -30,10 +32,13 @@ class GatewayProxy:
                 try:
                     server.request("POST", self.path, body, {"Content-Type": "application/json"})
                     answer = server.getresponse()
+                    status = answer.status
                     text = proxy.changed(self.path, body, answer.read())
                 finally:
                     server.close()
-                self.send_response(answer.status)
+                if proxy.forgets(self.path):
+                    status, text = 401, EXPIRED
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -59,6 +64,10 @@ class GatewayProxy:
     def changed(self, path: str, body: bytes, answer: bytes) -> bytes:
         return answer
 
+    def forgets(self, path: str) -> bool:
+        """Whether a request is refused as one whose token is not known any more."""
+        return False
+
     def __enter__(self) -> GatewayProxy:
         self._thread.start()
         return self
@@ -67,6 +76,28 @@ class GatewayProxy:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class ForgetfulGateway(GatewayProxy):
+    """Refuses the `which`-th request of one kind, as an etcd whose tokens were forgotten."""
+
+    def __init__(self, target: int, path: str, which: int) -> None:
+        super().__init__(target)
+        self._path = path
+        self._which = which
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def forgets(self, path: str) -> bool:
+        if not path.endswith(self._path):
+            return False
+        with self._lock:
+            self.count += 1
+            return self.count == self._which
+
+    def __enter__(self) -> ForgetfulGateway:
+        super().__enter__()
+        return self
 
 
 class LeaselessGateway(GatewayProxy):

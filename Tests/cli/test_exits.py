@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from certificates import Authority
 from conftest import Answer, EtcdFactory, Plants, Tool, ToolFactory
 from etcd_server import Etcd, free_ports
+from screen import Screen
 from small_gateway import StrangeServer
 
 COMMANDS = (["ls"], ["get", "alpha"], ["watch"], ["doctor"], ["purge", "--permanent"])
@@ -220,7 +223,12 @@ def test_namespaceThatCannotBe(tool: Tool) -> None:
     says(tool("ls", "--namespace", "", status=2), "--namespace", "empty")
 
 
-def test_gatewaySwitchedOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
+def test_gatewaySwitchedOff(
+    own_etcd: EtcdFactory,
+    tool_for: ToolFactory,
+    tmp_path: Path,
+    screens: Callable[..., Screen],
+) -> None:
     """What the library sees is shown; the rest says what it needs."""
     etcd = own_etcd.unstarted("3.5", "--enable-grpc-gateway=false")
     etcd.start()
@@ -234,6 +242,15 @@ def test_gatewaySwitchedOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> Non
     assert tool("get", "alpha", "--raw").out == "blob"
     says(tool("purge", "--permanent", status=5), "--enable-grpc-gateway", "--gateway")
     says(tool("guard", "--agent", "x", "--", "true", status=5), "--enable-grpc-gateway")
+    keys = [{"key": "L24vL2Ev", "value": "", "lease": "77"}]
+    saved = {"agent": "YQ==", "prefix": "L24vL2Ev", "keys": keys}
+    file = tmp_path / "saved"
+    file.write_text(json.dumps({"format": "nixl-md backup 1"}) + "\n" + json.dumps(saved) + "\n")
+    says(tool("restore", str(file), "--yes", status=5), "--enable-grpc-gateway")
+    screen = screens(tool.environment, 100, 20)
+    screen.run(*tool.command("watch", "--top"))
+    status, lines = screen.status()
+    assert status == 5 and "--enable-grpc-gateway" in "".join(lines)
 
 
 def seeded(etcd: Etcd, namespace: bytes) -> None:

@@ -157,6 +157,16 @@ def test_scrapedWhileEtcdDies(own_etcd: EtcdFactory, tool_for: ToolFactory, vers
     assert not wrong and len(scrapes) > 10, wrong
 
 
+def test_gatewaySwitchedOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
+    """The watch of events works without it; the rest says so."""
+    etcd = own_etcd.unstarted("3.5", "--enable-grpc-gateway=false")
+    etcd.start()
+    with exporting(tool_for(etcd, b"/x/")) as scraped:
+        found = scraped.wait(lambda x: x["nixl_md_contact"] == 1, "contact")
+        assert found["nixl_md_up"] == 0
+        scraped.wait(lambda x: x["nixl_md_read_failures_total"] >= 2, "it goes on")
+
+
 def test_head(tool: Tool) -> None:
     """As monitoring of the port itself asks."""
     with exporting(tool) as scraped:

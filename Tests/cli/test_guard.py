@@ -404,6 +404,17 @@ def test_commandIsAsWithoutGuard(tool: Tool) -> None:
     assert tool("guard", "--agent", "a", "--", "echo", "--ttl", "-x", "--").out == "--ttl -x --\n"
 
 
+def test_startedWithSigchldIgnored(tool: Tool) -> None:
+    """As some supervisors start commands: guard still notices that the command has ended."""
+    done = subprocess.run(
+        tool.command("guard", "--agent", "a", "--", "sh", "-c", "exit 7"),
+        env=tool.environment,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 7
+
+
 def test_ctrlC_reachesTheCommandOnce(
     tool: Tool, plants: Plants, screens: Callable[..., Screen]
 ) -> None:

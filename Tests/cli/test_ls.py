@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from conftest import EtcdFactory, Plants, Tool, ToolFactory
 from etcd_server import Etcd
+from gateway_proxy import ForgetfulGateway
 from screen import Screen
 
 
@@ -140,6 +141,16 @@ def test_hostileNames_doNotReachTheTerminal(tool: Tool, plants: Plants) -> None:
     agents = tool("ls", "--json").json["agents"]
     raw = {base64.b64decode(a["name_base64"]) for a in agents if "name_base64" in a}
     assert raw == {b"\xff\xfe"}
+
+
+def test_tokensForgottenMeanwhile(tool: Tool, plants: Plants, etcd: Etcd) -> None:
+    """Between questions about leases: another token is fetched, and each lease is asked for."""
+    for number in range(30):
+        plants.agent(f"a{number:02}", plants.lease())
+    with ForgetfulGateway(etcd.own_port, "/lease/timetolive", 7) as proxy:
+        agents = tool("ls", "--json", "--gateway", proxy.endpoint).json["agents"]
+    assert len(agents) == 30 and all(500 < agent["left"] <= 600 for agent in agents)
+    assert proxy.count > 30
 
 
 def test_narrowTerminals(tool: Tool, plants: Plants, screens: Callable[..., Screen]) -> None:

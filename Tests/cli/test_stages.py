@@ -123,6 +123,19 @@ def test_etcdDies(etcd: Etcd, started: Started, command: list[str], path: str, f
         assert process.returncode == 3 and "--endpoints" in err, (out, err)
 
 
+def test_interruptedWhileModulesAreLoaded(tool: Tool, tmp_path: Path) -> None:
+    """Without a traceback, whatever was being loaded."""
+    slow = "import time; print('loading', flush=True); time.sleep(600)"
+    (tmp_path / "typer.py").write_text(slow)
+    python = tool.environment["PYTHONPATH"]
+    process = tool.start("ls", PYTHONPATH=f"{tmp_path}:{python}")
+    assert process.stdout is not None and process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    # A shell shows it as 130.
+    assert process.returncode == -signal.SIGINT and err == ""
+
+
 def test_purge_interrupted_saysWhatIsDone(etcd: Etcd, started: Started) -> None:
     """The first is removed, the second is asked for, of the others nothing is said."""
     with HoldingGateway(etcd.own_port, TXN, 2) as proxy:

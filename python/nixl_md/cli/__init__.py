@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+from collections.abc import Callable
 
 
 def _open_standard_streams() -> None:
@@ -23,18 +25,25 @@ def _open_standard_streams() -> None:
 def main() -> None:
     """The entry point; says what is missing where the tool's own needs are not installed."""
     _open_standard_streams()
+    # While modules are loaded Ctrl-C ends the process at once: Python would show where it was, or
+    # lose it. A command ends by itself (options.ended).
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    run = _loaded()
+    if is_usual:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _run()
+        run()
     except KeyboardInterrupt:
-        # While modules are loaded; a command ends by itself (options.ended).
         raise SystemExit(130) from None
 
 
-def _run() -> None:
+def _loaded() -> Callable[[], None]:
     try:
         from .app import main as run
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         raise SystemExit(f"nixl-md needs {error.name}: pip install 'nixl_md[cli]'") from error
-    run()
+    return run

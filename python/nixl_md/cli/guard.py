@@ -49,6 +49,8 @@ def run(
         if any(map(is_pattern, agents)):
             raise
         tell(f"{failure.text}: the command is started, and guarded when etcd answers")
+    # Who is started with it ignored would never be told that the command has ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         pid = os.posix_spawnp(
