@@ -184,7 +184,7 @@ def test_addresses(tool: Tool) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         answer = tool("exporter", "--listen", f"127.0.0.1:{port}", status=1)
-    assert "Choose another port" in answer.err
+    assert "Choose another address or port" in answer.err
 
 
 def test_dashboard_asksForWhatIsServed(tool: Tool, plants: Plants) -> None:

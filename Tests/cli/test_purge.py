@@ -73,6 +73,12 @@ def test_leasedAgents_needForce(tool: Tool, plants: Plants) -> None:
 def test_usage(tool: Tool, plants: Plants) -> None:
     assert "nothing is named" in tool("purge", "--yes", status=2).err
     tool("purge", "--observe", "soon", "--permanent", status=2)
+    plants.agent("stock")
+    # As "$FILE" is when it is not set.
+    assert "names no file" in tool("purge", "stock", "--yes", "--backup", "", status=2).err
+    nowhere = tool("purge", "stock", "--yes", "--backup", "/no/such/file", status=2)
+    assert "No such file or directory" in nowhere.err
+    assert len(plants.gateway.keys(plants.namespace)) == 2
 
 
 def test_max(tool: Tool, plants: Plants) -> None:

@@ -36,7 +36,7 @@ class Backup:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             raise Usage(
-                f"--backup: {path}: {error.strerror}", "Name a file that is not there yet."
+                f"--backup: {path}: {error.strerror}", "Name a new file in a directory of yours."
             ) from error
         self._path = path
         # Without a buffer: what could not be written is not tried again when it is closed.

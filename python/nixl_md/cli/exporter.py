@@ -197,7 +197,8 @@ def _serve(address: tuple[str, int], figures: Figures) -> _Server:
         server = kind(address, _handler(figures))
     except OSError as error:
         raise Failure(
-            f"--listen: {address[0]}:{address[1]}: {error.strerror}", "Choose another port."
+            f"--listen: {address[0]}:{address[1]}: {error.strerror}",
+            "Choose another address or port.",
         ) from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

@@ -8,9 +8,11 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .render import printable
+from .render import cut, printable
 
 _NAMED = 5
+# Of each name.
+_SHOWN = 80
 
 
 class Level(str, enum.Enum):
@@ -49,6 +51,6 @@ def fail(check: str, text: str, remedy: str) -> Finding:
 
 def names(all_names: Sequence[bytes]) -> str:
     """The first few."""
-    shown = ", ".join(map(printable, sorted(all_names)[:_NAMED]))
+    shown = ", ".join(cut(printable(name), _SHOWN) for name in sorted(all_names)[:_NAMED])
     more = len(all_names) - _NAMED
     return f"{shown} and {more} more" if more > 0 else shown

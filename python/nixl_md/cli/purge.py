@@ -142,6 +142,8 @@ def run(settings: Settings, wanted: Wanted) -> int:
     kinds = wanted.permanent or wanted.orphans or wanted.empty_leases
     if not (wanted.agents or kinds):
         raise Usage("nothing is named", "Name AGENTs, or --permanent, --orphans or --empty-leases.")
+    if wanted.backup == "":
+        raise Usage("--backup names no file", "Is a variable empty?")
     if wanted.backup and os.path.lexists(wanted.backup):
         raise Usage(f"--backup: {wanted.backup} is there", "Name a file that is not there yet.")
     with Gateway(settings) as gateway:

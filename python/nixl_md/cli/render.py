@@ -26,6 +26,8 @@ STYLES = {
 }
 _HEADER = "bold"
 _GAP = 2
+# Of a column in a pipe, as far as others are moved by it.
+GREATEST_WIDTH = 200
 
 
 def printable(name: bytes) -> str:
@@ -121,11 +123,14 @@ def _pad(text: str, columns: int, right: bool) -> str:
 def table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], stream: TextIO, room: int | None
 ) -> list[str]:
-    """Lines. On a terminal of `room` columns the least important go, then the first is cut."""
+    """Lines. On a terminal of `room` columns the least important go, then the first is cut. In a
+    pipe nothing is cut, and what is very long stands out: one name does not make all lines long."""
     widths = [
         max([cells(column.title), *(cells(row[number]) for row in rows)])
         for number, column in enumerate(columns)
     ]
+    if room is None:
+        widths = [min(each, GREATEST_WIDTH) for each in widths]
     kept = list(range(len(columns)))
 
     def total() -> int:
@@ -138,18 +143,25 @@ def table(
                 widths[0] = max(8, widths[0] - (total() - room))
                 break
             kept.remove(number)
-    shown = [_column(columns[n], widths[n], rows, n, stream) for n in kept]
+    is_cut = room is not None
+    shown = [_column(columns[n], widths[n], rows, n, stream, is_cut) for n in kept]
     return [(" " * _GAP).join(line).rstrip() for line in zip(*shown)]
 
 
 def _column(
-    column: Column, columns: int, rows: Sequence[Sequence[str]], number: int, stream: TextIO
+    column: Column,
+    columns: int,
+    rows: Sequence[Sequence[str]],
+    number: int,
+    stream: TextIO,
+    is_cut: bool,
 ) -> Iterator[str]:
     """Its title and cells, all of one width. A table may have 100,000 rows."""
     colored = has_color(stream)
     yield styled(_pad(column.title, columns, column.right), _HEADER, stream)
     for row in rows:
-        text = _pad(cut(row[number], columns), columns, column.right)
+        cell = cut(row[number], columns) if is_cut else row[number]
+        text = _pad(cell, columns, column.right)
         yield word(text, stream) if colored else text
 
 
