@@ -184,8 +184,10 @@ struct NameKeeper: Hashable {
 
     var backlog: Int { published.backlog + departure.backlog }
 
+    /// Who leaves does not ask what others do to the name, and may not look for long: the revision would be compacted away.
     var watchFrom: Int64? {
-        hasPresence || hanging.absence != nil ? looking.revision &+ 1 : nil
+        guard !departure.isUnderWay, hasPresence || hanging.absence != nil else { return nil }
+        return looking.revision &+ 1
     }
 
     func count(into counters: inout CoreCounters) {
