@@ -177,6 +177,12 @@ import Testing
         #expect(status(alpha, operation) == .success)
         #expect(stored(a)?.value == Bytes("2"))
         #expect(alpha.ownership.isEmpty)
+        // A later time-out has another reason.
+        world.isSilent = true
+        let late = world.submit(
+            alpha, .publish(label: Bytes("a"), blob: Bytes("3")), timeout: 1000)
+        world.advance(by: 1100)
+        #expect(status(alpha, late) == .timedOut)
     }
 
     @Test func label_tooLargeAfterALostAnswer_stopsNoRehang() {

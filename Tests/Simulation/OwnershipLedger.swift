@@ -202,7 +202,9 @@ final class OwnershipLedger {
                 let why = String(decoding: text.bytes, as: UTF8.self)
                 host.fail("LOST \(losses) times, and no lease of it has ended so often: \(why)")
             }
-            if host.world.now > host.world.excuses[host.index] {
+            // Whoever takes a name revokes the lease that it has emptied, if that never ends.
+            let isReplaced = host.world.history.replaced.contains(author)
+            if host.world.now > host.world.excuses[host.index], !isReplaced {
                 host.fail("LOST for no reason: \(String(decoding: text.bytes, as: UTF8.self))")
             }
         case .restored(let revision):

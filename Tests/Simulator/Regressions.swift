@@ -67,6 +67,10 @@ struct Regression {
             shows: "a second lease on which somebody hung a key soon ended a publish: renewals"),
         Regression(seed: 623, shows: "the same, by writes; and a claim on such a lease"),
         Regression(seed: 584, shows: "its own removal, carried out late, was told WITHDRAWN"),
-        Regression(seed: 1319, shows: "who left for long watched its key from a compacted revision"),
+        Regression(
+            seed: 1169, shows: "a time-out told of a full database, long after there was space"),
+        Regression(seed: 2259, shows: "a successor revokes the lease that it has emptied: LOST"),
+        Regression(
+            seed: 1319, shows: "who left for long watched its key from a compacted revision"),
     ]
 }

@@ -284,13 +284,15 @@ extension NameKeeper {
     mutating func settle(_ out: inout Effects) {
         guard !departure.isUnderWay, !fence.isInDoubt, hanging.absence == nil, inFlight == nil
         else { return }
-        guard standing == .lost || heartbeat.hasWaiting else { return }
+        guard standing == .lost || heartbeat.hasWaiting || pacing.waitsForSpace else { return }
         let isThere: Bool
         switch presence {
         case .ours(let lease, _): isThere = lease == leases.target && published.isSettled()
         case .absent, .anothers: isThere = !wantsName
         }
         guard isThere else { return }
+        // What etcd had refused, it had carried out.
+        if pacing.waitsForSpace { pacing.forgetRefusal() }
         if standing == .lost {
             standing = .owner
             restores &+= 1

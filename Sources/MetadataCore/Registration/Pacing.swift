@@ -58,6 +58,9 @@ struct Pacing: Hashable {
 
     mutating func forgetRefusal() { lastRefusal = nil }
 
+    /// Until there is space, whoever waits is told of that when his time is over.
+    var waitsForSpace: Bool { lastRefusal?.status == .noSpace }
+
     /// What must hold after each input, and does not; nil: all holds. Only asserted.
     var broken: StaticString? {
         refusedUntil <= refusedAt &+ Timing.refusalPause ? nil : "a pause that is too long"
