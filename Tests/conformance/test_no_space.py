@@ -56,8 +56,8 @@ def test_what_was_told_is_true_when_there_is_room_again(
     """Many publishes at once run out of space. Those that were told SUCCESS are there; afterwards
     each label holds what was published last, what is unpublished is gone, and nobody was told that
     anything happened to the agent. The lease is renewed meanwhile."""
-    # It compares the quota with its size as of the last commit. On a busy machine megabytes would come in before the next,
-    # more than can be deleted to make room.
+    # It compares the quota with its size as of the last commit. On a busy machine megabytes would
+    # come in before the next, more than can be deleted to make room.
     etcd = own_etcd(version, "--quota-backend-bytes", str(QUOTA), "--backend-batch-limit", "1")
     host = hosts()
     host.open(etcd.endpoint, NS, agent=b"alpha")
