@@ -155,8 +155,9 @@ def test_takeover_in_the_middle(
     try:
         old, new = hosts(), hosts()
         publish(old, proxy.endpoint, b"/ns/", 0)
-        etcd.gateway.revoke(old.stats()["lease_id"])
+        # First: its self-watch tells it of the revocation at once.
         old.do("drive", mode="hand")
+        etcd.gateway.revoke(old.stats()["lease_id"])
         partly = stop_in_restore(old, etcd, proxy, prefix, done)
         assert len(partly) == done
         transactions = etcd.gateway.transactions()
