@@ -44,6 +44,12 @@ milliseconds heartbeatInterval() {
     return std::chrono::seconds(seconds);
 }
 
+// From the environment, else from NIXL's configuration file.
+nixlEtcdSettings etcdSettings() {
+    return nixlEtcdSettings::read(
+        [](const std::string &name) { return nixl::config::getValueOptional<std::string>(name); });
+}
+
 // NIXL's logger decides what it shows; asked only to spare the making of what nobody sees.
 std::int32_t logLevel() {
     if (ABSL_VLOG_IS_ON(2)) return NIXL_MD_LOG_TRACE;
@@ -70,28 +76,27 @@ nixl_status_t folded(std::int32_t status) {
 
 nixlEtcdMetadataBackend::nixlEtcdMetadataBackend(nixlMetadataContext &ctx,
                                                  const nixlMDConfig &config)
-    : ctx_(ctx),
-      namespace_(nixl::config::getValueDefaulted<std::string>("NIXL_ETCD_NAMESPACE",
-                                                              NIXL_MD_DEFAULT_NAMESPACE)),
+    : nixlEtcdMetadataBackend(ctx, config, etcdSettings()) {}
+
+nixlEtcdMetadataBackend::nixlEtcdMetadataBackend(nixlMetadataContext &ctx,
+                                                 const nixlMDConfig &config,
+                                                 const nixlEtcdSettings &settings)
+    : ctx_(ctx), namespace_(settings.nameSpace),
       watchTimeout_(std::chrono::ceil<milliseconds>(config.etcdWatchTimeout)),
       workerDelay_(std::max(std::chrono::ceil<milliseconds>(config.workerDelay), milliseconds(1))),
       heartbeatInterval_(heartbeatInterval()),
       returnTime_(intervalsInTTL * (heartbeatInterval_.count() > 0
                                         ? heartbeatInterval_
                                         : milliseconds(NIXL_MD_DEFAULT_INTERVAL_MS))),
-      handle_(open()) {}
+      handle_(open(settings)) {}
 
 nixlEtcdMetadataBackend::~nixlEtcdMetadataBackend() {
     stop();
 }
 
-nixlmd::handle nixlEtcdMetadataBackend::open() const {
-    // NIXL's settings come from its configuration file too, so none is left to the library to read.
-    const std::string endpoints = nixl::config::getNonEmptyString("NIXL_ETCD_ENDPOINTS");
+nixlmd::handle nixlEtcdMetadataBackend::open(const nixlEtcdSettings &settings) const {
     nixl_md_config_t config = nixlmd::make_config();
-    config.flags = NIXL_MD_CONFIG_IGNORE_ENVIRONMENT;
-    config.endpoints = endpoints.c_str();
-    config.name_space = namespace_.c_str();
+    settings.apply(config);
     config.agent = ctx_.agentName().data();
     config.agent_len = ctx_.agentName().size();
     config.on_log = &onLog;
@@ -193,7 +198,7 @@ nixl_status_t nixlEtcdMetadataBackend::fetchRemote(const std::string &remote_nam
     const std::string label = has_label ? extra_params->metadataLabel : default_metadata_label;
     const bool waits = watchTimeout_.count() > 0;
     const auto timeout = static_cast<std::uint64_t>(waits ? watchTimeout_.count() : 0);
-    const std::uint32_t flags = waits ? 0 : NIXL_MD_FETCH_NO_WAIT;
+    const std::uint32_t flags = waits ? 0u : std::uint32_t{NIXL_MD_FETCH_NO_WAIT};
     return start("fetch metadata", [&] {
         handle_.fetch(
             remote_name, label,

@@ -13,6 +13,7 @@
 
 #if HAVE_ETCD
 
+#include "nixl_etcd_settings.h"
 #include "nixl_md_config.h"
 #include "nixl_metadata_backend.h"
 #include "nixl_metadata_worker.h"
@@ -40,7 +41,8 @@ class nixlMetadataContext;
  *
  * NIXL_ETCD_HEARTBEAT_INTERVAL, in seconds: how often the lease is renewed that this agent's keys hang
  * on. They go when it has not been renewed for three times as long, and at once when the agent is
- * destroyed. Default 5. 0: keys stay when the agent ends, as without nixl_md.
+ * destroyed. Default 5. 0: keys stay when the agent ends, as without nixl_md. Where etcd is and who asks:
+ * nixl_etcd_settings.h.
  */
 class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
   public:
@@ -88,7 +90,7 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     };
     using peers = std::unordered_map<std::string, peer>;
 
-    [[nodiscard]] nixlmd::handle open() const;
+    [[nodiscard]] nixlmd::handle open(const nixlEtcdSettings &settings) const;
     void leaseAnswered(const nixlmd::result &result) const;
 
     [[nodiscard]] nixl_status_t publish(const std::string &label, const nixl_blob_t &blob);
@@ -113,6 +115,10 @@ class nixlEtcdMetadataBackend final : public nixlMetadataBackend {
     void dropMissing();
 
     void finish();
+
+    nixlEtcdMetadataBackend(nixlMetadataContext &ctx,
+                            const nixlMDConfig &config,
+                            const nixlEtcdSettings &settings);
 
     nixlMetadataContext &ctx_;
     const std::string namespace_;
