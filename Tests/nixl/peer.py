@@ -230,6 +230,16 @@ class AdapterPeer(Peer):
         if self.raises:
             raise RuntimeError(f"on_peer of {peer}")
 
+    def interrupt_load(self) -> None:
+        """Ctrl-C comes amid the next load, and the application goes on."""
+        load = self.nixl.add_remote_agent
+
+        def interrupted(blob: bytes) -> Any:
+            self.nixl.add_remote_agent = load
+            raise KeyboardInterrupt("amid a load")
+
+        self.nixl.add_remote_agent = interrupted
+
     def want(self, agent: str, labels: str = "metadata", updates: str = "0") -> None:
         self.metadata.want(agent, labels.split(","), updates=updates == "1")
 
@@ -244,6 +254,9 @@ class AdapterPeer(Peer):
 
     def is_loaded(self, agent: str) -> Any:
         return {"is_loaded": self.metadata.is_loaded(agent)}
+
+    def shown(self) -> Any:
+        return {"text": repr(self.metadata)}
 
     def failure(self, agent: str) -> Any:
         return {"failure": repr(self.metadata.failure(agent))}
@@ -282,7 +295,7 @@ class AdapterPeer(Peer):
     def tick(self) -> None:
         try:
             self.metadata.tick()
-        except RuntimeError as raised:
+        except (RuntimeError, KeyboardInterrupt) as raised:
             tell("raised", who=self.nixl.name, text=str(raised))
 
 

@@ -194,3 +194,35 @@ def test_a_log_level_that_is_none(
     wait_published(alpha)
     assert f"NIXL_LOG_LEVEL is '{level}', which is none of" in peers.log(alpha)
     assert os.environ.get("NIXL_LOG_LEVEL") is None
+
+
+def test_load_isInterrupted_isLoadedLater(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """By the loop, within `check_interval`."""
+    beta = peers("tick", "beta", etcd34, namespace)
+    beta.do("interrupt_load")
+    beta.do("want", agent="alpha")
+    peers("tick", "alpha", etcd34, namespace)
+    raised = beta.line("raised", within=SOON)
+    assert raised["text"] == "amid a load"
+    told(beta, True)
+    assert has_loaded(beta, "alpha")
+    wait_published(beta)
+    expected = "<NixlMetadata 'beta', open, 1 of 1 labels published, 1 of 1 peers loaded>"
+    assert beta.do("shown")["text"] == expected
+
+
+def test_userOfTheEnvironment(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, tmp_path: Path
+) -> None:
+    """And its password from a file, as NIXL's settings name both."""
+    etcd = own_etcd()
+    etcd.gateway.enable_auth("root-password")
+    etcd.gateway.add_user("alice", "secret", namespace, "READWRITE")
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    variables = {"NIXL_ETCD_USER": "alice", "NIXL_ETCD_PASSWORD_FILE": str(password)}
+    alpha = peers("tick", "alpha", etcd, namespace, **variables)
+    wait_published(alpha)
+    assert etcd.gateway.keys(namespace) == [namespace + b"/alpha/", namespace + b"/alpha/metadata"]

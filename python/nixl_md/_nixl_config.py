@@ -16,6 +16,16 @@ from ._nixl_own import log
 
 ENDPOINTS_VARIABLE = "NIXL_ETCD_ENDPOINTS"
 NAMESPACE_VARIABLE = "NIXL_ETCD_NAMESPACE"
+USER_VARIABLE = "NIXL_ETCD_USER"
+PASSWORD_VARIABLE = "NIXL_ETCD_PASSWORD"
+PASSWORD_FILE_VARIABLE = "NIXL_ETCD_PASSWORD_FILE"
+# As nixl-md and the backend in examples/nixl_backend have them.
+TLS_VARIABLES = {
+    "ca_file": "NIXL_ETCD_CACERT",
+    "cert_file": "NIXL_ETCD_CERT",
+    "key_file": "NIXL_ETCD_KEY",
+    "server_name": "NIXL_ETCD_SERVER_NAME",
+}
 FILE_VARIABLE = "NIXL_CONFIG_FILE"
 GLOBAL_FILE = "/etc/nixl.cfg"
 LEVEL_VARIABLE = "NIXL_LOG_LEVEL"
@@ -136,13 +146,61 @@ def check_endpoints_are_taken() -> None:
 
 
 def add_settings(options: dict[str, Any]) -> None:
-    """What NIXL would take from its settings and the application has not given."""
-    if options.get("namespace") is None and NAMESPACE_VARIABLE not in os.environ:
-        namespace = settings().get(NAMESPACE_VARIABLE)
-        if namespace is not None:
-            options["namespace"] = namespace
+    """What NIXL's settings hold and the application has not given."""
+    if not options.get("ignore_environment"):
+        values = settings()
+        if options.get("namespace") is None and NAMESPACE_VARIABLE not in os.environ:
+            namespace = values.get(NAMESPACE_VARIABLE)
+            if namespace is not None:
+                options["namespace"] = namespace
+        # The library reads none of these. What is empty is not set.
+        _add_authority({**values, **os.environ}, options)
     level = os.environ.get(LEVEL_VARIABLE)
     known = (*LEVELS, "OFF")
     if level is not None and level.upper() not in known and not options.get("log_level"):
         log.warning("%s is %r, which is none of %s: WARN is taken", LEVEL_VARIABLE, level, known)
         options["log_level"] = WARN
+
+
+def _add_authority(values: dict[str, str], options: dict[str, Any]) -> None:
+    """Who asks, and whom it trusts. Of a pair the application gives both, or neither."""
+    if options.get("user") is None and options.get("password") is None:
+        user, password = values.get(USER_VARIABLE), _password(values)
+        if user and not password:
+            raise ValueError(
+                f"{USER_VARIABLE} is {user!r}, and there is no password: "
+                f"set {PASSWORD_VARIABLE} or {PASSWORD_FILE_VARIABLE}"
+            )
+        if password and not user:
+            raise ValueError(f"there is a password for etcd, and no {USER_VARIABLE}: set it")
+        if user and password:
+            options.update(user=user, password=password)
+    has_pair = options.get("cert_file") is not None or options.get("key_file") is not None
+    for option, variable in TLS_VARIABLES.items():
+        value = values.get(variable)
+        is_given = has_pair if option in ("cert_file", "key_file") else options.get(option)
+        if value and not is_given:
+            if option.endswith("_file"):
+                _check_readable(value, variable)
+            options[option] = value
+
+
+def _password(values: dict[str, str]) -> str | None:
+    path = values.get(PASSWORD_FILE_VARIABLE)
+    if not path:
+        return values.get(PASSWORD_VARIABLE)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            password = file.readline().rstrip("\r\n")
+    except OSError as failure:
+        raise ValueError(f"{PASSWORD_FILE_VARIABLE}: {path}: {failure.strerror}") from failure
+    if not password:
+        raise ValueError(f"{PASSWORD_FILE_VARIABLE}: the first line of {path} is empty")
+    return password
+
+
+def _check_readable(path: str, variable: str) -> None:
+    try:
+        open(path, "rb").close()
+    except OSError as failure:
+        raise ValueError(f"{variable}: {path}: {failure.strerror}") from failure

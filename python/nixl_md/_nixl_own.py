@@ -149,8 +149,9 @@ class Own:
 
     def invalidate(self) -> Operation:
         """Withdraws everything this agent published, now; until `publish` is called again."""
+        operation = self.agent.invalidate(on_done=self._logged("invalidate"))
         self._published.clear()
-        return self.agent.invalidate(on_done=self._logged("invalidate"))
+        return operation
 
     @property
     def is_published(self) -> bool:

@@ -49,6 +49,12 @@ class Peer:
     def is_loaded(self) -> bool:
         return self.loaded == len(self.labels)
 
+    @property
+    def is_stuck(self) -> bool:
+        """It is present and not loaded, nothing is on the way, and nothing was refused."""
+        is_waiting = self.fetch is not None or self.newer is not None
+        return not (self.is_loaded or is_waiting) and bool(self.revision) and self.failure is None
+
 
 class Peers:
     """Loads, removes and loads again."""
@@ -138,10 +144,15 @@ class Peers:
                 self._fetch(peer, 0)
 
     def _check_peers(self) -> None:
-        """NIXL may have dropped what is loaded: up to 1.4.1 it does so when a connection breaks."""
+        """NIXL may have dropped what is loaded: up to 1.4.1 it does so when a connection breaks.
+        And a signal's handler, or a refused call, may have kept a peer from being loaded."""
         for peer in list(self._peers.values()):
-            if peer.is_loaded and not self._nixl.check_remote_metadata(peer.name):
-                self._reload(peer, "NIXL has dropped it")
+            if peer.is_loaded:
+                if not self._nixl.check_remote_metadata(peer.name):
+                    self._reload(peer, "NIXL has dropped it")
+            elif peer.is_stuck:
+                with contextlib.suppress(NixlMDError):
+                    self._fetch(peer, 0)
 
     def is_loaded(self, peer: str) -> bool:
         """Whether transfers to and from this peer can be begun."""

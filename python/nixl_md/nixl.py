@@ -61,6 +61,16 @@ class Exchange(Peers, Own):
         add_settings(options)
         self._open(nixl.name, {**options, "on_event": self._on_own_event})
 
+    def __repr__(self) -> str:
+        is_open = self._agent is not None and not self._agent.closed
+        loaded = sum(peer.is_loaded for peer in self._peers.values())
+        held = sum(each.is_there for each in self._published.values())
+        return (
+            f"<{type(self).__name__} {self._nixl.name!r}, {'open' if is_open else 'closed'}, "
+            f"{held} of {len(self._published)} labels published, "
+            f"{loaded} of {len(self._peers)} peers loaded>"
+        )
+
     def _open(self, name: str, options: dict[str, Any]) -> None:
         raise NotImplementedError
 

@@ -35,6 +35,17 @@ NIXL_ETCD_NAMESPACE = "/not/this/"
 """
 
 
+AUTHORITY = (
+    "NIXL_ETCD_USER",
+    "NIXL_ETCD_PASSWORD",
+    "NIXL_ETCD_PASSWORD_FILE",
+    "NIXL_ETCD_CACERT",
+    "NIXL_ETCD_CERT",
+    "NIXL_ETCD_KEY",
+    "NIXL_ETCD_SERVER_NAME",
+)
+
+
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
@@ -42,6 +53,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "NIXL_ETCD_NAMESPACE",
         "NIXL_CONFIG_FILE",
         "NIXL_LOG_LEVEL",
+        *AUTHORITY,
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -162,6 +174,80 @@ def test_log_levels(
     options = {"log_level": 1}
     add_settings(options)
     assert options == {"log_level": 1}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> dict[str, str]:
+    """All of it, as variables."""
+    files = [tmp_path / name for name in ("ca.pem", "client.pem", "client.key")]
+    for file in files:
+        file.touch()
+    (tmp_path / "password").write_text("of a file\r\nsecond line\n")
+    password_file = str(tmp_path / "password")
+    values = ("alice", "secret", password_file, *map(str, files), "etcd.test")
+    return dict(zip(AUTHORITY, values))
+
+
+def expected_options(authority: dict[str, str], password: str) -> dict[str, str]:
+    names = ("ca_file", "cert_file", "key_file", "server_name")
+    values = (authority[name] for name in AUTHORITY[3:])
+    return {"user": "alice", "password": password, **dict(zip(names, values))}
+
+
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_user_and_tls(
+    tmp_path: Path, authority: dict[str, str], monkeypatch: pytest.MonkeyPatch, is_in_file: bool
+) -> None:
+    """From the environment, or from NIXL's configuration; not with ignore_environment."""
+    if is_in_file:
+        lines = [f'{name} = "{value}"\n' for name, value in authority.items()]
+        (tmp_path / "home" / ".nixl.cfg").write_text("".join(lines))
+    else:
+        for name, value in authority.items():
+            monkeypatch.setenv(name, value)
+    options: dict[str, Any] = {}
+    add_settings(options)
+    assert options == expected_options(authority, "of a file")
+    # What is empty is not set, and hides what the file says.
+    monkeypatch.setenv("NIXL_ETCD_PASSWORD_FILE", "")
+    options = {}
+    add_settings(options)
+    assert options == expected_options(authority, "secret")
+    options = {"ignore_environment": True}
+    add_settings(options)
+    assert options == {"ignore_environment": True}
+
+
+def test_what_the_application_gives_comes_first(
+    authority: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pair all of it: a user does not get another's password, nor a certificate its key."""
+    for name, value in authority.items():
+        monkeypatch.setenv(name, value)
+    given = {"user": "bob", "cert_file": "/b.pem", "server_name": "b"}
+    options: dict[str, Any] = dict(given)
+    add_settings(options)
+    assert options == {**given, "ca_file": authority["NIXL_ETCD_CACERT"]}
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({"NIXL_ETCD_USER": "alice"}, "NIXL_ETCD_USER is 'alice', and there is no password: set "),
+        ({"NIXL_ETCD_PASSWORD": "secret"}, "there is a password for etcd, and no NIXL_ETCD_USER"),
+        ({"NIXL_ETCD_CACERT": "/no"}, "NIXL_ETCD_CACERT: /no: No such file or directory"),
+        ({"NIXL_ETCD_PASSWORD_FILE": "/no"}, "NIXL_ETCD_PASSWORD_FILE: /no: No such file or dir"),
+        ({"NIXL_ETCD_PASSWORD_FILE": "/dev/null"}, "the first line of /dev/null is empty"),
+    ],
+)
+def test_what_is_incomplete_is_refused(
+    variables: dict[str, str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=text) as refusal:
+        add_settings({})
+    assert "secret" not in str(refusal.value)
 
 
 def test_no_second_thread_for_nixls_agents() -> None:
