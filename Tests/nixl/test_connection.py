@@ -31,8 +31,6 @@ from test_example import EXAMPLE, environment
 
 ALL = pytest.mark.parametrize("version", [*VERSIONS, *MORE_VERSIONS])
 RESETS = 20
-# Of the example, which reads a buffer of 1 MiB over and over.
-EXAMPLE_RESETS = 5
 # Without shared memory, which agents of one machine would use.
 OVER_TCP = {"UCX_TLS": "tcp,self", "TEST_SIZE": str(SIZE), "TEST_TTL": str(LONG_TTL)}
 
@@ -247,11 +245,11 @@ def test_example(peers: PeerFactory, etcd34: Etcd, namespace: bytes, tmp_path: P
     )
     examples = Examples(peers.version, variables, tmp_path)
     try:
-        for turn in range(EXAMPLE_RESETS):
+        for turn in range(RESETS):
             examples.wait_reads(f"before reset {turn}")
             examples.reset()
         examples.wait_reads("at the end")
         assert examples.reader.count("read WRONG") == 0
-        assert examples.reader.count("removed owner") >= EXAMPLE_RESETS
+        assert examples.reader.count("removed owner") >= RESETS
     finally:
         examples.end()
