@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""The counters of agents for Prometheus. It needs prometheus_client: pip install nixl_md[metrics].
+"""The counters of agents for Prometheus. It needs prometheus_client: pip install prometheus-client.
 
     from prometheus_client import REGISTRY
     REGISTRY.register(StatsCollector({"alpha": agent}))
