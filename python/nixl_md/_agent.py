@@ -15,10 +15,17 @@ import warnings
 from collections.abc import Sequence
 from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, SupportsIndex
 
 from . import _capi, _collect
-from ._calls import _HOLDERS, Calls, library
+from ._calls import (
+    _HOLDERS,
+    Calls,
+    check_callback,
+    drain_milliseconds,
+    endpoints_as_text,
+    library,
+)
 from ._collect import Record
 from ._decode import event_of, result_of
 from ._delivery import Deliveries, Prepared
@@ -38,15 +45,8 @@ _LOG_LEVELS = {1: 5, 2: 10, 3: 20, 4: 30, 5: 40, 6: 50}
 
 # How long `run_until` sleeps where another thread may tick, and so take the wake-up for itself.
 _SHARED_SECONDS = 0.1
-
-
-def _endpoints(endpoints: str | Sequence[str] | None) -> str | None:
-    """One text, as the library takes it, which separates endpoints by a comma."""
-    if endpoints is None or isinstance(endpoints, str):
-        return endpoints
-    if not isinstance(endpoints, Sequence) or not all(isinstance(each, str) for each in endpoints):
-        raise TypeError(f"endpoints are a text like '127.0.0.1:2379' or a list, not {endpoints!r}")
-    return ",".join(endpoints)
+# And otherwise, at a time.
+_MAX_SECONDS = 3600.0
 
 
 class Agent(Calls):
@@ -95,6 +95,9 @@ class Agent(Calls):
         self._on_close: Callable[[], None] | None = None
         self._own_event = on_event
         self._logger = logger
+        if on_event is not None:
+            check_callback("on_event is called with each event", on_event)
+        drain_milliseconds(drain)
         self._drain = drain
         self._name = name
         self._is_shut_down = False
@@ -118,7 +121,7 @@ class Agent(Calls):
             encoded = name_to_bytes(name)
             config.agent = encoded
             config.agent_len = len(encoded)
-        listed = _endpoints(endpoints)
+        listed = endpoints_as_text(endpoints)
         if ca_file is None and tls_verify and _capi.has_own_libcurl(self._library):
             from ._authorities import default_file
 
@@ -141,22 +144,22 @@ class Agent(Calls):
         if not isinstance(log_level, int):
             raise TypeError(f"log_level is 0 (the default) to 7 (off), not {log_level!r}")
         config.log_level = log_level
-        handle = c_void_p()
-        status = self._library.nixl_md_open(byref(config), byref(handle))
-        if status < 0:
-            raise self._failure(status)
-        self._handle = handle
-        self._deliveries.run()
-        if background:
-            from ._background import Background
+        self._open_handle(config)
+        try:
+            self._deliveries.run()
+            if background:
+                from ._background import Background
 
-            self._background = Background(self, f"nixl_md {name!r}")
+                self._background = Background(self, f"nixl_md {name!r}")
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         who = "observer" if self._name is None else repr(self._name)
-        state = "closed" if self._handle is None else "open"
-        if self._is_shut_down and self._handle is not None:
-            state = "shut down"
+        state = "closed"
+        if self._is_open:
+            state = "shut down" if self._is_shut_down else "open"
         background = ", ticked in the background" if self._background is not None else ""
         return f"<Agent {who}, {state}, {len(self._open)} open operations{background}>"
 
@@ -172,7 +175,7 @@ class Agent(Calls):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if exception is None and self._handle is not None:
+            if exception is None and self._is_open:
                 # The application may have begun it.
                 with contextlib.suppress(ShutDown):
                     self.shutdown(self._drain)
@@ -197,39 +200,65 @@ class Agent(Calls):
             self._deliveries.note(each)
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        # Not if __init__ has raised before there was a handle.
+        if getattr(self, "_handle", None) is None:
+            return
+        try:
+            if self._is_open:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            # Where warnings are errors, too.
             self.close()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str:
+        # A copy would close the same handle once more.
+        raise TypeError("an agent cannot be copied or pickled: it is a connection")
 
     def shutdown(self, drain: float) -> None:
         """Begins the shutdown: finish what is queued, withdraw, within `drain` seconds (0: at
         once). Ticks do it; one raises ShutDown when it is done."""
-        self._call(self._library.nixl_md_shutdown, round(drain * 1000))
+        self._call(self._library.nixl_md_shutdown, drain_milliseconds(drain))
 
     def close(self) -> None:
-        """Frees the handle; open operations complete as CANCELED. Harmless when repeated. Waits for
-        a tick of another thread to end."""
+        """Frees the handle; open operations complete as CANCELED. Harmless when repeated, and to be
+        repeated if a signal's handler has raised out of it. Waits for a tick of another thread to
+        end."""
         self._check_is_outside("close")
+        if self._handle_lock._is_owned():  # type: ignore[attr-defined]
+            text = "close() was called by a signal's handler amid another call: note it there"
+            raise InCallback(Status.IN_CALLBACK, f"{text}, and close in the loop")
         if self._background is not None:
             self._background.stop()
         with self._turn, self._handle_lock:
             if self._handle is None:
                 return
-            status = self._library.nixl_md_close(self._handle)
-            if status < 0:
-                raise self._failure(status)
-            self._handle = None
+            if not self._ends:
+                self._free(self._handle)
             self._deliveries.run()
             self._open.clear()
-            if self._on_close is not None:
-                self._on_close()
+            on_close, self._on_close = self._on_close, None
+            if on_close is not None:
+                on_close()
+            self._callbacks.release()
+            self._handle = None
             self._tell_round()
             self._deliveries.raise_first(self)
+
+    def _free(self, handle: c_void_p) -> None:
+        """Once, whenever a signal's handler raises: no instruction of Python's lies between the
+        call and the note of its answer."""
+        while not self._ends:
+            try:
+                self._ends.extend(map(self._library.nixl_md_close, (handle,)))
+            except BaseException as exception:
+                self._deliveries.note(exception)
+        if self._ends[0] < 0:
+            raise self._failure(self._ends.pop())
 
     @property
     def closed(self) -> bool:
         """Whether close() was called."""
-        return self._handle is None
+        return not self._is_open
 
     @property
     def is_shut_down(self) -> bool:
@@ -276,7 +305,7 @@ class Agent(Calls):
 
     def _tick_in_background(self) -> None:
         with self._turn:
-            if self._handle is None:
+            if not self._is_open:
                 return
             count, failure = self._tick()
             self._deliveries.report_all(self)
@@ -292,8 +321,8 @@ class Agent(Calls):
             self._told.notify_all()
 
     def _check_is_outside(self, call: str) -> None:
-        self._check_locks()
-        if self._heal(self._turn):
+        self._check_locks(3)
+        if self._heal(self._turn, 3):
             text = f"{call}() was called from inside a callback: call it after tick() has returned"
             raise InCallback(Status.IN_CALLBACK, text)
 
@@ -322,9 +351,10 @@ class Agent(Calls):
         self._check_is_outside("run_until")
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"a time is a number of seconds, not {timeout!r}")
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("a time of nan s is none")
         begun = time.monotonic()
         end = math.inf if timeout is None else begun + timeout
-        sleep = self._sleep_and_tick if self._background is None else self._sleep_until_told
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         while True:
@@ -341,7 +371,8 @@ class Agent(Calls):
                     Status.TIMED_OUT, f"not within {timeout} s{self._trouble_since(begun)}"
                 )
             try:
-                sleep(poll, rounds, left)
+                # Poll and locks refuse what they cannot count.
+                self._sleep(poll, rounds, min(left, _MAX_SECONDS))
             except ShutDown:
                 # A callback may have raised it as well, before the end. And another thread may have
                 # closed the agent, which completes what is waited for.
@@ -349,20 +380,27 @@ class Agent(Calls):
                     return
                 raise
 
-    def _sleep_and_tick(self, poll: select.poll, rounds: int, left: float) -> None:
+    def _sleep(self, poll: select.poll, rounds: int, left: float) -> None:
+        # The thread ends before the interpreter does: what runs later ticks for itself.
+        if self._background is None or not self._background.is_running:
+            self._sleep_and_tick(poll, left)
+        else:
+            self._sleep_until_told(rounds, left)
+
+    def _sleep_and_tick(self, poll: select.poll, left: float) -> None:
         if threading.active_count() > 1:
             left = min(left, _SHARED_SECONDS)
         # A handler of a signal may have kept a tick from its callbacks.
         if not self._deliveries.inbox:
-            poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
+            poll.poll(math.ceil(left * 1000))
         self.tick()
 
-    def _sleep_until_told(self, poll: select.poll, rounds: int, left: float) -> None:
+    def _sleep_until_told(self, rounds: int, left: float) -> None:
         # Refuses if it was closed, or in a forked child, where nobody ticks.
         self.fileno()
         with self._told:
             if self._rounds == rounds:
-                self._told.wait(None if math.isinf(left) else left)
+                self._told.wait(left)
 
     def _trouble_since(self, begun: float) -> str:
         """What the log last told that may be why nothing came; for the message of a time-out."""

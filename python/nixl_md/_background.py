@@ -8,6 +8,7 @@ import atexit
 import os
 import select
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # After a tick that failed, say for want of memory.
 _PAUSE_SECONDS = 0.1
+# How long the end of the interpreter waits for callbacks. A tick of the library takes some 20 ms.
+_EXIT_SECONDS = 5.0
 
 _running: weakref.WeakSet[Background] = weakref.WeakSet()
 
@@ -31,14 +34,18 @@ class Background:
         self._process = os.getpid()
         self._ear, self._mouth = os.pipe()
         self._is_stopping = False
-        self._thread = threading.Thread(
-            target=_run,
-            args=(weakref.ref(agent), agent.fileno(), self._ear, weakref.ref(self)),
-            name=name,
-            # Python waits for all others when it ends.
-            daemon=True,
-        )
-        self._thread.start()
+        try:
+            self._thread = threading.Thread(
+                target=_run,
+                args=(weakref.ref(agent), agent.fileno(), self._ear, weakref.ref(self)),
+                name=name,
+                # Python waits for all others when it ends.
+                daemon=True,
+            )
+            self._thread.start()
+        except BaseException:
+            self._hang_up()
+            raise
         _running.add(self)
 
     @property
@@ -49,7 +56,12 @@ class Background:
     def is_stopping(self) -> bool:
         return self._is_stopping
 
-    def stop(self) -> None:
+    @property
+    def is_running(self) -> bool:
+        """Whether it ticks from now on."""
+        return self._thread.is_alive() and not self._is_stopping
+
+    def stop(self, seconds: float | None = None) -> None:
         """Ends the thread, which may be inside a callback, and waits for it. It may be called again
         if a signal has interrupted it."""
         self._is_stopping = True
@@ -58,7 +70,12 @@ class Background:
         if os.getpid() == self._process:
             os.write(self._mouth, b"x")
             if not self.is_own_thread:
-                self._thread.join()
+                self._thread.join(seconds)
+                if self._thread.is_alive():
+                    return
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         ear, self._ear = self._ear, -1
         os.close(ear)
         os.close(self._mouth)
@@ -96,6 +113,8 @@ def _tick(
 
 @atexit.register
 def _stop_all() -> None:
-    """Before the interpreter ends: a thread inside the library could not come back into it."""
+    """Before the interpreter ends: a thread inside the library could not come back into it. A
+    callback that does not return does not keep the process from ending."""
+    end = time.monotonic() + _EXIT_SECONDS
     for background in list(_running):
-        background.stop()
+        background.stop(max(0.1, end - time.monotonic()))

@@ -10,6 +10,8 @@ import math
 import os
 import sys
 import threading
+from collections import deque
+from collections.abc import Sequence
 from ctypes import byref, c_uint64, c_void_p
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, cast
@@ -23,6 +25,9 @@ from ._words import in_words
 
 if TYPE_CHECKING:
     from ._agent import Agent
+
+# CO_COROUTINE and CO_ASYNC_GENERATOR of inspect, which takes memory from every host.
+_COROUTINE = 0x80 | 0x200
 
 _library: ctypes.CDLL | None = None
 
@@ -41,6 +46,16 @@ def _label(label: Name | None) -> tuple[bytes | None, int]:
     return encoded, 0 if encoded is None else len(encoded)
 
 
+def check_callback(what: str, callback: object) -> None:
+    """Before it is too late to tell who has passed it."""
+    if not callable(callback):
+        raise TypeError(f"{what}: {callback!r} cannot be")
+    code = getattr(callback, "__code__", None)
+    # What `async def` makes is only called here, and nobody would await what that gives.
+    if code is not None and code.co_flags & _COROUTINE:
+        raise TypeError(f"{what}, and nothing awaits it: {callback!r} is a coroutine function")
+
+
 def milliseconds(seconds: float | None) -> int:
     """None: the default, 0. Anything else is at least a millisecond."""
     if seconds is None:
@@ -55,12 +70,31 @@ def milliseconds(seconds: float | None) -> int:
     return min(max(1, round(seconds * 1000)), _capi.NEVER - 1)
 
 
+def drain_milliseconds(seconds: float) -> int:
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"a drain is a number of seconds, not {seconds!r}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"a drain of {seconds} s is not from 0 to a day")
+    return round(seconds * 1000)
+
+
+def endpoints_as_text(endpoints: str | Sequence[str] | None) -> str | None:
+    """One text, as the library takes it, which separates endpoints by a comma."""
+    if endpoints is None or isinstance(endpoints, str):
+        return endpoints
+    if not isinstance(endpoints, Sequence) or not all(isinstance(each, str) for each in endpoints):
+        raise TypeError(f"endpoints are a text like '127.0.0.1:2379' or a list, not {endpoints!r}")
+    return ",".join(endpoints)
+
+
 class Calls:
     """What may be called from any thread, and from callbacks. `Agent` adds life and ticks."""
 
     def __init__(self) -> None:
         self._library = library()
         self._handle: c_void_p | None = None
+        # What nixl_md_close() has answered. Filled in C, see Agent.close().
+        self._ends: deque[int] = deque()
         self._tokens = itertools.count(1)
         # By the token that the library hands back as user data.
         self._open: dict[int, Operation | Watch] = {}
@@ -86,7 +120,10 @@ class Calls:
             # ctypes would take a str too, and give the library its wide characters.
             if isinstance(blob, str):
                 raise TypeError("a blob is bytes, not str: encode it")
-            blob = bytes(memoryview(blob))
+            try:
+                blob = bytes(memoryview(blob))
+            except TypeError:
+                raise TypeError(f"a blob is bytes, not {type(blob).__name__}") from None
         return self._start(
             self._library.nixl_md_publish,
             (*_label(label), blob, len(blob)),
@@ -185,8 +222,7 @@ class Calls:
         # Blobs of one agent are the default, and no flag says so.
         if agent is not None and blobs:
             flags = 0
-        if not callable(on_event):
-            raise TypeError(f"on_event is called with each event: {on_event!r} cannot be")
+        check_callback("on_event is called with each event", on_event)
         watch = Watch(cast("Agent", self), on_event)
         token = next(self._tokens)
         options = _capi.WatchOpts(size=ctypes.sizeof(_capi.WatchOpts), flags=flags, user=token)
@@ -197,9 +233,29 @@ class Calls:
 
     # Inside
 
+    def _open_handle(self, config: _capi.Config) -> None:
+        handle = c_void_p()
+        self._callbacks.hold()
+        try:
+            status = self._library.nixl_md_open(byref(config), byref(handle))
+            if status < 0:
+                raise self._failure(status)
+            self._handle = handle
+        except BaseException:
+            # Of a signal's handler, after it was opened: nobody else would close it.
+            if handle:
+                self._library.nixl_md_close(handle)
+                self._handle = None
+            self._callbacks.release()
+            raise
+
+    @property
+    def _is_open(self) -> bool:
+        return self._handle is not None and not self._ends
+
     @property
     def _pointer(self) -> c_void_p:
-        if self._handle is None:
+        if self._handle is None or self._ends:
             raise ShutDown(Status.SHUT_DOWN, "the agent is closed")
         return self._handle
 
@@ -207,22 +263,25 @@ class Calls:
         # Around each call of the library that is given the handle, but a tick: close() frees it.
         self._handle_lock = threading.RLock()
 
-    def _check_locks(self) -> None:
+    def _check_locks(self, depth: int = 2) -> None:
         """In a forked child the locks may be held by threads that do not exist there. And a handler
         of a signal may have raised at the end of a `with`, before the lock was released: then
-        nothing of ours is on the stack of the thread that holds it."""
+        nothing of ours is on the stack of the thread that holds it. `depth`: how far up the stack
+        the caller of the call is that asks."""
         process = os.getpid()
         if process != self._process:
             self._process = process
             self._new_locks()
-        self._heal(self._handle_lock)
+        self._heal(self._handle_lock, depth + 1)
 
-    def _heal(self, lock: Any) -> bool:  # noqa: ANN401 - not in the type's description
+    def _heal(self, lock: Any, depth: int) -> bool:  # noqa: ANN401 - not in the type's description
         """Whether this thread still holds the lock after that, so is inside a call of ours."""
         if not lock._is_owned():
             return False
-        # That of the caller of the call that asks.
-        frame: FrameType | None = sys._getframe(3)
+        frame: FrameType | None = sys._getframe()
+        # Not at once: a call may have no caller, say at the interpreter's exit.
+        while frame is not None and depth:
+            frame, depth = frame.f_back, depth - 1
         while frame is not None:
             if frame.f_code in _HOLDERS and frame.f_locals.get("self") is self:
                 return True
@@ -254,8 +313,8 @@ class Calls:
         flags: int = 0,
         is_list: bool = False,
     ) -> Operation:
-        if on_done is not None and not callable(on_done):
-            raise TypeError(f"on_done is called with the result: {on_done!r} cannot be")
+        if on_done is not None:
+            check_callback("on_done is called with the result", on_done)
         operation = Operation(cast("Agent", self), on_done)
         token = next(self._tokens)
         options = _capi.Opts(

@@ -157,6 +157,11 @@ def _callback(arguments: Any, inbox: Inbox) -> Any:  # noqa: ANN401 - ctypes typ
     return CFUNCTYPE(None, *pair)(take)
 
 
+# Those of open handles. PyPy frees the parts of a cycle in any order, also code that close() of an
+# agent in it still needs.
+_in_use: set[Callbacks] = set()
+
+
 class Callbacks:
     """The addresses to give to the library. This must live for as long as the handle is open."""
 
@@ -165,3 +170,11 @@ class Callbacks:
         self._kept = [_callback(kind, inbox) for kind in (_Done, _Listed, _Event, _Line)]
         addresses = [ctypes.cast(each, c_void_p).value for each in self._kept]
         self.on_done, self.on_list, self.on_event, self.on_log = addresses
+
+    def hold(self) -> None:
+        """Before the handle is opened."""
+        _in_use.add(self)
+
+    def release(self) -> None:
+        """After it was closed."""
+        _in_use.discard(self)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the handlers of what a tick has collected. Nothing is lost if a signal's handler raises in
 between, here or at the first instruction of a handler: a record is dropped after its handler has
-begun, and not before."""
+begun, and not before. CPython up to 3.10 runs handlers of signals between any two instructions. So
+C code takes the argument from a list and calls the handler, and the list tells whether it has."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import ctypes
 import dis
 import os
 from collections import deque
+from itertools import starmap
 from types import TracebackType
 from typing import Any, Callable, Optional
 
@@ -18,6 +20,9 @@ from ._collect import Inbox, Record
 Handler = Callable[[Any], object]
 # What to run for a record, its argument, and what to do when it has run.
 Prepared = tuple[Optional[Handler], Any, Optional[Callable[[], object]]]
+
+# Ends the arguments. They are in tuples, whose comparison with it runs no Python code.
+_END = object()
 
 # How often a record is prepared. Only signals make it fail, and a defect of ours must not spin.
 _ATTEMPTS = 100
@@ -30,8 +35,9 @@ class Deliveries:
         self.inbox: Inbox = deque()
         self._prepare = prepare
         self._raised: list[BaseException] = []
-        # The record whose handler has begun. By identity: it is kept, so that no other is like it.
-        self._begun: Record | None = None
+        # The first record, by identity, and the arguments that its handler has not been given yet.
+        self._current: tuple[Record | None, list[Any]] = (None, [])
+        self._ignored: deque[object] = deque(maxlen=0)
         self._attempts = 0
         self._process = os.getpid()
 
@@ -72,26 +78,35 @@ class Deliveries:
         # After a record and its None there may be one that belongs to it.
         following = inbox[2] if len(inbox) > 2 else None
         handler, argument, finish = self._prepare(record, following)
-        if handler is not None and self._begun is not record:
-            self._begin(handler, argument, record)
+        if handler is not None:
+            if self._current[0] is not record:
+                self._current = (record, [_END, (argument,)])
+            if len(self._current[1]) == 2:
+                self._call(handler, self._current[1])
         if finish is not None:
             finish()
         self._attempts = 0
         inbox.popleft()
         # It may hold a blob.
-        self._begun = None
+        self._current = (None, [])
         return True
 
-    def _begin(self, handler: Handler, argument: object, record: Record) -> None:
+    def _call(self, handler: Handler, arguments: list[Any]) -> None:
+        argument = arguments[1]
+        calls = starmap(handler, iter(arguments.pop, _END))
         try:
-            handler(argument)
+            self._ignored.extend(calls)
         except BaseException as exception:
-            if not _has_begun(exception.__traceback__):
+            if len(arguments) == 2:
                 raise
-            self._begun = record
+            if _is_at_entry(exception.__traceback__):
+                arguments.append(argument)
+                raise
             self._raised += [exception]
         else:
-            self._begun = record
+            # An iterator takes it for its end.
+            if arguments:
+                self._raised += [RuntimeError(f"{handler!r} raised StopIteration")]
 
     def raise_first(self, who: object) -> None:
         """Raises what was noted first, but Ctrl-C and the like before all others. These reach
@@ -112,22 +127,17 @@ class Deliveries:
             report(each, who)
 
 
-def _has_begun(traceback: TracebackType | None) -> bool:
-    """Whether a handler has begun that `_begin` called. The handler of a signal may have raised
-    before that; the traceback tells where."""
-    if traceback is None or not _is_at(traceback, ("CALL", "PRECALL")):
-        return False
-    inner = traceback.tb_next
-    return inner is None or not (inner.tb_lasti < 0 or _is_at(inner, ("RESUME",)))
+def _is_at_entry(traceback: TracebackType | None) -> bool:
+    """Whether a handler that was called has done nothing, since the handler of a signal has raised
+    before its first instruction."""
+    inner = traceback.tb_next if traceback is not None else None
+    return inner is not None and (inner.tb_lasti < 0 or _is_at(inner, "RESUME"))
 
 
-def _is_at(traceback: TracebackType, names: tuple[str, ...]) -> bool:
+def _is_at(traceback: TracebackType, name: str) -> bool:
     code = traceback.tb_frame.f_code.co_code
     at = traceback.tb_lasti
-    # Of a call, 3.11 and 3.12 tell the last of the caches that follow it.
-    while at >= 2 and dis.opname[code[at]] == "CACHE":
-        at -= 2
-    return 0 <= at < len(code) and dis.opname[code[at]].startswith(names)
+    return 0 <= at < len(code) and dis.opname[code[at]] == name
 
 
 class _Raised:

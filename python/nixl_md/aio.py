@@ -87,6 +87,8 @@ class AsyncAgent:
         return self._agent
 
     async def __aenter__(self) -> AsyncAgent:
+        if self._agent is not None and not self._agent.closed:
+            raise RuntimeError("it is in 'async with' already")
         self._loop = asyncio.get_running_loop()
         self._is_over = self._loop.create_future()
         self._agent = self._make()
@@ -143,13 +145,22 @@ class AsyncAgent:
         if not self._is_over.done():
             self._is_over.set_result(None)
 
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """That of the caller, whom a tick in another loop would not wake."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop and self._agent is not None:
+            raise RuntimeError(
+                "it belongs to another event loop: use asyncio.run_coroutine_threadsafe() there"
+            )
+        return loop
+
     async def _complete(
         self,
         start: Callable[..., Operation],
         *args: Any,  # noqa: ANN401 - those of the method of Agent
         **options: Any,  # noqa: ANN401
     ) -> Result:
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Result] = self._running_loop().create_future()
 
         def done(result: Result) -> None:
             if not future.done():
@@ -217,6 +228,7 @@ class AsyncAgent:
 
     async def watch(self, agent: Name | None, *, blobs: bool | None = None) -> AsyncIterator[Event]:
         """The events of a watch. Leaving the loop ends it; an end from outside raises."""
+        self._running_loop()
         queue: asyncio.Queue[Event] = asyncio.Queue()
         callback: EventCallback = queue.put_nowait
         watch = self.agent.watch(agent, callback, blobs=blobs)

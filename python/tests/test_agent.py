@@ -407,6 +407,23 @@ def test_a_lost_lease_is_logged_without_being_asked_for(
     assert events[:2] == [EventType.LOST, EventType.RESTORED]
 
 
+def test_lost_contact_is_logged_without_being_asked_for(
+    options: Options, caplog: pytest.LogCaptureFixture
+) -> None:
+    etcd = Etcd("3.4").start()
+    try:
+        etcd.wait_healthy()
+        with Agent("alpha", drain=0.1, **{**options, "endpoints": etcd.endpoint}) as agent:
+            agent.publish(None, b"1").wait(30)
+            assert not caplog.records
+            etcd.kill()
+            agent.run_until(lambda: bool(caplog.records), 30)
+    finally:
+        etcd.close()
+    assert {(each.name, each.levelname) for each in caplog.records} == {("nixl_md", "WARNING")}
+    assert etcd.endpoint in caplog.text
+
+
 def test_names_out_are_names_in(options: Options) -> None:
     """Also those that are no UTF-8, in str and in bytes."""
     names: list[str | bytes] = ["alpha", "λ 漢", b"\xff\xfe", "b\udcffd"]

@@ -182,7 +182,11 @@ agent.publish("a", bytes(100000)).wait(30)
 print("published")
 """
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "published" in ended.stdout

@@ -77,13 +77,22 @@ AN_AGENT: list[tuple[Options, type[Exception], str]] = [
     ({"log_level": 9}, INVALID, "log_level is 9: pass 0 (the default) to 7 (off)"),
     ({"log_level": "INFO"}, TypeError, "log_level is 0 (the default) to 7 (off), not 'INFO'"),
     ({"server_name": "a b", "endpoints": "https://x"}, INVALID, "give the name in the certificate"),
+    ({"drain": -1}, ValueError, "a drain of -1 s is not from 0 to a day"),
+    ({"drain": "2"}, TypeError, "a drain is a number of seconds, not '2'"),
+    ({"on_event": 3}, TypeError, "on_event is called with each event: 3 cannot be"),
     ({"ca_path": "/etc"}, TypeError, "unexpected keyword argument 'ca_path'"),
 ]
 
 Call = Callable[[Any], object]
+
+
+async def coroutine(told: object) -> None:
+    """Nobody awaits it."""
+
+
 A_CALL: list[tuple[Call, type[Exception], str]] = [
     (lambda a: a.publish("m", "text"), TypeError, "a blob is bytes, not str: encode it"),
-    (lambda a: a.publish("m", None), TypeError, "a bytes-like object is required, not 'NoneType'"),
+    (lambda a: a.publish("m", None), TypeError, "a blob is bytes, not NoneType"),
     (lambda a: a.publish(b"1", "m"), TypeError, "a blob is bytes, not str: encode it"),
     (lambda a: a.publish("m", b""), INVALID, "counts as absent, use unpublish()"),
     (lambda a: a.publish("", b"1"), INVALID, "label is empty: pass 1 to 1024 bytes"),
@@ -124,6 +133,11 @@ A_CALL: list[tuple[Call, type[Exception], str]] = [
     (lambda a: a.fetch("b").result(), RuntimeError, "the operation has not completed"),
     (lambda a: a.watch("b", None), TypeError, "on_event is called with each event: None cannot be"),
     (lambda a: a.watch("b", "c"), TypeError, "'c' cannot be"),
+    (lambda a: a.watch("b", coroutine), TypeError, "nothing awaits it: <function coroutine at"),
+    (lambda a: a.fetch("b", on_done=coroutine), TypeError, "is a coroutine function"),
+    (lambda a: a.shutdown(-1), ValueError, "a drain of -1 s is not from 0 to a day"),
+    (lambda a: a.shutdown(float("inf")), ValueError, "a drain of inf s is not from 0 to a day"),
+    (lambda a: a.fetch("b").wait(float("nan")), ValueError, "a time of nan s is none"),
     (lambda a: a.start_heartbeat(5, 5), INVALID, "ttl 5000 is not greater than interval 5000"),
     (lambda a: a.start_heartbeat(0.001), INVALID, "interval is 1 ms; the least is 50"),
     (
