@@ -31,6 +31,9 @@ LIBRARY := $(BUILD)/lib/libnixl_md.so
 VENV := $(BUILD)/venv
 BIN := $(VENV)/bin
 
+# The interpreters in which `make test-pythons` runs the tests of the Python package.
+PYTHONS ?= python3.9 python3.10 python3.11 python3.12 python3.13 pypy3
+
 # The wheels of NIXL that are tested against, as CUDA-VERSION, each in an environment of its own. A few tests take
 # more of them.
 NIXL_VERSIONS ?= $(shell cat Tests/nixl/versions)
@@ -88,7 +91,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact cli man \
-	abi dist test-dist test-deploy simulation simulate explore mutations fuzz servers test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
+	abi dist test-dist test-deploy simulation simulate explore mutations fuzz servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
 	format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
@@ -144,6 +147,15 @@ cli: ## the tests of nixl-md, against etcd 3.4, 3.5.1 and the etcd of Debian's s
 
 man: $(VENV)/tests ## generate the man page of nixl-md: python/nixl-md.1
 	PYTHONPATH=python $(BIN)/python -m nixl_md.cli.manpage > python/nixl-md.1
+
+test-pythons: $(PYTHONS:%=$(BUILD)/pythons/%/installed) ## the tests of the Python package in PYTHONS="python3.9 python3.13 pypy3", each from PATH
+	@$(MAKE) --no-print-directory all test-tools
+	@tools/test $(PYTHONS)
+
+$(BUILD)/pythons/%/installed: python/tests/requirements.txt
+	$* -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -r $<
+	@touch $@
 
 simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= REGRESSIONS= STATES=
 	@tools/require swift

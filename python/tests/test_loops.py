@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Other event loops: uvloop and anyio with AsyncAgent, trio with Agent and its efd."""
+"""Other event loops: anyio with AsyncAgent, trio with Agent and its efd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import anyio
 import nixl_md
 import pytest
 import trio
-import uvloop
 from nixl_md import Agent, EventType, Result
 from nixl_md.aio import AsyncAgent
 
@@ -40,27 +39,19 @@ async def use(options: Options) -> None:
                 break
 
 
-def test_uvloop(options: Options) -> None:
-    loop = uvloop.new_event_loop()
-    try:
-        loop.run_until_complete(asyncio.wait_for(use(options), 60))
-    finally:
-        loop.close()
+async def use_anyio(options: Options) -> None:
+    with anyio.fail_after(60):
+        await use(options)
+        async with AsyncAgent("gamma", **options) as agent, anyio.create_task_group() as group:
+            with anyio.move_on_after(0.1) as scope:
+                await agent.fetch("nobody", timeout=60)
+            assert scope.cancelled_caught
+            group.start_soon(agent.publish, "a", b"1")
+            assert await agent.fetch("gamma", "a") == b"1"
 
 
-@pytest.mark.parametrize("use_uvloop", [False, True])
-def test_anyio_on_asyncio(options: Options, use_uvloop: bool) -> None:
-    async def main() -> None:
-        with anyio.fail_after(60):
-            await use(options)
-            async with AsyncAgent("gamma", **options) as agent, anyio.create_task_group() as group:
-                with anyio.move_on_after(0.1) as scope:
-                    await agent.fetch("nobody", timeout=60)
-                assert scope.cancelled_caught
-                group.start_soon(agent.publish, "a", b"1")
-                assert await agent.fetch("gamma", "a") == b"1"
-
-    anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
+def test_anyio_on_asyncio(options: Options) -> None:
+    anyio.run(use_anyio, options, backend="asyncio")
 
 
 class TrioAgent:
