@@ -27,7 +27,7 @@ from ._calls import (
     library,
 )
 from ._collect import Record
-from ._decode import event_of, result_of
+from ._decode import LOG_LEVELS, event_of, result_of
 from ._delivery import Deliveries, Prepared
 from ._errors import InCallback, NixlMDError, ShutDown, Status, TimedOut
 from ._events import EventType, name_to_bytes
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("nixl_md")
 
-# NIXL_MD_LOG_TRACE to NIXL_MD_LOG_FATAL as logging has them.
-_LOG_LEVELS = {1: 5, 2: 10, 3: 20, 4: 30, 5: 40, 6: 50}
-
 # How long `run_until` sleeps where another thread may tick, and so take the wake-up for itself.
 _SHARED_SECONDS = 0.1
+# And where the background's thread does, which wakes it.
+_TOLD_SECONDS = 1.0
 # And otherwise, at a time.
 _MAX_SECONDS = 3600.0
 
@@ -197,7 +196,7 @@ class Agent(Calls):
                     raise
                 raised.append(exception)
         for each in raised:
-            self._deliveries.note(each)
+            self._deliveries.note(each, threading.get_ident())
 
     def __del__(self) -> None:
         # Not if __init__ has raised before there was a handle.
@@ -232,6 +231,7 @@ class Agent(Calls):
         with self._turn, self._handle_lock:
             if self._handle is None:
                 return
+            self._deliveries.owner = threading.get_ident()
             if not self._ends:
                 self._free(self._handle)
             self._deliveries.run()
@@ -242,7 +242,7 @@ class Agent(Calls):
             self._callbacks.release()
             self._handle = None
             self._tell_round()
-            self._deliveries.raise_first(self)
+            self._deliveries.raise_first(self, is_last=True)
 
     def _free(self, handle: c_void_p) -> None:
         """Once, whenever a signal's handler raises: no instruction of Python's lies between the
@@ -285,6 +285,7 @@ class Agent(Calls):
 
     def _tick(self) -> tuple[int, NixlMDError | None]:
         pointer = self._pointer
+        self._deliveries.owner = threading.get_ident()
         count, failure = 0, None
         try:
             count = self._library.nixl_md_tick(pointer)
@@ -316,9 +317,14 @@ class Agent(Calls):
                 raise failure
 
     def _tell_round(self) -> None:
-        with self._told:
-            self._rounds += 1
-            self._told.notify_all()
+        """Wakes those who wait. This thread holds the turn."""
+        self._rounds += 1
+        for waiter in self._waiters.copy():
+            try:
+                waiter.release()
+            except RuntimeError:
+                # It was told before. Who waited may have been interrupted.
+                self._waiters.discard(waiter)
 
     def _check_is_outside(self, call: str) -> None:
         self._check_locks(3)
@@ -396,11 +402,17 @@ class Agent(Calls):
         self.tick()
 
     def _sleep_until_told(self, rounds: int, left: float) -> None:
-        # Refuses if it was closed, or in a forked child, where nobody ticks.
-        self.fileno()
-        with self._told:
-            if self._rounds == rounds:
-                self._told.wait(left)
+        self.fileno()  # Refuses if it was closed, or in a forked child, where nobody ticks.
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.add(waiter)
+        try:
+            is_told = self._rounds != rounds or waiter.acquire(timeout=min(left, _TOLD_SECONDS))
+        finally:
+            self._waiters.discard(waiter)
+        # A signal's handler has kept a tick of another thread from its callbacks.
+        if not is_told and self._deliveries.inbox:
+            self._tick_in_background()
 
     def _trouble_since(self, begun: float) -> str:
         """What the log last told that may be why nothing came; for the message of a time-out."""
@@ -420,8 +432,8 @@ class Agent(Calls):
         super()._new_locks()
         # Held during a tick and its callbacks.
         self._turn = threading.RLock()
-        # For those who wait while another thread ticks.
-        self._told = threading.Condition()
+        # A condition is Python code: a signal's handler that raises there leaves its lock locked.
+        self._waiters: set[threading.Lock] = set()
 
     # Records of the library's callbacks. Each may be prepared again.
 
@@ -462,7 +474,7 @@ class Agent(Calls):
     def _prepare_line(self, record: Record) -> Prepared:
         _, level, line = record
         text = in_words(line)
-        logging_level = _LOG_LEVELS.get(level, logging.ERROR)
+        logging_level = LOG_LEVELS.get(level, logging.ERROR)
         if logging_level >= logging.WARNING:
             self._trouble = (time.monotonic(), text)
         logger = self._logger

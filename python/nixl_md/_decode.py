@@ -9,6 +9,9 @@ from ._errors import Status
 from ._events import Event, EventType, PresentAgent, Result, name_of
 from ._words import in_words
 
+# NIXL_MD_LOG_TRACE to NIXL_MD_LOG_FATAL as logging has them.
+LOG_LEVELS = {1: 5, 2: 10, 3: 20, 4: 30, 5: 40, 6: 50}
+
 
 def result_of(record: Record, agents: list[PresentAgent]) -> Result:
     """Of a DONE or LISTED."""

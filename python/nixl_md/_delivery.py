@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import dis
 import os
+import threading
 from collections import deque
 from itertools import starmap
 from types import TracebackType
@@ -34,9 +35,14 @@ class Deliveries:
     def __init__(self, prepare: Callable[[Record, Record | None], Prepared]) -> None:
         self.inbox: Inbox = deque()
         self._prepare = prepare
-        self._raised: list[BaseException] = []
+        # Each with the thread that it is to be raised in.
+        self._raised: list[tuple[int, BaseException]] = []
+        # The thread that ticks or closes.
+        self.owner = threading.get_ident()
         # The first record, by identity, and the arguments that its handler has not been given yet.
         self._current: tuple[Record | None, list[Any]] = (None, [])
+        # What its handler has raised, until that is judged.
+        self._failure: BaseException | None = None
         self._ignored: deque[object] = deque(maxlen=0)
         self._attempts = 0
         self._process = os.getpid()
@@ -45,10 +51,10 @@ class Deliveries:
     def is_forked(self) -> bool:
         return os.getpid() != self._process
 
-    def note(self, exception: BaseException) -> None:
-        """To be raised by `raise_first`."""
+    def note(self, exception: BaseException, owner: int | None = None) -> None:
+        """To be raised by `raise_first` in the thread that ticks, or in another one."""
         # No call: a signal's handler could raise after it, and this one would be lost.
-        self._raised += [exception]
+        self._raised += [(self.owner if owner is None else owner, exception)]
 
     def run(self) -> None:
         """Runs all handlers. What they raise is noted."""
@@ -58,7 +64,7 @@ class Deliveries:
                     pass
                 return
             except BaseException as exception:
-                self._raised += [exception]
+                self._raised += [(self.owner, exception)]
 
     def _step(self) -> bool:
         """Takes one entry; whether there was any."""
@@ -78,11 +84,8 @@ class Deliveries:
         # After a record and its None there may be one that belongs to it.
         following = inbox[2] if len(inbox) > 2 else None
         handler, argument, finish = self._prepare(record, following)
-        if handler is not None:
-            if self._current[0] is not record:
-                self._current = (record, [_END, (argument,)])
-            if len(self._current[1]) == 2:
-                self._call(handler, self._current[1])
+        if handler is not None and not self._handle(handler, argument, record):
+            return True
         if finish is not None:
             finish()
         self._attempts = 0
@@ -91,40 +94,63 @@ class Deliveries:
         self._current = (None, [])
         return True
 
+    def _handle(self, handler: Handler, argument: object, record: Record) -> bool:
+        """Whether the handler has begun. A signal's handler may interrupt this anywhere: then it is
+        done again, and goes on from what is known."""
+        if self._current[0] is not record:
+            self._failure = None
+            self._current = (record, [_END, (argument,)])
+        arguments = self._current[1]
+        if len(arguments) == 2:
+            self._call(handler, arguments)
+        failure = self._failure
+        if failure is not None:
+            is_unbegun = _is_at_entry(failure.__traceback__)
+            if is_unbegun:
+                self._current = (None, [])
+            self._raised += [(self.owner, failure)]
+            self._failure = None
+            return not is_unbegun
+        return True
+
     def _call(self, handler: Handler, arguments: list[Any]) -> None:
-        argument = arguments[1]
         calls = starmap(handler, iter(arguments.pop, _END))
         try:
             self._ignored.extend(calls)
         except BaseException as exception:
             if len(arguments) == 2:
                 raise
-            if _is_at_entry(exception.__traceback__):
-                arguments.append(argument)
-                raise
-            self._raised += [exception]
+            self._failure = exception
         else:
             # An iterator takes it for its end.
             if arguments:
-                self._raised += [RuntimeError(f"{handler!r} raised StopIteration")]
+                self.note(RuntimeError(f"{handler!r} raised StopIteration"))
 
-    def raise_first(self, who: object) -> None:
-        """Raises what was noted first, but Ctrl-C and the like before all others. These reach
-        sys.unraisablehook."""
-        if not self._raised:
-            return
-        raised, self._raised = self._raised, []
-        first = next((each for each in raised if not isinstance(each, Exception)), raised[0])
-        for each in raised:
+    def raise_first(self, who: object, *, is_last: bool = False) -> None:
+        """Raises what was noted first for this thread, but Ctrl-C and the like before all others.
+        These reach sys.unraisablehook, and those of other threads if this is the last call: a
+        signal's handler may have kept a thread from raising them."""
+        raised = self._take()
+        first = next((each for each in raised if not isinstance(each, Exception)), None)
+        first = first if first is not None or not raised else raised[0]
+        others = [each for _, each in self._raised] if is_last else []
+        for each in [*raised, *others]:
             if each is not first:
                 report(each, who)
-        raise first
+        if first is not None:
+            raise first
 
     def report_all(self, who: object) -> None:
         """For a thread that nobody waits for."""
-        raised, self._raised = self._raised, []
-        for each in raised:
+        for each in self._take():
             report(each, who)
+
+    def _take(self) -> list[BaseException]:
+        if not self._raised:
+            return []
+        raised = [each for owner, each in self._raised if owner == self.owner]
+        self._raised = [each for each in self._raised if each[0] != self.owner]
+        return raised
 
 
 def _is_at_entry(traceback: TracebackType | None) -> bool:

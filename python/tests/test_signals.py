@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import ctypes
 import gc
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from ctypes import POINTER, c_void_p
-from typing import Any
+from typing import Any, Callable
 
 import nixl_md
 import pytest
@@ -60,25 +60,49 @@ class Storm:
         end = time.monotonic() + 60
         while not all(operation.done() for operation in operations):
             assert time.monotonic() < end, [each for each in operations if not each.done()][:5]
-            # The outer is for one that comes amid the inner.
-            with contextlib.suppress(Interrupt):
-                try:
-                    self._wait(agent, operations)
-                except Interrupt:
-                    self._left = 0
+            self._withstand(lambda: self._wait(agent, operations))
+        self.settle(agent)
+
+    def settle(self, agent: Agent) -> None:
+        """Of two signals, the next tick may raise the first."""
+        while not self._withstand(agent.tick):
+            pass
+
+    def _withstand(self, call: Callable[[], object]) -> bool:
+        """Whether it returned. The outer `try` is for a signal that comes amid the inner one's
+        end."""
+        try:
+            try:
+                call()
+                self._left = 0
+                return True
+            except Interrupt:
+                self._left = 0
+        except Interrupt:
+            self._left = 0
+        return False
+
+    def _start(self, seconds: float) -> None:
+        self._left = self._random.randint(1, 2)
+        signal.setitimer(signal.ITIMER_REAL, self._random.uniform(0.00001, seconds))
+
+    def _tick(self, agent: Agent) -> None:
+        self._start(0.002)
+        while self._left:
+            agent.tick()
+
+    def tick(self, agent: Agent) -> None:
+        """For a while, until a signal ends it."""
+        self._withstand(lambda: self._tick(agent))
+
+    def _close(self, agent: Agent) -> None:
+        self._start(0.002)
+        agent.close()
 
     def close(self, agent: Agent) -> None:
         """Calls close() until it returns."""
-        while True:
-            with contextlib.suppress(Interrupt):
-                try:
-                    self._left = self._random.randint(1, 2)
-                    signal.setitimer(signal.ITIMER_REAL, self._random.uniform(0.00001, 0.002))
-                    agent.close()
-                    self._left = 0
-                    return
-                except Interrupt:
-                    self._left = 0
+        while not self._withstand(lambda: self._close(agent)):
+            pass
 
 
 @pytest.fixture
@@ -125,6 +149,39 @@ def test_operations_amid_signals_complete_once(
         assert len(calls) == 210 * rounds
         assert not agent._open
     print(f"{storm.sent} signals in {rounds} rounds, {len(calls)} completions")
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_threads_beside_signals_go_on(
+    options: Options, storm: Storm, monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    """Whatever lock the main thread was about to take or to release."""
+    monkeypatch.setattr(sys, "unraisablehook", collections.deque(maxlen=0).append)
+    is_over = threading.Event()
+    counts = [0, 0]
+
+    def use(number: int) -> None:
+        while not is_over.is_set():
+            agent.publish(f"l{number}", b"1", timeout=60).wait(60)
+            counts[number] += 1
+
+    with Agent("alpha", background=background, drain=30, **options) as agent:
+        users = [threading.Thread(target=use, args=(number,)) for number in range(2)]
+        for user in users:
+            user.start()
+        try:
+            while storm.sent < 5 * SIGNALS:
+                storm.tick(agent)
+            storm.settle(agent)
+            before = list(counts)
+            end = time.monotonic() + 30
+            while any(count == old for count, old in zip(counts, before)):
+                assert time.monotonic() < end, (before, counts)
+                time.sleep(0.001)
+        finally:
+            is_over.set()
+            for user in users:
+                user.join(60)
 
 
 def test_close_amid_signals_completes_all_once(
@@ -251,6 +308,36 @@ def test_callbackRaisesStopIteration_isTold(options: Options) -> None:
     with pytest.raises(RuntimeError, match=r"run_out at .* raised StopIteration"):
         agent.close()
     assert agent.closed
+
+
+def test_whatThreadIsOwed_isRaisedThereAlone(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second signal has kept it from being raised: another thread's tick leaves it alone, and
+    close() reports what was never raised."""
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: reported.append(told.exc_value))
+    agent = Agent("alpha", **options)
+    mine, lost = Interrupt("mine"), Interrupt("lost")
+    agent._deliveries.note(mine, threading.get_ident())
+    agent._deliveries.note(lost, 1)
+    raised: list[BaseException] = []
+
+    def tick() -> None:
+        try:
+            agent.tick()
+        except BaseException as exception:
+            raised.append(exception)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    thread.join(30)
+    assert raised == []
+    tick()
+    assert raised == [mine]
+    assert reported == []
+    agent.close()
+    assert reported == [lost]
 
 
 def test_ctrl_c_is_raised_before_what_a_callback_raised(
