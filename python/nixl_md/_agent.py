@@ -12,6 +12,7 @@ import select
 import threading
 import time
 import warnings
+from _thread import _count
 from collections.abc import Sequence
 from ctypes import byref, c_uint64, c_void_p
 from types import TracebackType
@@ -22,6 +23,7 @@ from ._calls import (
     _HOLDERS,
     Calls,
     check_callback,
+    check_time,
     drain_milliseconds,
     endpoints_as_text,
     library,
@@ -156,9 +158,8 @@ class Agent(Calls):
 
     def __repr__(self) -> str:
         who = "observer" if self._name is None else repr(self._name)
-        state = "closed"
-        if self._is_open:
-            state = "shut down" if self._is_shut_down else "open"
+        opened = "shut down" if self._is_shut_down else "open"
+        state = opened if self._is_open else "closed"
         background = ", ticked in the background" if self._background is not None else ""
         return f"<Agent {who}, {state}, {len(self._open)} open operations{background}>"
 
@@ -355,10 +356,7 @@ class Agent(Calls):
         the thread's ticks have made it true. Raises TimedOut after `timeout` seconds.
         `until_shut_down`: the end of a shutdown ends it too."""
         self._check_is_outside("run_until")
-        if timeout is not None and not isinstance(timeout, (int, float)):
-            raise TypeError(f"a time is a number of seconds, not {timeout!r}")
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("a time of nan s is none")
+        check_time(timeout)
         begun = time.monotonic()
         end = math.inf if timeout is None else begun + timeout
         poll = select.poll()
@@ -394,7 +392,8 @@ class Agent(Calls):
             self._sleep_until_told(rounds, left)
 
     def _sleep_and_tick(self, poll: select.poll, left: float) -> None:
-        if threading.active_count() > 1:
+        # Not by `threading`: a signal's handler may leave the lock of its count locked.
+        if _count() > 0:
             left = min(left, _SHARED_SECONDS)
         # A handler of a signal may have kept a tick from its callbacks.
         if not self._deliveries.inbox:

@@ -70,6 +70,14 @@ def milliseconds(seconds: float | None) -> int:
     return min(max(1, round(seconds * 1000)), _capi.NEVER - 1)
 
 
+def check_time(seconds: float | None) -> None:
+    """Before it is counted with."""
+    if seconds is not None and not isinstance(seconds, (int, float)):
+        raise TypeError(f"a time is a number of seconds, not {seconds!r}")
+    if seconds is not None and math.isnan(seconds):
+        raise ValueError("a time of nan s is none")
+
+
 def drain_milliseconds(seconds: float) -> int:
     if not isinstance(seconds, (int, float)):
         raise TypeError(f"a drain is a number of seconds, not {seconds!r}")
