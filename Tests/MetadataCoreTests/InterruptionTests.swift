@@ -174,6 +174,59 @@ import Testing
         #expect(hangsEverything(on: alpha.core.ownLease))
     }
 
+    /// It is of a moment at which the presence key was gone and a label was not.
+    @Test func store_rolledBackToALabelAlone_isCleared() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        // Something is wanted still, so it stays connected.
+        heartbeat(alpha)
+        world.submit(alpha, .stopHeartbeat(keep: true))
+        alpha.isStalled = true
+        operatorRemoves(all: false)
+        let putBack = snapshot()
+        alpha.isStalled = false
+        world.submit(alpha, .invalidate)
+        world.advance(by: 1000)
+        #expect(world.etcd.store.isEmpty)
+        heartbeat(alpha)
+        putBack(nil)
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(world.etcd.store.isEmpty)
+    }
+
+    /// Nothing is put anew on the way: a process that has left owns nothing that it could defend.
+    @Test func store_rolledBackAfterTheWithdrawal_isNotTakenOver() {
+        let alpha = world.add("alpha")
+        world.submit(alpha, .watch(agent: Bytes("beta"), presenceOnly: true), timeout: nil)
+        publish(alpha)
+        let putBack = snapshot()
+        world.submit(alpha, .invalidate)
+        putBack(nil)
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
+        #expect(world.etcd.history.allSatisfy { $0.kind == .delete })
+    }
+
+    /// It is of a moment at which the agent still had its name. SUPERSEDED is final.
+    @Test func store_rolledBackAfterSuperseded_isCleared() {
+        let alpha = world.add("alpha")
+        world.submit(alpha, .watch(agent: Bytes("beta"), presenceOnly: true), timeout: nil)
+        publish(alpha)
+        let putBack = snapshot()
+        world.etcd.apply([.put(key: Bytes(presence), value: [], lease: 0)])
+        world.advance(by: 2000)
+        #expect(alpha.ownership == ["SUPERSEDED"])
+        putBack(nil)
+        world.cut(alpha)
+        world.advance(by: 5000)
+        #expect(world.etcd.store.isEmpty)
+        #expect(world.etcd.leases.isEmpty)
+        #expect(alpha.ownership == ["SUPERSEDED"])
+    }
+
     @Test(arguments: [true, false])
     func store_emptyThenRolledBack_knowsItsOwnKey(hasGrown: Bool) {
         let alpha = world.add("alpha")

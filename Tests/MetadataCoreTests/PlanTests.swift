@@ -123,13 +123,15 @@ import Testing
         situation.seen.spareLease = 6
     }
 
-    @Test func over_anyState_doesNothing() {
+    @Test func over_anyState_onlyRevokes() {
         each(Self.presences, Self.leases, Self.doubts, Self.absences) { situation in
             situation.wanted.isOver = true
             situation.seen.mustLook = true
             situation.seen.hasWrites = true
-            situation.seen.spareLease = 6
             #expect(situation.step() == .nothing)
+            // It came back with an older state of the store.
+            situation.seen.spareLease = 6
+            #expect(situation.step() == .revoke(6))
         }
     }
 

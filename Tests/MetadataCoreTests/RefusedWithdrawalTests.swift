@@ -206,6 +206,24 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
+    /// A claim on that lease was never answered, so it is not given up.
+    @Test func stop_keepsAndTheLeaseCannotBeRevoked_isTold() {
+        let alpha = world.add("alpha")
+        heartbeat(alpha)
+        befall(.answerLost)
+        publish(alpha)
+        world.advance(by: 2000)
+        world.refusals[.leaseRevoke] = corrupt
+        let operation = world.submit(alpha, .stopHeartbeat(keep: true), timeout: nil)
+        world.advance(by: 5000)
+        #expect(status(alpha, operation) == .backend)
+        #expect(stored(a)?.lease == alpha.core.ownLease)
+        world.refusals[.leaseRevoke] = nil
+        world.advance(by: 5000)
+        #expect(hangsEverything(on: alpha.core.ownLease))
+        #expect(alpha.ownership.isEmpty)
+    }
+
     // MARK: - Shutdowns
 
     @Test func shutdown_everythingRefused_leavesTheKeysToTheLease() {
@@ -240,7 +258,83 @@ import Testing
         #expect(world.etcd.leases.isEmpty)
     }
 
+    /// A write is on its way, the revocation is refused, and the lease ends: nothing is granted and claimed anew.
+    @Test func shutdown_refusedThenLeaseEnds_endsWhatIsOpen() {
+        var registration = Registration(
+            agent: Bytes("alpha"), presenceKey: Bytes(presence), refusesTakeover: false,
+            batchOperations: 100, random: Random(seed: (1, 2)))
+        var out = Effects()
+        func next(_ now: Milliseconds) -> RegistrationCall? {
+            registration.next(now: now, isFree: true, &out)?.0
+        }
+        func answer(_ call: RegistrationCall?, _ answer: RegistrationAnswer) {
+            guard let call else { return }
+            registration.answered(call, answer, now: 1000, &out)
+        }
+        var header = ResponseHeader()
+        header.revision = 5
+        var done = TxnResponse()
+        (done.header, done.succeeded) = (header, true)
+        var granted = LeaseGrantResponse()
+        granted.ttl = 5
+        var nothing = RangeResponse()
+        nothing.header = header
+        registration.startHeartbeat(.init(interval: 1000, seconds: 5), 1, now: 1000, &out)
+        registration.change(Bytes("a"), to: [1], 2, &out)
+        answer(registration.greet(now: 1000).0, .range(nothing))
+        let grant = next(1000)
+        answer(grant, .grant(granted))
+        answer(next(1000), .txn(done))
+        let write = next(1000)
+        #expect(write?.step == .write)
+        registration.shutDown(&out)
+        answer(next(1000), .refused(.permission, "no"))
+        // The presence key is gone.
+        header.revision = 6
+        nothing.header = header
+        var failed = TxnResponse()
+        (failed.header, failed.responses) = (header, [.range(nothing)])
+        answer(write, .txn(failed))
+        #expect(next(1000) == nil)
+        registration.leaseHasEnded(grant?.target ?? 0, &out)
+        registration.shutDownAgain(now: 9000, &out)
+        // The renewal was news.
+        let look = next(9000)
+        #expect(look?.step == .observe)
+        answer(look, .range(nothing))
+        #expect(next(9000) == nil)
+        #expect(registration.hasLeft)
+        var ends: [OperationID: Status] = [:]
+        var events = 0
+        for item in out.items {
+            if case .completed(let operation, let status, _, _, _) = item {
+                ends[operation] = status
+            }
+            if case .event = item { events += 1 }
+        }
+        #expect(ends[2] == .canceled)
+        #expect(events == 0)
+    }
+
     // MARK: - Publishing
+
+    /// etcd's answer says nothing about what it has done: the lease is there, under the same id.
+    @Test func grant_carriedOutThenRefused_isTheOnlyOne() {
+        let alpha = world.add("alpha")
+        var isFirst = true
+        world.answerInstead = { [corrupt] method, reply in
+            guard method == .leaseGrant, isFirst else { return reply }
+            isFirst = false
+            return .failed(corrupt)
+        }
+        heartbeat(alpha)
+        #expect(world.etcd.leases.count == 1)
+        let first = world.etcd.leases.keys.first ?? 0
+        publish(alpha)
+        world.advance(by: 3000)
+        #expect(alpha.core.counters.leaseID == first)
+        #expect(hangsEverything(on: first))
+    }
 
     /// Somebody hung a key on our lease that we may not write: the next generation may do.
     @Test func write_refusedOnOneLeaseOnly_isWrittenOnTheNext() {

@@ -54,6 +54,10 @@ package struct Heartbeating: Hashable {
     /// Ends all that waits.
     mutating func fail(_ status: Status, _ text: Text, _ out: inout Effects) {
         failStarts(status, text, &out)
+        failStops(status, text, &out)
+    }
+
+    mutating func failStops(_ status: Status, _ text: Text, _ out: inout Effects) {
         for operation in stops { out.complete(operation, status, text) }
         stops = []
     }

@@ -17,6 +17,7 @@ extension NameKeeper {
             if let key = found.presence, !leases.isOurs(key.lease) { takeover.hasRisen(key) }
             return
         }
+        adoptLeases(found, now)
         let key = found.presence.flatMap { leases.isOurs($0.lease) ? $0 : nil }
         let isBack = key.map(isBackByALateClaim) ?? false
         looking.saw(found, isOurs: key != nil)
@@ -45,15 +46,20 @@ extension NameKeeper {
     private mutating func sawLabels(
         _ found: Observation, _ now: Milliseconds, _ out: inout Effects
     ) -> Bool {
-        guard let labels = found.labels else {
+        // Where the name is not wanted they go with their leases.
+        guard let labels = found.labels, wantsName, standing != .superseded else {
             if !fence.isInDoubt, looking.isFull(found) { published.doubtIsOver(&out) }
             return true
         }
-        // Some may hang on a lease of ours that an older state of the store has brought back.
-        for label in labels where leases.isOurs(label.lease) { leases.adopt(label.lease, now: now) }
         let hasGoneBack = published.observed(
             labels, isOver: !fence.isInDoubt, at: found.revision, &out)
         return !hasGoneBack
+    }
+
+    /// Labels, or a mark, may hang on a lease of ours that an older state of the store has brought back.
+    private mutating func adoptLeases(_ found: Observation, _ now: Milliseconds) {
+        let behind = (found.labels ?? []).map { $0.lease } + [found.markLease ?? 0]
+        for lease in behind where leases.isOurs(lease) { leases.adopt(lease, now: now) }
     }
 
     /// What stands at another revision than it was seen at, and was not put since, whoever put it.

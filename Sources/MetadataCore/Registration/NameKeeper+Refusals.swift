@@ -127,28 +127,15 @@ extension NameKeeper {
             if isStuck { heartbeat.fail(status, "a label cannot be moved: \(text)", &out) }
             if !isCertain { mayBeCarriedOut(call, isAnswered: false) }
         case .grant(let lease):
-            leases.grantIsRefused(lease, isCertain: !isFull)
+            grantIsRefused(lease, isCertain: isCertain, isFull: isFull)
             if !isFull { failWaiting(status, "etcd granted no lease: \(text)", &out) }
-        case .observe where failure == .permission:
-            looking.isRefused()
-            if !looking.canRead, fence.doubt?.isAnswered == true {
-                // etcd has answered everything, and nobody can look.
-                fence.isOver()
-                published.doubtIsOver(&out)
-            }
-            // The self-watch may have told of something that cannot be looked at.
-            if !looking.canRead, looking.isDue { cannotRead(status, text, &out) }
+        case .observe where failure == .permission: lookIsRefused(status, text, &out)
         case .read: published.doubtIsOver(&out)
         case .revoke(let lease):
-            // What is refused for certain has not been asked for. ('No space' is no answer of etcd's to this.)
+            // ('No space' is no answer of etcd's to this.)
             let mayBeCarriedOut = call.wasAsked || !isCertain && !isFull
-            if !mayBeCarriedOut { leases.isToStay(lease) }
-            if departure.isUnderWay {
-                let refusal = Pacing.Refusal(status: status, text: text)
-                departure.isRefused(refusal, lease, isAsked: !mayBeCarriedOut)
-            } else if !leases.mayBeClaimed(lease) {
-                isNotNeeded(lease)
-            }
+            let refusal = Pacing.Refusal(status: status, text: text)
+            revocationIsRefused(lease, refusal, mayBeCarriedOut: mayBeCarriedOut, &out)
         case .remove:
             if !isCertain { mayBeCarriedOut(call, isAnswered: false) }
             withdrawalIsRefused(Pacing.Refusal(status: status, text: text), &out)
@@ -170,6 +157,43 @@ extension NameKeeper {
         default:
             looking.isFailed()
             if !isFull { cannotRead(status, text, &out) }
+        }
+    }
+
+    private mutating func lookIsRefused(_ status: Status, _ text: Text, _ out: inout Effects) {
+        looking.isRefused()
+        guard !looking.canRead else { return }
+        if fence.doubt?.isAnswered == true {
+            // etcd has answered everything, and nobody can look.
+            fence.isOver()
+            published.doubtIsOver(&out)
+        }
+        // The self-watch may have told of something that cannot be looked at.
+        if looking.isDue { cannotRead(status, text, &out) }
+    }
+
+    private mutating func grantIsRefused(_ lease: Int64, isCertain: Bool, isFull: Bool) {
+        if isCertain || isFull {
+            leases.grantIsRefused(lease, isCertain: isCertain)
+        } else {
+            // One that comes late must not bring back what was revoked: its generation is not used again.
+            leases.grantIsUnanswered(lease)
+        }
+    }
+
+    private mutating func revocationIsRefused(
+        _ lease: Int64, _ refusal: Pacing.Refusal, mayBeCarriedOut: Bool, _ out: inout Effects
+    ) {
+        // What is refused for certain has not been asked for.
+        if !mayBeCarriedOut { leases.isToStay(lease) }
+        if departure.isUnderWay {
+            departure.isRefused(refusal, lease, isAsked: !mayBeCarriedOut)
+        } else if leases.mayBeClaimed(lease) || presence == .absent(isMarked: true) {
+            // A claim may yet come, or a mark of ours is on it: it is asked to go again, but nobody need wait for that.
+            heartbeat.failStops(
+                refusal.status, "its lease cannot be revoked: \(refusal.text)", &out)
+        } else {
+            isNotNeeded(lease)
         }
     }
 
@@ -199,6 +223,8 @@ extension NameKeeper {
         {
             withdrawalIsRefused(refusal, &out)
         } else if !leases.mayBeClaimed(lease) {
+            // Under another's presence key nobody looks for labels of ours.
+            if case .anothers = presence { logStaying(refusal, &out) }
             isNotNeeded(lease)
         } else {
             // A claim may yet come: it is asked to go again, but nobody need wait for that.
@@ -231,6 +257,10 @@ extension NameKeeper {
         hanging.forget(lease)
     }
 
+    private func logStaying(_ refusal: Pacing.Refusal, _ out: inout Effects) {
+        out.log(.warn, "what hangs on the lease of agent '\(agent)' stays: \(refusal.text)")
+    }
+
     private mutating func withdrawalIsRefused(
         _ refusal: Pacing.Refusal, _ out: inout Effects
     ) {
@@ -242,7 +272,7 @@ extension NameKeeper {
             return
         }
         // Why the agent leaves is told all the same.
-        out.log(.warn, "what hangs on the lease of agent '\(agent)' stays: \(refusal.text)")
+        logStaying(refusal, &out)
         switch departure.way {
         case .revoking: break
         case .checking(let lease, _), .removing(let lease): forgetLease(lease)

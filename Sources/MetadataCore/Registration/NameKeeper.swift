@@ -142,7 +142,7 @@ struct NameKeeper: Hashable {
 
     /// etcd has refused it: it is asked again in a while.
     mutating func shutDownAgain(now: Milliseconds, _ out: inout Effects) {
-        guard !departure.isUnderWay, !hasLeft, pacing.isDue(now) else { return }
+        guard !departure.isUnderWay, !hasLeft || wantsName, pacing.isDue(now) else { return }
         shutDown(&out)
     }
 

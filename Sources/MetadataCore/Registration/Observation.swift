@@ -19,7 +19,9 @@ struct Observation: Hashable {
     }
     private(set) var revision: Int64
     var presence: Key?
-    var isMarked = false
+    /// nil: there is no mark.
+    var markLease: Int64?
+    var isMarked: Bool { markLease != nil }
     /// nil: only the presence key was read.
     var labels: [Published.Found]?
     var rest: Rest?
@@ -88,7 +90,7 @@ struct RegistrationKeys: Hashable {
             if kv.key == presence {
                 seen.presence = Observation.Key(lease: kv.lease, revision: kv.modRevision)
             } else if kv.key == mark {
-                seen.isMarked = true
+                seen.markLease = kv.lease
             } else if seen.labels?.count ?? 0 < 2 * Limits.labels {
                 seen.labels?.append(
                     Published.Found(

@@ -108,7 +108,8 @@ package enum Plan {
 
     static func step(_ wanted: Wanted, _ seen: Seen, now: Milliseconds) -> Step {
         if wanted.isLeaving { return leaving(seen) }
-        if wanted.isOver { return .nothing }
+        // An older state of the store may have brought leases of ours back.
+        if wanted.isOver { return seen.spareLease.map { .revoke($0) } ?? .nothing }
         if seen.mustLook { return .observe }
         if let doubt = seen.doubt, case .ours(let lease, doubt.revision) = seen.presence {
             if doubt.isAnswered { return .observe }
