@@ -11,9 +11,14 @@ struct Exploration {
         let parent: Int32
         let happening: Happening
     }
+    /// Of each state but the first, by its number less one.
     private var origins: [Origin] = []
-    private var known: Set<Int> = []
+    private var known: [Int: Int32] = [:]
     private var frontier: [(state: Explored, id: Int32)] = []
+    /// From state to state, by what needs nobody but the processes and the server.
+    private var ordinary: [(from: Int32, to: Int32)] = []
+    /// States that nothing ordinary leaves, or that were not explored.
+    private var ends: [Int32] = []
     private(set) var failures: [(text: String, path: [Happening])] = []
     private(set) var isComplete = false
     private(set) var steps = 0
@@ -21,25 +26,56 @@ struct Exploration {
 
     init(_ bounds: Bounds) {
         let start = Explored(bounds)
-        known.insert(start.hashValue)
-        frontier = [(start, -1)]
+        known[start.hashValue] = 0
+        frontier = [(start, 0)]
     }
 
     mutating func run(atMost limit: Int) {
+        isComplete = true
         while !frontier.isEmpty {
             let level = frontier
             frontier = []
             for (state, id) in level {
-                guard known.count < limit else { return }
-                expand(state, id)
+                if known.count < limit {
+                    expand(state, id)
+                } else {
+                    isComplete = false
+                    ends.append(id)
+                }
             }
         }
-        isComplete = true
+        findSpinning()
+    }
+
+    /// From every state one must be reached in which nothing is to be done.
+    private mutating func findSpinning() {
+        var starts = [Int](repeating: 0, count: known.count + 1)
+        for edge in ordinary { starts[Int(edge.to) + 1] += 1 }
+        for at in 0..<known.count { starts[at + 1] += starts[at] }
+        var places = starts
+        var sources = [Int32](repeating: 0, count: ordinary.count)
+        for edge in ordinary {
+            sources[places[Int(edge.to)]] = edge.from
+            places[Int(edge.to)] += 1
+        }
+        var comesToRest = [Bool](repeating: false, count: known.count)
+        for id in ends { comesToRest[Int(id)] = true }
+        var open = ends
+        while let id = open.popLast() {
+            for at in starts[Int(id)]..<starts[Int(id) + 1] where !comesToRest[Int(sources[at])] {
+                comesToRest[Int(sources[at])] = true
+                open.append(sources[at])
+            }
+        }
+        if let id = comesToRest.firstIndex(of: false) {
+            fail("it goes round and round", Int32(id))
+        }
     }
 
     private mutating func expand(_ state: Explored, _ id: Int32) {
         if let text = state.wrong() {
             fail(text, id)
+            ends.append(id)
             return
         }
         var isMoving = false
@@ -47,21 +83,28 @@ struct Exploration {
             var next = state
             next.happen(happening)
             steps += 1
-            if happening.isOrdinary, next != state { isMoving = true }
-            guard known.insert(next.hashValue).inserted else { continue }
+            let isOrdinary = happening.isOrdinary && next != state
+            if isOrdinary { isMoving = true }
+            let hash = next.hashValue
+            let place = known[hash] ?? Int32(known.count)
+            if isOrdinary { ordinary.append((id, place)) }
+            guard place == known.count else { continue }
+            known[hash] = place
             origins.append(Origin(parent: id, happening: happening))
-            frontier.append((next, Int32(origins.count - 1)))
+            frontier.append((next, place))
         }
-        if !isMoving, let text = state.wrongAtRest() { fail(text, id) }
+        guard !isMoving else { return }
+        ends.append(id)
+        if let text = state.wrongAtRest() { fail(text, id) }
     }
 
     private mutating func fail(_ text: String, _ id: Int32) {
         guard !failures.contains(where: { $0.text == text }) else { return }
         var path: [Happening] = []
         var at = id
-        while at >= 0 {
-            path.append(origins[Int(at)].happening)
-            at = origins[Int(at)].parent
+        while at > 0 {
+            path.append(origins[Int(at) - 1].happening)
+            at = origins[Int(at) - 1].parent
         }
         failures.append((text, path.reversed()))
     }
@@ -83,6 +126,11 @@ let sets: [(name: String, bounds: String)] = [
     ("an older store", "snapshot=1 move=1 losses=0 op=0"),
     ("two labels", "labels=2 move=1 losses=1 expire=1"),
     ("two labels, refusals", "labels=2 refusals=2 losses=0 op=0"),
+    ("shutdowns", "shut=1 refusals=2 losses=1 op=0 change=0 leave=0"),
+    ("calls meanwhile", "later=1 shut=1 op=1 change=0 losses=0"),
+    ("refused grants", "grants=1 losses=1 op=0"),
+    ("refused readings", "reads=1 refusals=1 losses=0 op=0 change=0 move=1"),
+    ("refused renewals", "renewals=1 move=1 refusals=1 losses=0 op=0 change=0"),
     ("withdrawn twice", "op=1 expire=1 leave=1 losses=0 change=0"),
     ("two processes, an older store", "procs=2 snapshot=1 losses=0 op=0 change=0"),
     ("two processes", "procs=2 losses=2 op=0 change=0"),

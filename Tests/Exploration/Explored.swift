@@ -22,6 +22,19 @@ struct Bounds: Hashable {
     var timeouts = 0
     var abandoned = 0
     var missed = 0
+    /// Refusals of what reads, asks and grants.
+    var reads = 0
+    /// Grants that are refused, and carried out all the same or not.
+    var grants = 0
+    /// The heartbeat is stopped with WITHDRAW.
+    var stops = 0
+    var shutdowns = 0
+    /// Calls while everything is being withdrawn.
+    var laters = 0
+    /// Renewals are refused.
+    var renewals = 0
+    /// Another client puts the presence key on the lease that it hangs on, or a mark.
+    var peers = 0
     /// A bit for each process that takes no name over.
     var refusing = 0
 
@@ -43,6 +56,13 @@ struct Bounds: Hashable {
         case "timeouts": timeouts = value
         case "abandon": abandoned = value
         case "missed": missed = value
+        case "reads": reads = value
+        case "grants": grants = value
+        case "stop": stops = value
+        case "shut": shutdowns = value
+        case "later": laters = value
+        case "renewals": renewals = value
+        case "peer": peers = value
         case "refuse": refusing = value
         default: return false
         }
@@ -94,6 +114,10 @@ struct Process: Hashable {
     var hasWithdrawn = false
     /// It was told that everything is withdrawn, and has asked for nothing since.
     var isGone = false
+    /// It is being shut down.
+    var isShut = false
+    /// A publish that was called while everything was being withdrawn.
+    var later: OperationID = 0
     var evictions: Int8 = 0
     /// An operator has removed its keys, which it knew to be there, and it was told nothing since.
     var isRemoved = false
@@ -126,6 +150,8 @@ struct Causes: OptionSet, Hashable {
     }
     /// Keys were removed without their lease, which etcd refused to revoke: a claim that comes late may use it.
     static let leaseIsLeft = Causes(rawValue: 512)
+    /// etcd has refused to tell, of keys or of a lease.
+    static let readingRefused = Causes(rawValue: 4096)
 }
 
 /// A state of the whole: store, processes, late requests, what may still happen.

@@ -67,6 +67,16 @@ struct SmallStore: Hashable {
         put(presence, [], lease: 0, at: revision)
     }
 
+    /// The presence key as it is, or a mark on no lease.
+    mutating func peerPuts(mark: Bool) {
+        revision += 1
+        if mark {
+            put(presence + [0], [], lease: 0, at: revision)
+        } else if let found = self[presence] {
+            put(presence, [], lease: found.lease, at: revision)
+        }
+    }
+
     mutating func end(_ lease: Int64) {
         leases.removeAll { $0 == lease }
         guard records.contains(where: { $0.lease == lease }) else { return }

@@ -9,6 +9,11 @@ enum Happening: Hashable {
     case starts(Int)
     case publishes(Int)
     case withdraws(Int)
+    case stopsHeartbeat(Int)
+    case shutsDown(Int)
+    case publishesMeanwhile(Int)
+    case renewalsAreRefused(Int)
+    case peerPuts(mark: Bool)
     case publishesAgain(Int)
     /// The heartbeat starts, or stops with KEEP.
     case movesKeys(Int)
@@ -56,6 +61,10 @@ extension Explored {
             all.append(.operatorRemoves(butLabels: false))
             all.append(.operatorRemoves(butLabels: true))
         }
+        if left.peers > 0 {
+            if hasPresence { all.append(.peerPuts(mark: false)) }
+            all.append(.peerPuts(mark: true))
+        }
         if left.stock > 0 { all.append(.stockPuts) }
         if left.expiries > 0 { all += store.leases.map { .leaseEnds($0) } }
         if left.snapshots > 0 {
@@ -75,7 +84,21 @@ extension Explored {
             return
         }
         let registration = process.registration
-        if !registration.isOver {
+        if process.isShut, registration.hasLeft, process.open.isEmpty { return }
+        if left.shutdowns > 0, !process.isShut { all.append(.shutsDown(index)) }
+        if left.renewals > 0,
+            registration.leasesKnown.contains(where: { $0 & 1 == 0 && registration.isGranted($0) })
+        {
+            all.append(.renewalsAreRefused(index))
+        }
+        if !registration.isOver, !process.isShut {
+            if left.laters > 0, registration.isLeaving {
+                all.append(.publishesMeanwhile(index))
+                if left.moves > 0, process.hasWithdrawn { all.append(.movesKeys(index)) }
+            }
+            if left.stops > 0, process.hasHeartbeat, !process.hasWithdrawn {
+                all.append(.stopsHeartbeat(index))
+            }
             if left.changes > 0, process.asked[0] != 0, !registration.isLeaving {
                 all.append(.publishes(index))
             }
@@ -92,11 +115,15 @@ extension Explored {
             if left.refusals > 0, isRefusable(process.requests[at]) {
                 all.append(.refused(index, request: at))
             }
-            if left.timeouts > 0, isRefusable(process.requests[at]) {
+            if left.reads > 0, !isRefusable(process.requests[at]) {
+                all.append(.refused(index, request: at))
+            }
+            let isGrant = process.requests[at].call.isGrant
+            if isGrant ? left.grants > 0 : left.timeouts > 0 && isRefusable(process.requests[at]) {
                 all.append(.timesOut(index, request: at, carriedOut: true))
                 all.append(.timesOut(index, request: at, carriedOut: false))
             }
-            if left.noSpace > 0, isPut(process.requests[at]) {
+            if isGrant ? left.grants > 0 : left.noSpace > 0 && isPut(process.requests[at]) {
                 all.append(.noSpace(index, request: at, carriedOut: true))
                 all.append(.noSpace(index, request: at, carriedOut: false))
             }
@@ -108,6 +135,7 @@ extension Explored {
         }
         var probe = registration
         var effects = Effects()
+        if process.isShut { probe.shutDownAgain(now: Self.start, &effects) }
         if probe.next(now: Self.start, isFree: true, &effects) != nil || probe != registration {
             all.append(.sends(index))
         } else if process.requests.isEmpty, probe.nextDeadline(now: Self.start) != nil {
@@ -159,8 +187,39 @@ extension Explored {
             processes[index].hasWithdrawn = true
             for label in processes[index].asked.indices { processes[index].asked[label] = 0 }
             call(index) { $0.invalidate($1, &$2) }
+        case .stopsHeartbeat(let index):
+            left.stops -= 1
+            processes[index].hasWithdrawn = true
+            processes[index].hasHeartbeat = false
+            for label in processes[index].asked.indices { processes[index].asked[label] = 0 }
+            call(index) { $0.stopHeartbeat(keep: false, $1, &$2) }
+        case .shutsDown(let index):
+            left.shutdowns -= 1
+            processes[index].isShut = true
+            processes[index].hasWithdrawn = true
+            for label in processes[index].asked.indices { processes[index].asked[label] = 0 }
+            give(index) { $0.shutDown(&$1) }
+        case .publishesMeanwhile(let index):
+            left.laters -= 1
+            processes[index].hasWithdrawn = false
+            for label in processes[index].confirmed.indices {
+                processes[index].confirmed[label] = 0
+            }
+            publish(index, 0, 1)
+            processes[index].later = processes[index].lastOperation
+            // It need not know any more what became of the keys before.
+            processes[index].isRemoved = false
+        case .renewalsAreRefused(let index):
+            left.renewals -= 1
+            give(index) { $0.renewalsAreRefused("no", now: Self.start, &$1) }
+        case .peerPuts(let mark):
+            left.peers -= 1
+            store.peerPuts(mark: mark)
         case .movesKeys(let index): move(index)
         case .sends(let index):
+            if processes[index].isShut {
+                give(index) { $0.shutDownAgain(now: Self.start, &$1) }
+            }
             let request = give(index) { $0.next(now: Self.start, isFree: true, &$1) }
             if let request { send(index, request) }
         case .timePasses(let index): passTime(index)
@@ -173,21 +232,26 @@ extension Explored {
             give(index) { $0.answered(request.call, answer, now: Self.start, &$1) }
         case .breaks(let index, let mask): breakConnection(index, mask)
         case .refused(let index, let at):
-            left.refusals -= 1
             let request = processes[index].requests.remove(at: at)
+            if isRefusable(request) {
+                left.refusals -= 1
+            } else {
+                left.reads -= 1
+                causes.insert(.readingRefused)
+            }
             give(index) {
                 $0.answered(request.call, .refused(.permission, "no"), now: Self.start, &$1)
             }
         case .noSpace(let index, let at, let isCarriedOut):
-            left.noSpace -= 1
             let request = processes[index].requests.remove(at: at)
+            if request.call.isGrant { left.grants -= 1 } else { left.noSpace -= 1 }
             if isCarriedOut { _ = execute(request) }
             give(index) {
                 $0.answered(request.call, .refused(.noSpace, "no"), now: Self.start, &$1)
             }
         case .timesOut(let index, let at, let isCarriedOut):
-            left.timeouts -= 1
             let request = processes[index].requests.remove(at: at)
+            if request.call.isGrant { left.grants -= 1 } else { left.timeouts -= 1 }
             if isCarriedOut { executeUnseen(request) } else { late.append(request) }
             give(index) {
                 $0.answered(request.call, .refused(.other, "late"), now: Self.start, &$1)
@@ -232,7 +296,9 @@ extension Explored {
         guard let owner = store[Self.presence]?.lease else { return }
         for index in processes.indices where isLease(owner, of: index) {
             let process = processes[index]
-            processes[index].isRemoved = !process.isLost && process.confirmed.contains { $0 != 0 }
+            processes[index].isRemoved =
+                !process.isLost && !process.registration.isLeaving
+                && process.confirmed.contains { $0 != 0 }
         }
     }
 
@@ -345,6 +411,8 @@ extension Explored {
         old.revision = store.revision + 1
         store = old
         late = []
+        // With the keys that an operator has removed.
+        for index in processes.indices { processes[index].isRemoved = false }
         for index in processes.indices where processes[index].isConnected {
             let requests = processes[index].requests
             processes[index].requests = []
@@ -388,6 +456,10 @@ extension Explored {
             processes[index].isRemoved = false
             processes[index].isLost = true
         case .event(.withdrawn):
+            // Its withdrawal was refused, as nobody told that it had been carried out.
+            if processes[index].hasWithdrawn, causes.contains(.readingRefused) {
+                causes.insert(.removedUnseen(index))
+            }
             processes[index].told.insert(.withdrawn)
             processes[index].hasWithdrawn = true
             isGone(index)
@@ -397,11 +469,26 @@ extension Explored {
         case .storeIsAnother: processes[index].told.insert(.another)
         case .isNotPlausible: processes[index].told.insert(.implausible)
         case .event(.restored): processes[index].isLost = false
-        case .log: break
+        case .log(_, let text):
+            // Of one that leaves for another reason than its host's, etcd refusing to let it.
+            if String(decoding: text.bytes, as: UTF8.self).contains("stays:") {
+                causes.insert(.leaseIsLeft)
+            }
         }
     }
 
     private mutating func isGone(_ index: Int) {
+        processes[index].isRemoved = false
+        // What was called for meanwhile comes now.
+        if processes[index].later != 0, processes[index].askedBy[0] == processes[index].later {
+            processes[index].hasWithdrawn = false
+            processes[index].later = 0
+            for label in processes[index].asked.indices {
+                processes[index].confirmed[label] = 0
+                if label > 0 { processes[index].asked[label] = 0 }
+            }
+            return
+        }
         processes[index].isGone = true
         processes[index].isRemoved = false
         for label in processes[index].asked.indices {

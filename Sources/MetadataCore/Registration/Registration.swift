@@ -54,7 +54,7 @@ package struct Registration: Hashable {
     }
 
     /// etcd has refused it: it is asked again in a while.
-    mutating func shutDownAgain(now: Milliseconds, _ out: inout Effects) {
+    package mutating func shutDownAgain(now: Milliseconds, _ out: inout Effects) {
         keeper.shutDownAgain(now: now, &out)
     }
 
@@ -131,7 +131,8 @@ package struct Registration: Hashable {
         keeper.renewalAnswered(lease, seconds: seconds, now: now, &out)
     }
 
-    mutating func renewalsAreRefused(_ text: Text, now: Milliseconds, _ out: inout Effects) {
+    package mutating func renewalsAreRefused(_ text: Text, now: Milliseconds, _ out: inout Effects)
+    {
         keeper.renewalsAreRefused(text, now: now, &out)
     }
 
