@@ -97,11 +97,11 @@ final class OperationChecker {
             default: nil
             }
         let until = fault.flatMap { host.world.refusedUntil[$0] }
-        // A slow host is told late, and one that stood still.
-        let isLate = host.appetite <= 2 || host.clock <= host.excusedUntil + 1000
         // What a full database refuses waits for its time-out, and is asked again every two seconds.
-        let grace: Instant = status == .noSpace ? 2_500_000 : 0
-        guard let until, host.world.now <= until + grace || isLate else {
+        let grace: Milliseconds = status == .noSpace ? 2500 : 0
+        // A slow host is told late, and one that stood still: an answer of before may be the last that it heard.
+        let isLate = host.appetite <= 2 || host.clock <= host.excusedUntil + 1000 + grace
+        guard let until, host.world.now <= until + Instant(grace) * 1000 || isLate else {
             host.fail("\(what) ended with \(status) for no reason")
             return
         }
