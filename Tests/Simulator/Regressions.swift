@@ -69,6 +69,7 @@ struct Regression {
         Regression(seed: 584, shows: "its own removal, carried out late, was told WITHDRAWN"),
         Regression(
             seed: 1169, shows: "a time-out told of a full database, long after there was space"),
+        Regression(seed: 2083, shows: "labels beside a stock agent's key were taken for gone"),
         Regression(seed: 2259, shows: "a successor revokes the lease that it has emptied: LOST"),
         Regression(
             seed: 1319, shows: "who left for long watched its key from a compacted revision"),

@@ -219,16 +219,18 @@ extension NameKeeper {
         if mayBeLeft(on: lease) {
             departure.goesOn(by: .removing(lease))
         } else if departure.reason == .asked,
-            leases.mayBeClaimed(lease) || hanging.contains(lease) && !looking.sawNothing
+            leases.mayBeClaimed(lease)
+                || (hanging.contains(lease) || published.mayHang(on: lease)) && !looking.sawNothing
         {
             withdrawalIsRefused(refusal, &out)
-        } else if !leases.mayBeClaimed(lease) {
-            // Under another's presence key nobody looks for labels of ours.
-            if case .anothers = presence { logStaying(refusal, &out) }
-            isNotNeeded(lease)
-        } else {
-            // A claim may yet come: it is asked to go again, but nobody need wait for that.
+        } else if leases.mayBeClaimed(lease)
+            || departure.reason == .superseded && hanging.contains(lease)
+        {
+            // A claim may yet come, or a stock agent has put its key over ours, and labels of ours are beside it. It is asked to
+            // go again, but nobody need wait for that.
             departure.completeWaiting(refusal.status, refusal.text, &out)
+        } else {
+            isNotNeeded(lease)
         }
     }
 
