@@ -66,7 +66,8 @@ extension NameKeeper {
         case .claim, .evict, .write, .rehang, .fence: break
         default: return false
         }
-        guard !departure.isUnderWay else { return false }
+        // A label that waits for a withdrawal is tried again if that is refused.
+        guard !departure.isUnderWay else { return call.step == .write }
         // Another answer to what the trial is for: it is tried on that lease as well.
         if trial.isOn(leases.target), !trial.isOn(call.lease) {
             trial.wasRefused(call.labels)
@@ -225,9 +226,10 @@ extension NameKeeper {
             withdrawalIsRefused(refusal, &out)
         } else if leases.mayBeClaimed(lease)
             || departure.reason == .superseded && hanging.contains(lease)
+                && Incarnation.mayOutliveItsProcess(lease)
         {
             // A claim may yet come, or a stock agent has put its key over ours, and labels of ours are beside it. It is asked to
-            // go again, but nobody need wait for that.
+            // go again, but nobody need wait for that. One of a heartbeat ends by itself.
             departure.completeWaiting(refusal.status, refusal.text, &out)
         } else {
             isNotNeeded(lease)
