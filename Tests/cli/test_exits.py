@@ -323,7 +323,7 @@ def test_withoutTyper_saysWhatToInstall(tool: Tool) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=tool.environment, capture_output=True, text=True
     )
-    assert done.returncode == 1 and "pip install 'nixl_md[cli]'" in done.stderr
+    assert done.returncode == 1 and "pip install typer rich" in done.stderr
 
 
 def test_withoutTheLibrary(tool: Tool) -> None:

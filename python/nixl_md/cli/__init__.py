@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""nixl-md, the operator's tool: `pip install nixl_md[cli]`."""
+"""nixl-md, the operator's tool. It needs typer and rich, which the extra `cli` of the package brings."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def _loaded() -> Callable[[], None]:
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
-        raise SystemExit(f"nixl-md needs {error.name}: pip install 'nixl_md[cli]'") from error
+        raise SystemExit(f"nixl-md needs {error.name}: pip install typer rich") from error
     return run
