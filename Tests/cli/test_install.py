@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `the extra `cli`` puts in place: the command, its man page, completion."""
+"""What the extra `cli` puts in place: the command, its man page, completion."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""nixl-md, the operator's tool. It needs typer and rich, which the extra `cli` of the package brings."""
+"""nixl-md, the operator's tool. It needs typer and rich: the extra `cli` of the package."""
 
 from __future__ import annotations
 
