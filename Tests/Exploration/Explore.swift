@@ -122,6 +122,11 @@ let sets: [(name: String, bounds: String)] = [
     ("no space, given up", "nospace=1 abandon=1 losses=1 op=0"),
     ("late refusals, a missed event", "timeouts=2 missed=1 losses=0 op=0"),
     ("no space", "nospace=1 refusals=1 losses=1 move=1 republish=1 op=0"),
+    ("two labels, no space", "labels=2 nospace=2 losses=0 op=0"),
+    (
+        "a look amid a doubt",
+        "timeouts=1 missed=1 expire=1 move=1 losses=0 op=0 change=0 leave=0"
+    ),
     ("a stock agent", "stock=1 move=1 losses=1"),
     ("an older store", "snapshot=1 move=1 losses=0 op=0"),
     ("two labels", "labels=2 move=1 losses=1 expire=1"),

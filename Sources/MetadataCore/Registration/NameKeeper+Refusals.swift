@@ -232,6 +232,8 @@ extension NameKeeper {
             // go again, but nobody need wait for that. One of a heartbeat ends by itself.
             departure.completeWaiting(refusal.status, refusal.text, &out)
         } else {
+            // Under another's presence key nobody looks for labels of ours.
+            if case .anothers = presence { logStaying(refusal, &out) }
             isNotNeeded(lease)
         }
     }
