@@ -80,9 +80,12 @@ def test_nobodyReads_purgeRemovesNothing(tool: Tool, plants: Plants) -> None:
     answer = unread(tool, "purge", "--permanent", "--yes")
     assert answer.status == 1 and "nothing is removed" in answer.err
     assert len(plants.gateway.keys(plants.namespace)) == 2
-    # One who reads the first line has been shown it.
+    # One who goes after the first line may be noticed or not: what is told is what was done.
     answer = shell(tool, "purge --permanent --yes", "| head -1")
-    assert answer.status == 0 and plants.gateway.keys(plants.namespace) == []
+    left = len(plants.gateway.keys(plants.namespace))
+    assert (answer.status, left) in ((0, 0), (1, 2)), (answer, left)
+    shell(tool, "purge --permanent --yes", "| cat")
+    assert plants.gateway.keys(plants.namespace) == []
 
 
 @pytest.mark.parametrize("command", ["ls", "ls --json", "doctor", "get stock", "dashboard"])
