@@ -16,7 +16,8 @@ def _open_standard_streams() -> None:
     their numbers. In order: each gets the lowest number that is free, which is its own."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as it runs
+            nowhere = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            setattr(sys, name, open(nowhere, mode, closefd=False))  # noqa: SIM115 - to the end
     # What a locale has no letters for is shown with escapes, and does not end the command.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

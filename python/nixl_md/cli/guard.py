@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from .errors import Unreachable, Usage
+from .errors import Failure, Unreachable, Usage
 from .keeper import Keeper, is_pattern
 from .render import say
 from .settings import Settings
@@ -47,8 +47,12 @@ def run(
         # Whether the command can do without etcd is for the command to say; a pattern needs to
         # know what was there before it.
         if any(map(is_pattern, agents)):
+            keeper.close()
             raise
         tell(f"{failure.text}: the command is started, and guarded when etcd answers")
+    except Failure:
+        keeper.close()
+        raise
     # Who is started with it ignored would never be told that the command has ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})

@@ -152,6 +152,11 @@ class Keeper:
         with Gateway(self._settings) as gateway:
             self._begin(gateway)
 
+    def close(self) -> None:
+        """Of one that is not started."""
+        if self._watch is not None:
+            self._watch.close()
+
     def _begin(self, gateway: Gateway) -> None:
         if self._chosen is None:
             answer = gateway.range(self._namespace.root, keys_only=True)
