@@ -23,7 +23,7 @@ struct Queue<Element> {
             items.removeAll(keepingCapacity: items.count <= 1024)
             head = 0
         } else if head > 1024, head > items.count / 2 {
-            // What was taken is let go, so that a queue that never empties does not grow.
+            // Drop the items taken so far: a queue that never empties must not grow.
             items.removeFirst(head)
             head = 0
         }

@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// The one connection to one endpoint after the other, what is in flight on it, and what its answers tell about the store.
+/// The connection: it goes from endpoint to endpoint, holds the requests in flight, and notices another store.
 ///
 ///     idle -> opening (authenticating, then the greeting) -> ready -> idle ...
 ///     idle -> back-off, when all endpoints have failed -> idle
@@ -29,19 +29,19 @@ struct Connection {
         let connection: ConnectionID
         var deadline: Milliseconds
     }
-    /// What is to be done next.
+    /// The next thing that the core must do for the connection.
     enum Wish {
         case nothing
         /// One linearizable read before anything else: does a member with a leader answer, and of which store?
         case greeting
-        /// Any answer will do.
+        /// A read that any member may answer: it shows that the endpoint is alive.
         case probe
-        /// It is of no use any more.
+        /// The connection is dead: drop it.
         case failure(Text)
-        /// Whoever answers does not want us.
+        /// The server refuses this client.
         case refusal(Failure, Text)
     }
-    /// What came of a request.
+    /// The outcome of a request.
     enum Replied {
         case nothing
         case answered(CallPurpose, Answer)
@@ -53,7 +53,7 @@ struct Connection {
         let token: Bytes
         /// The newest revision that is known.
         let revision: Int64
-        /// How long what is being sent takes.
+        /// The time that sending the request takes.
         let transfer: Milliseconds
     }
     private let names: [Bytes]
@@ -88,7 +88,7 @@ struct Connection {
         token.wipe()
     }
 
-    // MARK: - What is so
+    // MARK: - State
 
     var isReady: Bool {
         if case .ready = link { true } else { false }
