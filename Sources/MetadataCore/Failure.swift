@@ -6,8 +6,10 @@ import EtcdProtocol
 /// What an error of etcd means to us. Classified by code and, where a code means several things, by etcd's text (etcd
 /// api/v3rpc/rpctypes/error.go).
 package enum Failure {
-    /// This endpoint cannot serve now: try another, then again.
+    /// This endpoint cannot serve: try another, then again.
     case transient
+    /// The server is slow, or between two leaders: ask again after a pause.
+    case busy
     /// The token is unknown or too old: authenticate again.
     case tokenRefused
     case unauthenticated
@@ -23,8 +25,11 @@ package enum Failure {
     init(_ status: GRPCStatus) {
         let text = status.message
         switch status.code {
-        case GRPCStatus.unavailable, GRPCStatus.deadlineExceeded, GRPCStatus.canceled,
-            GRPCStatus.aborted, GRPCStatus.internalError, GRPCStatus.unknown:
+        case GRPCStatus.unavailable:
+            self = Self.isOfNoUse(text) ? .transient : .busy
+        case GRPCStatus.deadlineExceeded:
+            self = .busy
+        case GRPCStatus.canceled, GRPCStatus.aborted, GRPCStatus.internalError, GRPCStatus.unknown:
             self = .transient
         case GRPCStatus.unauthenticated:
             self = .tokenRefused
@@ -36,7 +41,7 @@ package enum Failure {
             } else if text.contains("larger than max") {
                 self = .tooLarge
             } else {
-                self = .transient  // 'etcdserver: too many requests'
+                self = .busy  // 'etcdserver: too many requests'
             }
         case GRPCStatus.invalidArgument:
             if text.contains("request is too large") {
@@ -67,6 +72,12 @@ package enum Failure {
         }
     }
 
+    /// A member that says so has to be left at once: 'etcdserver: no leader', 'server stopped', 'rpc not supported for
+    /// learner'.
+    private static func isOfNoUse(_ text: Bytes) -> Bool {
+        text.contains("no leader") || text.contains("server stopped") || text.contains("learner")
+    }
+
     /// What etcd says, and what to do about it where it does not say so.
     func explain(_ status: GRPCStatus) -> Text {
         guard case .noSpace = self else { return "\(status.message)" }
@@ -86,7 +97,9 @@ package enum Failure {
     /// not do. ('No space' is no answer to a reading.)
     var refusesService: Bool {
         switch self {
-        case .tokenRefused, .unauthenticated, .authenticationNotEnabled, .transient, .noSpace: true
+        case .tokenRefused, .unauthenticated, .authenticationNotEnabled, .transient, .busy,
+            .noSpace:
+            true
         case .permission, .tooLarge, .leaseNotFound, .leaseExists, .compacted, .other: false
         }
     }
@@ -94,8 +107,8 @@ package enum Failure {
     /// The status of an operation that this ends.
     var status: Status {
         switch self {
-        case .transient, .leaseNotFound, .leaseExists, .compacted, .authenticationNotEnabled,
-            .other:
+        case .transient, .busy, .leaseNotFound, .leaseExists, .compacted,
+            .authenticationNotEnabled, .other:
             .backend
         case .tokenRefused, .unauthenticated: .unauthenticated
         case .permission: .permission

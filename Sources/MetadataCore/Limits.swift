@@ -31,6 +31,14 @@ enum Timing {
     static let resolvePause: Milliseconds = 2000
     /// Wrong credentials are asked for again at this pace: each attempt costs the server a bcrypt.
     static let credentialsBackoff: Milliseconds = 1000
+    /// A token that is refused right after it was given is asked for again after this, doubled up to a third of the TTL.
+    static let tokenPause: Milliseconds = 500
+    /// What a slow server has answered with 'request timed out' and the like is asked again after 0 to this, doubled for each
+    /// such answer in a row up to the maximum.
+    static let busyPause: Milliseconds = 100
+    static let busyPauseMax: Milliseconds = 5000
+    /// The TTL by which a handle without a heartbeat measures its patience.
+    static let ttlWithoutLease: Milliseconds = 15_000
     /// An operation that the server makes begin anew does so only so often within this time.
     static let restarts: Milliseconds = 1000
     /// Watches are told that contact is lost when no endpoint answered for this long; shorter
@@ -120,6 +128,8 @@ enum Limits {
     /// Times that one operation begins anew within a second because of what the server says (compaction, a message that is
     /// too large): more often, and the connection is given up, which has its pauses. Nothing else would slow it down.
     static let restarts = 3
+    /// So many answers in a row that tell of a slow server, and another endpoint is asked.
+    static let busyAnswers = 3
     /// Of the token that etcd gives. A JWT signed with 4,096 bits has less than 2 KiB, and it goes with every request.
     static let tokenBytes = 16 << 10
 }

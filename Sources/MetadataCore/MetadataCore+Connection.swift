@@ -33,7 +33,8 @@ enum Work {
 
 extension MetadataCore {
     var isReady: Bool { connection.isReady }
-    var hasFreeCall: Bool { connection.hasFreeCall }
+    var hasFreeCall: Bool { connection.hasFreeCall(now: now) }
+    private var tokenPauseMax: Milliseconds { registration.ttl / 3 }
     var currentTarget: Text { connection.target }
 
     /// Whether anything needs etcd. Without need nothing is connected.
@@ -60,6 +61,7 @@ extension MetadataCore {
     private func carryOut(_ wish: Connection.Wish) {
         switch wish {
         case .nothing: break
+        case .authentication(let request): send(.authenticate(request), .authenticate)
         case .greeting where isAgent: greetAsAgent()
         case .greeting: send(.range(greeting), .greeting)
         case .probe:
@@ -198,13 +200,36 @@ extension MetadataCore {
     // MARK: - Answers
 
     func replied(_ id: CallID, _ reply: Reply) {
-        switch connection.replied(id, reply, now: now, &out) {
+        let replied = connection.replied(
+            id, reply, now: now, tokenPauseMax: tokenPauseMax, &random, &out)
+        switch replied {
         case .nothing: break
+        case .again(let purpose, let due):
+            registration.serverIsBusy(until: due)
+            unanswered(purpose)
+        case .tokenRefused(let purpose, let reason):
+            unanswered(purpose)
+            tokenIsRefused(reason)
         case .failure(let reason): failConnection(reason)
         case .answered(let purpose, let answer):
             answered(purpose, answer)
             connection.answerIsTaken()
         }
+    }
+
+    /// The next token is asked for on this connection, whose endpoint has done nothing wrong. Streams carry the old one.
+    func tokenIsRefused(_ reason: Text) {
+        log(.info, "a new token is needed: \(reason)")
+        if let stream = keepAliveStream { act(.closeStream(stream)) }
+        keepAliveStream = nil
+        registration.renewAgain(at: now)
+        if let stream = watchStream.stream { act(.closeStream(stream)) }
+        watchStream.lost()
+    }
+
+    func streamTokenIsRefused(_ reason: Text) {
+        connection.streamTokenIsRefused(now: now, pauseMax: tokenPauseMax)
+        tokenIsRefused(reason)
     }
 
     private func answered(_ purpose: CallPurpose, _ answer: Answer) {

@@ -35,7 +35,7 @@ extension MetadataCore {
     // MARK: - Requests and renewals
 
     func driveRegistration() {
-        guard isAgent, isReady else { return }
+        guard isAgent, connection.takesRequests else { return }
         let isFree = hasFreeCall
         while true {
             var effects = Effects()
@@ -191,7 +191,7 @@ extension MetadataCore {
     }
 
     var registrationDeadline: Milliseconds? {
-        guard isAgent, isReady else { return nil }
+        guard isAgent, connection.takesRequests else { return nil }
         let own = registration.nextDeadline(now: now)
         guard selfWatcher == nil, registration.watchFrom != nil, let at = selfWatchRetryAt else {
             return own

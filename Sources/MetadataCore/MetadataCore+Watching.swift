@@ -116,7 +116,9 @@ extension MetadataCore {
     }
 
     func driveWatchStream() {
-        guard !isReplacingStore, let ground = connection.ground else { return }
+        guard !isReplacingStore, now >= connection.busyUntil, let ground = connection.ground else {
+            return
+        }
         watchStream.drive(on: ground, now: now, &out)
     }
 
@@ -162,6 +164,8 @@ extension MetadataCore {
         case .interrupted(let sink, let text): interrupted(sink, text)
         case .refused(let sink, let text): refused(sink, text)
         case .malformed(let reason): isMalformed(reason)
+        case .denied(let reason):
+            streamTokenIsRefused("\(currentTarget) ended a watch: \(reason)")
         case .ended(let reason): failConnection("\(currentTarget) ended a watch: \(reason)")
         }
     }

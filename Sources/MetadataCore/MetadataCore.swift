@@ -246,11 +246,31 @@ public final class MetadataCore {
         guard watchStream.isIt(stream) || stream == keepAliveStream else { return }
         switch reply {
         case .tooLarge(let size) where watchStream.isIt(stream): watchMessageTooLarge(size)
-        case .failed(let status) where stream == keepAliveStream && Failure(status) == .permission:
-            renewalsAreRefused(status)
-        case .failed(let status):
-            failConnection("\(currentTarget) ended a stream: \(status.message)")
+        case .failed(let status): streamIsRefused(stream, status)
         case .ok, .tooLarge, .unprocessed: failConnection("\(currentTarget) ended a stream")
+        }
+    }
+
+    private func streamIsRefused(_ stream: StreamID, _ status: GRPCStatus) {
+        let text: Text = "\(currentTarget) ended a stream: \(status.message)"
+        switch Failure(status) {
+        case .permission where stream == keepAliveStream: renewalsAreRefused(status)
+        case .tokenRefused where connection.hasUser, .unauthenticated where connection.hasUser:
+            streamTokenIsRefused(text)
+        case .busy:
+            guard let due = connection.streamIsBusy(now: now, &random) else {
+                return failConnection(text)
+            }
+            connection.note(text)
+            if stream == keepAliveStream {
+                keepAliveStream = nil
+                registration.renewAgain(at: due)
+            } else {
+                watchStream.lost()
+            }
+        case .transient, .tokenRefused, .unauthenticated, .authenticationNotEnabled, .permission,
+            .tooLarge, .noSpace, .leaseNotFound, .leaseExists, .compacted, .other:
+            failConnection(text)
         }
     }
 

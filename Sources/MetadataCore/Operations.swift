@@ -95,7 +95,9 @@ extension MetadataCore {
                 "agent '\(fetch.agent)' published nothing under label '\(fetch.label)' within the fetch's time-out"
         }
         let lastTrouble = connection.contact.lastTrouble
-        let trouble: Text = lastTrouble.isEmpty || isReady ? "" : "; last trouble: \(lastTrouble)"
+        let trouble: Text =
+            lastTrouble.isEmpty || (isReady && !connection.isBusy)
+            ? "" : "; last trouble: \(lastTrouble)"
         return "the operation's time-out has passed without an answer\(trouble)"
     }
 

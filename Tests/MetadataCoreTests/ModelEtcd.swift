@@ -167,6 +167,8 @@ final class ModelEtcd {
         }
     }
 
+    func token(_ token: Bytes) -> Bytes { header { $0.bytes(2, token) } }
+
     private func range(_ request: DecodedRange) -> Reply {
         if request.revision != 0, request.revision < compacted {
             return .failed(

@@ -59,13 +59,19 @@ final class World {
     /// A revocation was not answered, or refused so that it may be carried out all the same.
     private(set) var hasRevocationInDoubt = false
     private var lateRequests: [(EtcdMethod, Bytes)] = []
+    /// Those that etcd takes; nil: it knows no users.
+    var tokens: Set<Bytes>?
+    private(set) var authentications = 0
+    /// With what a stream of renewals is ended at the next one; each once.
+    var renewalRefusals: [GRPCStatus] = []
     /// What comes instead of etcd's answer to a request.
     var answerInstead: ((EtcdMethod, Reply) -> Reply)?
     /// What comes instead of a message of the stream of watches; nil: nothing.
     var messageInstead: ((Bytes) -> Bytes?)?
 
     func add(
-        _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, refuseTakeover: Bool = false,
+        _ agent: StaticString?, seed: UInt64 = 1, endpoints: Int = 1, user: StaticString = "",
+        refuseTakeover: Bool = false,
         portions: CoreConfiguration.Portions = CoreConfiguration.Portions()
     ) -> Node {
         let list = (0..<endpoints).map { index in
@@ -74,7 +80,8 @@ final class World {
         }
         var configuration = CoreConfiguration(
             namespace: Bytes("/nixl/agents/"), agent: agent.map { Bytes($0) }, endpoints: list,
-            refuseTakeover: refuseTakeover, seed: (seed, 2))
+            user: Bytes(user), password: Bytes(user), refuseTakeover: refuseTakeover,
+            seed: (seed, 2))
         configuration.portions = portions
         let node = Node(MetadataCore(configuration, now: now))
         nodes.append(node)
@@ -160,8 +167,11 @@ final class World {
                 node.core.receive(.connectionLost(connection, "connection refused"), now: now)
             }
         case .disconnect: drop(node)
-        case .call(let call, let connection, let method, let frame, _):
+        case .call(let call, let connection, let method, let frame, let token):
             guard connection == node.connection else { return }
+            if !isSilent, let reply = authenticated(method, token) {
+                return node.core.receive(.reply(call, reply), now: now)
+            }
             if isSilent {
                 if executesSilently { _ = etcd.answer(method, frame, now) }
                 return
@@ -176,6 +186,10 @@ final class World {
         case .send(let stream, let frame):
             guard !isSilent else { return }
             if node.keepAlives.contains(stream) {
+                if let refusal = renewalRefusals.popLast() {
+                    node.keepAlives.remove(stream)
+                    return node.core.receive(.streamEnded(stream, .failed(refusal)), now: now)
+                }
                 node.core.receive(.message(stream, etcd.keepAlive(frame, now)), now: now)
             } else if node.watchStreams.contains(global(stream, node)) {
                 etcd.watch(global(stream, node), frame)
@@ -187,6 +201,21 @@ final class World {
         case .abandonCall, .resolve, .log: break
         }
     }
+
+    /// What etcd says before it looks at a request; nil: it may be carried out.
+    private func authenticated(_ method: EtcdMethod, _ token: Bytes) -> Reply? {
+        guard let tokens else { return nil }
+        if method == .authenticate {
+            authentications += 1
+            let token = Bytes("token.\(authentications)".utf8)
+            self.tokens = tokens.union([token])
+            return .ok(etcd.token(token))
+        }
+        return tokens.contains(token) ? nil : .failed(Self.invalidToken)
+    }
+
+    static let invalidToken = GRPCStatus(
+        code: 16, message: Bytes("etcdserver: invalid auth token"))
 
     private func answer(
         _ call: CallID, _ connection: ConnectionID, _ method: EtcdMethod, _ frame: Bytes,

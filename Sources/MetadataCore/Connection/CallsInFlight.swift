@@ -62,6 +62,8 @@ struct CallsInFlight {
         let bytes: Int
         /// The newest that this connection had told when it was sent: what is read after that cannot be older.
         let revision: Int64
+        /// Which token it carries.
+        let token: Int
         var deadline: Milliseconds
     }
     private var calls = SortedMap<Call>()
@@ -87,31 +89,47 @@ struct CallsInFlight {
     }
 
     mutating func add(
-        _ id: CallID, _ purpose: CallPurpose, bytes size: Int, revision: Int64,
+        _ id: CallID, _ purpose: CallPurpose, bytes size: Int, revision: Int64, token: Int,
         now: Milliseconds
     ) {
         bytes += size
         calls[id] = Call(
-            purpose: purpose, sentAt: now, bytes: size, revision: revision,
+            purpose: purpose, sentAt: now, bytes: size, revision: revision, token: token,
             deadline: now &+ Timing.requestDeadline &+ transfer)
         sent &+= 1
+    }
+
+    func isAuthentication(_ id: CallID) -> Bool {
+        if case .authenticate = calls[id]?.purpose { true } else { false }
     }
 
     /// nil: there is no such request any more.
     func sentAt(_ id: CallID) -> Milliseconds? { calls[id]?.sentAt }
 
     mutating func answered(_ id: CallID, _ answer: Answer) -> CallPurpose? {
-        guard let call = calls[id] else { return nil }
         assert(inHand == nil, "two answers at once")
+        guard let call = take(id) else { return nil }
         switch answer {
         case .message: break
         case .refused, .oversized: failed &+= 1
         }
+        inHand = call
+        return call.purpose
+    }
+
+    /// It was refused, and is to be sent again. Which token it carried.
+    mutating func refused(_ id: CallID) -> (purpose: CallPurpose, token: Int)? {
+        guard let call = take(id) else { return nil }
+        failed &+= 1
+        return (call.purpose, call.token)
+    }
+
+    private mutating func take(_ id: CallID) -> Call? {
+        guard let call = calls[id] else { return nil }
         calls[id] = nil
         bytes -= call.bytes
         assert(bytes >= 0 && (bytes == 0 || !calls.isEmpty), "bytes that are not on their way")
-        inHand = call
-        return call.purpose
+        return call
     }
 
     mutating func answerIsTaken() {

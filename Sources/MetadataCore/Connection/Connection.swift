@@ -3,9 +3,11 @@
 
 import EtcdProtocol
 
+// Whoever needs a token waits until `Credentials` has one, opening or ready.
+
 /// The connection: it goes from endpoint to endpoint, holds the requests in flight, and notices another store.
 ///
-///     idle -> opening (authenticating, then the greeting) -> ready -> idle ...
+///     idle -> opening (the greeting) -> ready -> idle ...
 ///     idle -> back-off, when all endpoints have failed -> idle
 struct Connection {
     private enum Link {
@@ -32,6 +34,8 @@ struct Connection {
     /// The next thing that the core must do for the connection.
     enum Wish {
         case nothing
+        /// There is no token: nothing but this is sent.
+        case authentication(AuthenticateRequest)
         /// One linearizable read before anything else: does a member with a leader answer, and of which store?
         case greeting
         /// A read that any member may answer: it shows that the endpoint is alive.
@@ -45,6 +49,9 @@ struct Connection {
     enum Replied {
         case nothing
         case answered(CallPurpose, Answer)
+        /// To be sent again, not before that time. `token`: streams have the old one, too.
+        case again(CallPurpose, at: Milliseconds)
+        case tokenRefused(CallPurpose, Text)
         case failure(Text)
     }
     /// What new requests and streams need to know.
@@ -57,8 +64,7 @@ struct Connection {
         let transfer: Milliseconds
     }
     private let names: [Bytes]
-    private let user: Bytes
-    private var password: Bytes
+    private var credentials: Credentials
     private var link = Link.idle
     private var endpoints: EndpointPool
     private var calls = CallsInFlight()
@@ -71,24 +77,29 @@ struct Connection {
     private var backoff = Timing.backoffFirst
     private var hadSilence = false
     private var lastReceived: Milliseconds = 0
-    private var token = Bytes()
+    /// Answers in a row that tell of a slow server.
+    private var busyAnswers = 0
+    /// What is to be asked of a slow server waits until then; 0: nothing waits.
+    private(set) var busyUntil: Milliseconds = 0
     private var connects: UInt64 = 0
     private var connectsFailed: UInt64 = 0
 
     init(_ configuration: CoreConfiguration, random: inout Random) {
         names = configuration.endpoints.map { $0.name }
-        user = configuration.user
-        password = configuration.password
+        credentials = Credentials(user: configuration.user, password: configuration.password)
         endpoints = EndpointPool(configuration.endpoints, random: &random)
     }
 
     /// Overwrites the password and the token. Nothing can be authenticated afterwards.
     mutating func forgetSecrets() {
-        password.wipe()
-        token.wipe()
+        credentials.forget()
     }
 
     // MARK: - State
+
+    var hasUser: Bool { credentials.hasUser }
+
+    mutating func note(_ trouble: Text) { contact.note(trouble) }
 
     var isReady: Bool {
         if case .ready = link { true } else { false }
@@ -102,15 +113,21 @@ struct Connection {
         if case .opening = link { true } else { false }
     }
 
-    /// nil: it is not ready.
+    /// nil: it is not ready, or there is no token.
     var ground: Ground? {
-        guard case .ready(let connection, _) = link else { return nil }
+        guard case .ready(let connection, _) = link, credentials.isReady else { return nil }
         return Ground(
-            connection: connection, token: token, revision: store.revision,
+            connection: connection, token: credentials.token, revision: store.revision,
             transfer: calls.transfer)
     }
 
-    var hasFreeCall: Bool { isReady && calls.hasFree }
+    /// It is ready, and there is a token where one is needed.
+    var takesRequests: Bool { isReady && credentials.isReady }
+    func hasFreeCall(now: Milliseconds) -> Bool {
+        takesRequests && calls.hasFree && now >= busyUntil
+    }
+    /// Its last answers tell of a slow server.
+    var isBusy: Bool { busyAnswers > 0 }
     var callCount: Int { calls.count }
     /// The newest revision of the store that is known.
     var revision: Int64 { store.revision }
@@ -129,7 +146,9 @@ struct Connection {
 
     /// The deadline of an opening has passed: why it is given up.
     mutating func overdueOpening(now: Milliseconds) -> Text? {
-        guard case .opening(let opening) = link, now >= opening.deadline else { return nil }
+        guard case .opening(let opening) = link, !calls.isEmpty, now >= opening.deadline else {
+            return nil
+        }
         hadSilence = true
         endpoints.wasSilent(now: now)
         return "no answer within \(connectDeadline) ms after connecting to \(target)"
@@ -140,6 +159,7 @@ struct Connection {
         isWanted: Bool, hasStreams: Bool, now: Milliseconds, _ random: inout Random,
         _ out: inout Outputs
     ) -> Wish {
+        if busyUntil <= now { busyUntil = 0 }
         switch link {
         case .backoff(let until):
             guard now >= until else { return .nothing }
@@ -148,9 +168,15 @@ struct Connection {
             return isWanted ? open(now: now, &random, &out) : .nothing
         case .idle:
             return isWanted ? open(now: now, &random, &out) : .nothing
-        case .opening, .closed:
+        case .closed:
             return .nothing
+        case .opening:
+            guard calls.isEmpty, busyUntil == 0 else { return .nothing }
+            prolongOpening(now: now)
+            if let request = credentials.request(now: now) { return .authentication(request) }
+            return credentials.isReady ? .greeting : .nothing
         case .ready:
+            if let request = credentials.request(now: now) { return .authentication(request) }
             let isSilent =
                 isSilenceWatched(hasStreams) && now >= lastReceived &+ Timing.silence
             return isSilent ? .probe : .nothing
@@ -180,20 +206,23 @@ struct Connection {
         let name = names[next.endpoint]
         target = name.hasPrefix(next.address) ? "\(name)" : "\(name) [\(next.address)]"
         targetEndpoint = next.endpoint
-        token = []
+        credentials.connectionIsNew()
+        busyUntil = 0
         store.connectionIsNew()
         out.log(.debug, "connecting to \(target)")
         out.act(.connect(connection, endpoint: next.endpoint, address: next.address))
         link = .opening(Opening(connection: connection, deadline: now &+ connectDeadline))
-        guard !user.isEmpty else { return .greeting }
-        send(
-            .authenticate(AuthenticateRequest(name: user, password: password)), .authenticate,
-            now: now, &out)
-        return .nothing
+        return drive(
+            isWanted: true, hasStreams: false, now: now, &random, &out)
+    }
+
+    private mutating func prolongOpening(now: Milliseconds) {
+        guard case .opening(var opening) = link else { return }
+        opening.deadline = now &+ connectDeadline
+        link = .opening(opening)
     }
 
     mutating func authenticated(_ answer: Answer, now: Milliseconds) -> Wish {
-        guard case .opening(var opening) = link else { return .nothing }
         switch answer {
         case .message(let bytes):
             switch decoded(bytes, AuthenticateResponse.decode) {
@@ -202,18 +231,36 @@ struct Connection {
                 guard response.token.count <= Limits.tokenBytes else {
                     return .failure(malformed("a token of \(response.token.count) bytes"))
                 }
-                token = response.token
+                credentials.given(response.token)
             }
         case .refused(.authenticationNotEnabled, _):
-            token = []
+            credentials.isNotNeeded()
         case .refused(let failure, let text):
             return .refusal(failure, text)
         case .oversized:
             return .failure("\(target) answered Authenticate with an oversized message")
         }
-        opening.deadline = now &+ connectDeadline
-        link = .opening(opening)
-        return .greeting
+        return .nothing
+    }
+
+    /// A stream was refused for its token, which all streams carry: they are to be opened again with the next.
+    mutating func streamTokenIsRefused(now: Milliseconds, pauseMax: Milliseconds) {
+        _ = credentials.refused(credentials.serial, now: now, pauseMax: pauseMax)
+    }
+
+    /// A stream was ended by a slow server. When it may be opened again; nil: another endpoint is to be asked.
+    mutating func streamIsBusy(now: Milliseconds, _ random: inout Random) -> Milliseconds? {
+        pauseBusy(now: now, &random)
+    }
+
+    private mutating func pauseBusy(
+        now: Milliseconds, _ random: inout Random
+    ) -> Milliseconds? {
+        busyAnswers += 1
+        if busyAnswers >= Limits.busyAnswers, endpoints.hasSeveral { return nil }
+        let pause = min(Timing.busyPause << UInt64(min(busyAnswers, 10)), Timing.busyPauseMax)
+        busyUntil = now &+ random.below(pause)
+        return busyUntil
     }
 
     /// The greeting was answered, with this header or, nil, with a refusal that concerns only the key that was read.
@@ -238,8 +285,8 @@ struct Connection {
         switch failure {
         case .unauthenticated: break
         case .tokenRefused, .permission:
-            guard user.isEmpty || token.isEmpty else { return false }
-        case .transient, .authenticationNotEnabled, .tooLarge, .noSpace, .leaseNotFound,
+            guard credentials.token.isEmpty else { return false }
+        case .transient, .busy, .authenticationNotEnabled, .tooLarge, .noSpace, .leaseNotFound,
             .leaseExists, .compacted, .other:
             return false
         }
@@ -264,6 +311,8 @@ struct Connection {
         }
         contact.isMissing(now: now)
         link = .idle
+        busyAnswers = 0
+        credentials.isUnanswered()
         let unanswered = calls.dropAll()
         if endpoints.left == 0 { backOff(now: now, &random, &out) }
         return unanswered
@@ -330,17 +379,16 @@ struct Connection {
         let frame = body.frame()
         out.log(.trace, "request \(id): \(body.method.path), \(frame.count) bytes")
         calls.add(
-            id, purpose, bytes: frame.count, revision: store.connectionRevision, now: now)
-        if case .authenticate = purpose {
-            out.act(.call(id, connection, body.method, frame: frame, token: []))
-        } else {
-            out.act(.call(id, connection, body.method, frame: frame, token: token))
-        }
+            id, purpose, bytes: frame.count, revision: store.connectionRevision,
+            token: credentials.serial, now: now)
+        // While one is asked for there is none.
+        out.act(.call(id, connection, body.method, frame: frame, token: credentials.token))
         return frame.count
     }
 
     mutating func replied(
-        _ id: CallID, _ reply: Reply, now: Milliseconds, _ out: inout Outputs
+        _ id: CallID, _ reply: Reply, now: Milliseconds, tokenPauseMax: Milliseconds,
+        _ random: inout Random, _ out: inout Outputs
     ) -> Replied {
         guard let sentAt = calls.sentAt(id) else { return .nothing }
         heard(now: now)
@@ -351,6 +399,7 @@ struct Connection {
                 .trace,
                 "request \(id): answered with \(bytes.count) bytes after \(now &- sentAt) ms")
             answer = .message(bytes)
+            busyAnswers = 0
         case .tooLarge(let size):
             answer = .oversized(size)
         case .unprocessed:
@@ -358,8 +407,24 @@ struct Connection {
         case .failed(let status):
             let failure = Failure(status)
             out.log(.debug, "request \(id): refused: \(status.message)")
-            guard !endsConnection(failure) else {
-                return .failure("\(target) answered: \(status.message)")
+            let text: Text = "\(target) answered: \(status.message)"
+            switch failure {
+            case .transient: return .failure(text)
+            case .busy:
+                guard let due = pauseBusy(now: now, &random) else { return .failure(text) }
+                guard let call = calls.refused(id) else { return .nothing }
+                if case .authenticate = call.purpose { credentials.isUnanswered() }
+                contact.note(text)
+                return .again(call.purpose, at: due)
+            case .tokenRefused, .unauthenticated:
+                guard credentials.hasUser, !calls.isAuthentication(id) else { break }
+                guard let call = calls.refused(id) else { return .nothing }
+                let isNews = credentials.refused(
+                    call.token, now: now, pauseMax: tokenPauseMax)
+                return isNews ? .tokenRefused(call.purpose, text) : .again(call.purpose, at: now)
+            case .authenticationNotEnabled, .permission, .tooLarge, .noSpace, .leaseNotFound,
+                .leaseExists, .compacted, .other:
+                break
             }
             answer = .refused(failure, failure.explain(status))
         }
@@ -370,19 +435,6 @@ struct Connection {
     /// Whoever was answered has taken the answer.
     mutating func answerIsTaken() {
         calls.answerIsTaken()
-    }
-
-    /// Whether to try the same again on another connection, perhaps to another member.
-    private func endsConnection(_ failure: Failure) -> Bool {
-        switch failure {
-        case .transient: return true
-        case .tokenRefused, .unauthenticated:
-            // On a connection that is not yet ready these are about our credentials.
-            return isReady && !user.isEmpty
-        case .authenticationNotEnabled, .permission, .tooLarge, .noSpace, .leaseNotFound,
-            .leaseExists, .compacted, .other:
-            return false
-        }
     }
 
     /// Something came from the endpoint.
@@ -455,8 +507,16 @@ struct Connection {
         switch link {
         case .idle, .closed: break
         case .backoff(let until): if isWanted { consider(until) }
-        case .opening(let opening): consider(opening.deadline)
-        case .ready: if isSilenceWatched(hasStreams) { consider(lastReceived &+ Timing.silence) }
+        case .opening(let opening):
+            if calls.isEmpty {
+                consider(max(busyUntil, credentials.deadline ?? 0))
+            } else {
+                consider(opening.deadline)
+            }
+        case .ready:
+            consider(credentials.deadline)
+            if busyUntil > 0 { consider(busyUntil) }
+            if isSilenceWatched(hasStreams) { consider(lastReceived &+ Timing.silence) }
         }
         consider(calls.deadline)
         consider(contact.deadline)

@@ -35,6 +35,7 @@ struct EndpointPool {
     }
 
     var isEmpty: Bool { targets.isEmpty }
+    var hasSeveral: Bool { targets.count > 1 }
 
     private mutating func rebuild() {
         targets.removeAll()

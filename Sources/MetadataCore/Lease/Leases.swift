@@ -304,6 +304,14 @@ package struct Leases: Hashable {
         }
     }
 
+    /// Those that were asked for in vain.
+    mutating func renewAgain(at due: Milliseconds) {
+        for at in leases.indices where leases[at].sentAt != nil {
+            leases[at].sentAt = nil
+            leases[at].renewAt = due
+        }
+    }
+
     /// After a new connection each is renewed at once: the interruption may have eaten its time.
     mutating func connectionIsLost(now: Milliseconds) {
         for at in leases.indices where isRenewed(leases[at]) {

@@ -40,6 +40,7 @@ extension NameKeeper {
             case .observe
             where fence.doubt?.isAnswered == true && !looking.isWanted && published.inFlight == 0:
                 // After 'no space' the next attempt waits, to know what became of the last one does not.
+                guard !pacing.isBusy(now) else { return nil }
                 return send(step, now)
             case .observe, .read, .fence, .ask, .grant, .claim, .evict, .rehang, .revoke, .remove,
                 .askDead:

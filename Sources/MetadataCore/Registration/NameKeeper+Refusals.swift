@@ -11,6 +11,7 @@ extension NameKeeper {
     /// The connection is lost, with everything that was not answered on it.
     mutating func connectionIsLost(now: Milliseconds) {
         pacing.forgetRefusal()
+        pacing.connectionIsLost()
         departure.connectionIsLost()
         trial.connectionIsLost()
         leases.connectionIsLost(now: now)

@@ -207,6 +207,7 @@ struct NameKeeper: Hashable {
             earliest = min(earliest ?? due, due)
         }
         if !pacing.isDue(now) { earliest = min(earliest ?? pacing.retryAt, pacing.retryAt) }
+        if pacing.isBusy(now) { earliest = min(earliest ?? pacing.busyUntil, pacing.busyUntil) }
         return earliest
     }
 

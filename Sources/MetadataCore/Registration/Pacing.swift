@@ -15,13 +15,17 @@ struct Pacing: Hashable {
     /// The pause after the last refusal.
     private var refusedAt: Milliseconds = 0
     private var refusedUntil: Milliseconds = 0
+    /// The server is slow.
+    private(set) var busyUntil: Milliseconds = 0
     /// Every other pause.
     private var pausedUntil: Milliseconds = 0
     private var losses = Losses()
 
-    var retryAt: Milliseconds { max(refusedUntil, pausedUntil) }
+    var retryAt: Milliseconds { max(refusedUntil, pausedUntil, busyUntil) }
 
     func isDue(_ now: Milliseconds) -> Bool { now >= retryAt }
+
+    func isBusy(_ now: Milliseconds) -> Bool { now < busyUntil }
 
     /// The host wants something that must not wait.
     mutating func isAsked() { (refusedUntil, pausedUntil) = (0, 0) }
@@ -35,6 +39,10 @@ struct Pacing: Hashable {
     mutating func pause(_ now: Milliseconds) {
         pausedUntil = max(pausedUntil, now &+ Timing.retryPause)
     }
+
+    mutating func serverIsBusy(until: Milliseconds) { busyUntil = max(busyUntil, until) }
+
+    mutating func connectionIsLost() { busyUntil = 0 }
 
     mutating func lost(_ now: Milliseconds) {
         pausedUntil = max(pausedUntil, now &+ losses.pause(now: now))
@@ -70,6 +78,7 @@ struct Pacing: Hashable {
     mutating func rebase(_ now: Milliseconds, _ moved: (Milliseconds) -> Milliseconds) {
         var kept = Pacing()
         if pausedUntil > now { kept.pausedUntil = moved(pausedUntil) }
+        if busyUntil > now { kept.busyUntil = moved(busyUntil) }
         if refusedUntil > now {
             (kept.refusedAt, kept.refusedUntil) = (moved(refusedAt), moved(refusedUntil))
         }

@@ -77,6 +77,11 @@ package struct Registration: Hashable {
     package var watchFrom: Int64? { keeper.watchFrom }
     /// Calls that wait for their turn.
     var backlog: Int { keeper.backlog }
+    /// Of the lease; where there is none, what patience is measured by.
+    var ttl: Milliseconds {
+        let ttl = keeper.leases.targetKind == .neverEnding ? 0 : keeper.leases.ttl
+        return ttl == 0 ? Timing.ttlWithoutLease : ttl
+    }
     var lastRefusal: Pacing.Refusal? { keeper.pacing.lastRefusal }
 
     /// The lease is that of the heartbeat; 0: there is none.
@@ -120,6 +125,14 @@ package struct Registration: Hashable {
     }
 
     package mutating func unanswered(_ call: RegistrationCall) { keeper.unanswered(call) }
+
+    /// A slow server has said so: nothing more is asked before that time.
+    package mutating func serverIsBusy(until: Milliseconds) {
+        keeper.pacing.serverIsBusy(until: until)
+    }
+
+    /// Renewals that are not answered are sent again from then on.
+    mutating func renewAgain(at due: Milliseconds) { keeper.leases.renewAgain(at: due) }
 
     /// With everything that was not answered on it.
     package mutating func connectionIsLost(now: Milliseconds) { keeper.connectionIsLost(now: now) }

@@ -73,6 +73,8 @@ struct WatchStream {
         case malformed(Text)
         /// The connection is of no use: what etcd says about the end of a watch.
         case ended(Text)
+        /// Perhaps only because the token is too old: to be tried with another.
+        case denied(Text)
     }
     /// To whom a message is; nil: to nobody that there is any more.
     struct Addressee {
@@ -100,6 +102,7 @@ struct WatchStream {
     }
 
     var isOpen: Bool { id != nil }
+    var stream: StreamID? { id }
     var count: Int { watchers.count }
 
     func isIt(_ stream: StreamID) -> Bool { stream == id }
@@ -278,9 +281,8 @@ struct WatchStream {
         }
         let reason = response.cancelReason
         out.log(.debug, "watch \(watcher.id) of '\(watcher.key)' is ended by etcd: \(reason)")
-        guard reason.contains("permission denied"), isBelieved(watcher) else {
-            return .ended("\(reason)")
-        }
+        guard reason.contains("permission denied") else { return .ended("\(reason)") }
+        guard isBelieved(watcher) else { return .denied("\(reason)") }
         forget(watcher)
         return .refused(
             watcher.sink, "etcd's roles do not allow to watch '\(watcher.key)': \(reason)")
