@@ -70,7 +70,7 @@ SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs t
 PYTHON_DIRECTORIES := Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
 TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/consumers Tests/artifact \
-	Tests/cli Tests/deploy Tests/dist Tests/examples Tests/nixl Tests/mutations \
+	Tests/cli Tests/deploy Tests/dist Tests/examples Tests/pages Tests/nixl Tests/mutations \
 	$(wildcard python examples)
 
 # For everything that uses what was built.
@@ -90,7 +90,7 @@ endif
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact cli man \
+.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man \
 	abi dist test-dist test-deploy simulation simulate explore mutations fuzz servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
 	format lint install clean
 
@@ -130,13 +130,13 @@ demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 
 
 test: ## run all tests, against etcd 3.4 and 3.5; installs what it needs
 	@$(MAKE) --no-print-directory all examples test-tools
-	@tools/test unit simulation python artifact consumers examples conformance
+	@tools/test unit simulation python artifact consumers examples pages conformance
 
 unit: ## the tests of the Swift modules
 	@tools/require --install $(BUILD_NEEDS)
 	@tools/test unit
 
-simulation python conformance consumers artifact: ## one suite of the tests
+simulation python conformance consumers artifact pages: ## one suite of the tests (pages: the code blocks of README and docs)
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/test $@
 

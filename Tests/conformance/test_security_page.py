@@ -23,7 +23,7 @@ OBSERVER = {"user": b"observer", "password": b"observers-password"}
 
 def run(name: str, directory: Path, **environment: str) -> None:
     """Runs the block that the page calls `name`."""
-    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.search(rf"<!-- test \S+ {name} -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found, f"{PAGE} has no block '{name}'"
     subprocess.run(
         ["sh", "-eu", "-c", found[1]],
