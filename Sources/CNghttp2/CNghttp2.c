@@ -14,7 +14,7 @@ struct cnghttp2_session {
 
 // Replies to PING and SETTINGS that may wait to be sent; more end the session (NGHTTP2_ERR_FLOODED).
 enum { OUTBOUND_ACK_MAX = 100 };
-// What we ask the server to keep its headers below; the session's owner counts for itself.
+// The limit for headers that we announce to the server; the session's owner enforces its own.
 enum { HEADER_LIST_MAX = 64 << 10 };
 
 static void *stream_of(nghttp2_session *session, int32_t id) {

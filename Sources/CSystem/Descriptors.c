@@ -65,7 +65,7 @@ void csystem_signal_set(int signal) {
 
 void csystem_signal_clear(int signal) {
     uint64_t count;
-    // Fails only where nothing is to be cleared.
+    // Fails only if there is nothing to clear.
     long taken = syscall(SYS_read, signal, &count, sizeof count);
     (void)taken;
 }

@@ -29,7 +29,7 @@ static uintptr_t identity(void) {
     return (uintptr_t)&this_thread;
 }
 
-// A page that is 1 here and 0 in a forked child; NULL: not to be had.
+// A page that is 1 here and 0 in a forked child; NULL: not available.
 static const volatile unsigned char *new_page(size_t size) {
     unsigned char *page =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -66,9 +66,9 @@ bool csystem_guard_is_forked(const csystem_guard *guard) {
     return guard->is_parent ? *guard->is_parent == 0 : getpid() != guard->owner;
 }
 
-// A request to cancel may be on its way as a signal that was sent before cancellation was disabled. glibc 2.36 obeys it all
-// the same where the type is asynchronous, which every function that is a cancellation point sets for the time of its system
-// call (nptl/pthread_cancel.c, sigcancel_handler): hence the type, and the raw system calls of this module.
+// A request to cancel may be on its way as a signal that was sent before cancellation was disabled. glibc 2.36 obeys it
+// anyway if the type is asynchronous, and every cancellation point sets that type during its system call
+// (nptl/pthread_cancel.c, sigcancel_handler). So this module sets the type and makes raw system calls.
 int csystem_guard_enter(csystem_guard *guard) {
     uintptr_t holder = 0;
     int state = 0, type = 0;

@@ -30,7 +30,7 @@ extension [UInt8] {
         }
     }
 
-    /// Overwrites the bytes with zeros and removes them. Whoever else holds them keeps them.
+    /// Overwrites the bytes with zeros and removes them. Other copies are not changed.
     public mutating func wipe() {
         withUnsafeMutableBytes { Self.zero($0) }
         removeAll()

@@ -12,7 +12,7 @@ public struct GRPCStatus: Sendable, Equatable {
         self.message = message
     }
 
-    // Those that mean something here; etcd's own errors come under some of them (see `Failure`).
+    // The codes that matter here; etcd's own errors use some of them (see `Failure`).
     public static let ok: Int32 = 0
     public static let canceled: Int32 = 1
     public static let unknown: Int32 = 2

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-/// What the headers and trailers of a gRPC answer say of it (gRPC over HTTP2, 'Responses').
+/// The outcome of a call, from its headers and trailers (gRPC over HTTP2, 'Responses').
 public struct GRPCTrailers: Sendable {
     /// nil: no header has come; 0: none that can be read.
     public private(set) var httpStatus: Int?
@@ -11,7 +11,7 @@ public struct GRPCTrailers: Sendable {
 
     public init() {}
 
-    /// nil: the server has not told how the call ended.
+    /// nil: the server gave no status.
     public var status: GRPCStatus? {
         guard let code else { return nil }
         return GRPCStatus(code: code, message: message)
@@ -100,7 +100,7 @@ private enum HeaderText {
         return rest.isEmpty || rest[0] == UInt8(ascii: "+") || rest[0] == UInt8(ascii: ";")
     }
 
-    /// What is not a valid escape stays as it is, as the specification asks ('Percent-Encoded').
+    /// An invalid escape is kept unchanged, as the specification asks ('Percent-Encoded').
     static func percentDecoded(_ text: Span<UInt8>) -> Bytes {
         var decoded = Bytes()
         decoded.reserveCapacity(text.count)

@@ -139,7 +139,7 @@ public struct Compare: Sendable, Hashable, WireMessage {
     public var key: Bytes
     public var target: Target
     public var relation: Relation
-    /// Of all keys from `key` up to this one; empty: of the key alone.
+    /// The end of the range, exclusive; empty: `key` alone.
     public var rangeEnd: Bytes
 
     public init(
@@ -157,7 +157,7 @@ public struct Compare: Sendable, Hashable, WireMessage {
         case .createRevision(let revision): (1, 5, revision)
         case .modRevision(let revision): (2, 6, revision)
         case .lease(let lease): (4, 8, lease)
-        // A byte string of no bytes is written as a number 0 is, but for its wire type.
+        // An empty byte string is written like the number 0, with another wire type.
         case .value: (3, 7, 0)
         }
     }

@@ -4,7 +4,7 @@
 // Answers of etcd's KV service (etcd api/etcdserverpb/rpc.proto, api/mvccpb/kv.proto). Fields that we
 // have no use for, and those that a newer server may add, are skipped.
 
-/// What comes with every answer.
+/// The header of every answer.
 public struct ResponseHeader: Sendable, Equatable {
     public var clusterID: UInt64 = 0
     public var memberID: UInt64 = 0
@@ -33,7 +33,7 @@ public struct ResponseHeader: Sendable, Equatable {
 }
 
 extension KeyValue {
-    /// `keepsValue` false: the value is not copied, only whether there is one is told.
+    /// `keepsValue` false: records only whether there is a value, without a copy.
     static func decode(
         _ span: Span<UInt8>, keepsValue: Bool = true, _ budget: inout FieldBudget
     ) throws(WireError) -> KeyValue {
@@ -57,7 +57,7 @@ extension KeyValue {
     }
 }
 
-/// An answer of etcd, which tells of which store and of which revision it is.
+/// An answer of etcd; its header identifies the store and the revision.
 public protocol EtcdResponse {
     var header: ResponseHeader { get }
     /// Whether the revision is needed: without it the rest has no meaning.

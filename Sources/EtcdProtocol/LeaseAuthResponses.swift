@@ -81,7 +81,7 @@ public struct LeaseKeepAliveResponse: Sendable, Equatable, EtcdResponse {
 public struct LeaseTimeToLiveResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
     public var id: Int64 = 0
-    /// What is left; -1: there is no such lease.
+    /// The remaining time; -1: there is no such lease.
     public var ttl: Int64 = 0
     public var grantedTTL: Int64 = 0
     /// How many keys hang on it, if they were asked for.

@@ -5,7 +5,7 @@
 /// (RFC 3629). All else is escaped: what moves a cursor (8-bit controls, too), ends a line, turns its direction, or
 /// cannot be seen.
 enum Printable {
-    /// How many bytes from `at` on are one such character; 0: the byte there is to be escaped.
+    /// The length of the character at `at`; 0: escape this byte.
     static func length(_ bytes: Bytes, at: Int) -> Int {
         let first = bytes[at]
         guard first >= 0x80 else {
@@ -19,7 +19,7 @@ enum Printable {
             guard next & 0xc0 == 0x80 else { return 0 }
             scalar = scalar << 6 | UInt32(next & 0x3f)
         }
-        // What would fit into fewer bytes is another way to write the same, and not valid.
+        // An overlong encoding is not valid.
         let isShortest = length == 2 || scalar >= (length == 3 ? 0x800 : 0x10000)
         return isShortest && isLetter(scalar) ? length : 0
     }

@@ -52,7 +52,7 @@ public struct Text: Sendable, Hashable, ExpressibleByStringInterpolation {
             appendDigits(number, radix: 16)
         }
 
-        /// Bytes from outside, escaped; at most `limit` of them, but for the rest of a letter.
+        /// Untrusted bytes, escaped; at most `limit`, plus the rest of a letter.
         public mutating func appendInterpolation(_ outside: Bytes, limit: Int = 200) {
             var at = 0
             while at < min(limit, outside.count) {

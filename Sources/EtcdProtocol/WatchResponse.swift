@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-/// What comes on the Watch stream (etcd api/etcdserverpb/rpc.proto, WatchResponse).
+/// A message of the Watch stream (etcd api/etcdserverpb/rpc.proto, WatchResponse).
 public struct WatchResponse: Sendable, Equatable, EtcdResponse {
     public struct Event: Sendable, Equatable {
         public enum Kind: Sendable {
@@ -73,7 +73,7 @@ public struct WatchResponse: Sendable, Equatable, EtcdResponse {
         return response
     }
 
-    /// What is to be known of a message before its events are read.
+    /// The fields that decide how the events are read.
     public struct Outline: Equatable {
         public var watchID: Int64 = 0
         public var events = 0

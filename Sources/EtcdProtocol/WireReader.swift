@@ -11,12 +11,12 @@ public enum WireError: Error, Equatable {
     case tooMany
 }
 
-/// What one message may hold. Its bytes alone are no bound: one of 16 MiB has room for eight million empty entries, which
-/// would be half a gigabyte when decoded, or for as many fields that nobody knows, which take a whole tick to skip.
+/// Limits of one message. Its size is not enough: 16 MiB can hold eight million empty entries (half a gigabyte when
+/// decoded) or as many unknown fields (a whole tick to skip).
 public enum WireLimits {
     /// Keys of a list. A real one is far larger than the 100 bytes that each takes at least.
     public static let keys = 1 << 16
-    /// Events of a watch, all fragments together: they are told in one tick.
+    /// Events of a watch, all fragments together: they are delivered in one tick.
     public static let events = 1 << 13
     /// Answers to the operations of one transaction; etcd does no more than 128 (--max-txn-ops).
     public static let responses = 128

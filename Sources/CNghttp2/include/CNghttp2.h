@@ -25,12 +25,12 @@ typedef struct {
     bool ends;
 } cnghttp2_body_part;
 
-// What a session tells. `context` is the session's, `stream` the one given to cnghttp2_request(); NULL for a stream
-// that we did not open. None of these may call a function of this header.
+// Callbacks of a session. `context` is the session's, `stream` that of cnghttp2_request(), or NULL for a stream that we
+// did not open. They must not call functions of this header.
 typedef struct {
     // A frame has begun to come.
     void (*frame_begins)(void *context);
-    // A whole frame of a stream has come, its headers and data told before.
+    // A complete frame of a stream, after the callbacks for its headers and data.
     void (*frame_received)(void *context, void *stream, int type, int flags);
     void (*header)(void *context,
                    void *stream,

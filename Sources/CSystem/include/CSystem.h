@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the library needs of the system, for Swift, which has no C library of its own in Embedded
-// mode. Every descriptor is close-on-exec. Nothing here blocks but what says so.
+// System calls for Swift, which has no C library in Embedded mode. Every descriptor is close-on-exec. Functions that
+// block say so.
 #ifndef CSYSTEM_H
 #define CSYSTEM_H
 
@@ -38,8 +38,7 @@ bool csystem_guard_is_inside(const csystem_guard *guard);
 // The lock over what several threads share; held for short, and its holder cannot be canceled.
 void csystem_guard_lock(csystem_guard *guard);
 void csystem_guard_unlock(csystem_guard *guard);
-// In a forked child: whether no other thread was amid a change when the process forked, so that what
-// the guard protects is whole.
+// In a forked child: whether the protected state is consistent, because no other thread was changing it at the fork.
 bool csystem_guard_was_at_rest(csystem_guard *guard);
 
 // ---- Descriptors. Results below 0 are negated errnos.
@@ -52,7 +51,7 @@ typedef struct {
 int csystem_epoll_open(void);
 // Adds for reading. `once`: each change is reported once (EPOLLET).
 int csystem_epoll_add(int epoll, int descriptor, bool once);
-// What is ready now; at most `capacity`, which is at most 16. Waits for nothing.
+// The descriptors that are ready now; at most `capacity`, which is at most 16. Does not wait.
 int csystem_epoll_poll(int epoll, csystem_ready *ready, int capacity);
 
 int csystem_timer_open(void);
@@ -94,7 +93,7 @@ bool csystem_has_memory(size_t count);
 int64_t csystem_read_file(const char *path, void *room, size_t size);
 // One line to standard error, in one write.
 void csystem_standard_error(const void *bytes, size_t count);
-// What an errno means; valid for ever.
+// The text of an errno; static.
 const char *csystem_error_text(int error);
 // The length of a text, at most `limit`.
 size_t csystem_length(const char *text, size_t limit);
@@ -114,7 +113,7 @@ bool csystem_is_ipv6(const char *text);
 
 enum { CSYSTEM_ADDRESSES_MAX = 32, CSYSTEM_ADDRESS_SIZE = 64 };
 typedef struct {
-    // What the asker gave.
+    // The tag of the question.
     uint32_t tag;
     // 0, or why there are no addresses.
     int32_t error;
@@ -126,7 +125,7 @@ typedef struct {
 const char *csystem_address(const csystem_resolution *result, uint32_t index);
 // Asks the resolver of the system on this thread: blocks.
 void csystem_resolve(const char *host, csystem_resolution *result);
-// What an error of the resolver means; valid for ever.
+// The text of an error of the resolver; static.
 const char *csystem_resolve_error_text(int error);
 
 // Where helper threads put what they found. The one place where this library has threads: each lives for one
