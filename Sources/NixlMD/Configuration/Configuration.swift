@@ -251,7 +251,7 @@ struct Configuration {
     }
 }
 
-/// The environment, unless it is not to be read.
+/// The environment; empty if it must not be read.
 struct Environment {
     let isIgnored: Bool
 

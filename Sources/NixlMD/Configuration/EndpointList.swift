@@ -10,7 +10,7 @@ struct Endpoint: Equatable {
     var host: Bytes
     var port: UInt16
     var tls: Bool
-    /// The host is an address: nothing is to be resolved.
+    /// The host is an address and needs no resolver.
     var isAddress: Bool
 
     static let defaultPort: UInt16 = 2379

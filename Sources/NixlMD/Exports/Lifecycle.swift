@@ -71,7 +71,7 @@ public func nixl_md_get_stats(
         let handle = try Handle.of(md)
         guard let stats else { throw .invalid("stats is NULL: pass where to write the counters") }
         let known = MemoryLayout<nixl_md_stats_t>.size
-        // A caller of a later version has a longer one, and is told what this version fills.
+        // A caller of a later version has a longer struct; `size` says how much this version fills.
         guard Int(stats.pointee.size) >= known else {
             throw .invalid(
                 "stats.size is \(stats.pointee.size), less than \(known): set it to sizeof(nixl_md_stats_t)"

@@ -21,11 +21,11 @@ final class Exchange {
     /// Its end has been reported, or is of no interest.
     private(set) var isConcluded = false
 
-    // What is still to be sent: frames, and how far the first of them has been.
+    // Frames to send, and how much of the first one is sent.
     private var frames: [Bytes] = []
     private var firstFrame = 0
     private var offset = 0
-    /// nghttp2 was told that there is nothing to send for now.
+    /// nghttp2 knows that there is nothing to send for now.
     private(set) var isWaiting = false
 
     private var deframer = GRPCDeframer(maximumMessage: maximumMessage)
@@ -68,7 +68,7 @@ final class Exchange {
     }
     private static let joinedFrames = 16 << 10
 
-    /// What goes into the next DATA frame of `room` bytes at most.
+    /// The content of the next DATA frame, at most `room` bytes.
     func nextPart(room: Int) -> cnghttp2_body_part {
         guard hasUnsent, !isConcluded || isCall else {
             isWaiting = true
@@ -174,7 +174,7 @@ final class Exchange {
         case lost(Text)
     }
 
-    /// What its end means. `reset`: the error code of a RST_STREAM, if that was it.
+    /// The outcome of a stream that has ended. `reset`: the error code of its RST_STREAM.
     func outcome(reset: UInt32?) -> Outcome {
         switch defect {
         case .none: break

@@ -37,7 +37,7 @@ struct Greeting {
         return .right(held)
     }
 
-    /// What there is to say if nothing more comes; nil: no more than that.
+    /// The error text if the server sends nothing more; nil: none.
     var textAtEnd: Text? {
         guard !isOver, !held.isEmpty else { return nil }
         return held.prefixMatches("HTTP/") ? statusText : Self.other

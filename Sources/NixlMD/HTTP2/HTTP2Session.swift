@@ -12,7 +12,7 @@ final class HTTP2Session {
     private var session: OpaquePointer?
     private let events: TransportEvents
     private let headers: RequestHeaders
-    /// Those that nghttp2 still knows, ended ones included.
+    /// Exchanges that nghttp2 still knows, including ended ones.
     private(set) var exchanges: [Exchange] = []
     var output: OutputQueue
     private var greeting = Greeting()
@@ -21,7 +21,7 @@ final class HTTP2Session {
 
     /// Why the connection is of no use any more.
     private(set) var failure: Text?
-    /// What nghttp2 said last of what the server does wrong.
+    /// nghttp2's last complaint about the server.
     private var complaint: Text?
     /// The server, or the transport, wants no new streams here.
     private(set) var isDraining = false
@@ -250,7 +250,7 @@ final class HTTP2Session {
 
 // MARK: - Callbacks
 
-/// What nghttp2 calls, for all sessions.
+/// The callbacks of nghttp2, for all sessions.
 private enum HTTP2Handler {
     static var all: cnghttp2_handler {
         cnghttp2_handler(

@@ -3,14 +3,14 @@
 import EtcdProtocol
 import MetadataCore
 
-/// Whom a request serves.
+/// The purpose of a request.
 enum RequestOwner: Equatable {
     case none
     case call(CallID)
     case stream(StreamID)
 }
 
-/// A call or a stream that is to be started.
+/// A call or a stream to start.
 struct Request {
     var owner: RequestOwner
     let method: EtcdMethod

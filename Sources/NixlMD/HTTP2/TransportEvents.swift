@@ -3,7 +3,7 @@
 import EtcdProtocol
 import MetadataCore
 
-/// What the transport reports, in order.
+/// Events of the transport, in order.
 final class TransportEvents {
     private var items: [NetworkEvent] = []
     private var head = 0

@@ -109,7 +109,7 @@ private struct EventParts {
     var label: Bytes?
     var blob: Bytes?
     var text: Text = ""
-    /// Those that are no pointers.
+    /// The fields that are not pointers.
     var fields = nixl_md_event_t()
 
     mutating func set(_ kind: WatchEvent.Kind) {

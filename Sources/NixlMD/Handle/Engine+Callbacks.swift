@@ -5,7 +5,7 @@ import CSystem
 import EtcdProtocol
 import MetadataCore
 
-/// Whom to tell LOST, RESTORED, SUPERSEDED and WITHDRAWN.
+/// The host's callback for LOST, RESTORED, SUPERSEDED and WITHDRAWN.
 struct OwnerListener {
     let agent: Bytes
     let onEvent: nixl_md_event_cb?
@@ -13,7 +13,7 @@ struct OwnerListener {
 }
 
 extension Engine {
-    /// Tells the host what the core has for it, as far as the budget goes. The result is the number of callbacks.
+    /// Runs the host's callbacks for the core's notices, within the budget. Returns their number.
     func runCallbacks() -> Int32 {
         var run = 0
         var bytes = 0
@@ -55,7 +55,7 @@ extension Engine {
         }
     }
 
-    /// Tells the next notice of the batch. Whether a callback ran.
+    /// Delivers the next notice of the batch. Returns whether a callback ran.
     private func tellNext() -> Bool {
         let notice = batch[batchTold]
         batchTold += 1

@@ -10,7 +10,7 @@ extension Engine {
     /// Hears what sockets, the timer and the resolver have to say.
     func readNetwork(_ ready: borrowing ReadyList, _ count: Int) {
         now = Self.clock()
-        // What the last tick left comes first. Where that takes long, sockets stay readable for the next.
+        // Leftover work of the last tick comes first. If it takes long, sockets stay readable for the next tick.
         hear()
         let hasTime = !meter.hasTaken(TickBudget.largeAfter)
         if hasTime { transport.readOn(now: now) }
@@ -79,7 +79,7 @@ extension Engine {
     /// Gives the core what the host has asked for, as far as the budget goes.
     func takeCalls(_ now: Milliseconds) {
         if intakeTaken == intake.count {
-            // A burst must not keep its memory for ever.
+            // Release the memory of a burst.
             intake.removeAll(keepingCapacity: intake.count <= 1024)
             intakeTaken = 0
             shared.takeCalls(&intake)

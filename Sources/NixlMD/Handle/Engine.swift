@@ -5,8 +5,8 @@ import CSystem
 import EtcdProtocol
 import MetadataCore
 
-/// What one tick may do at most: counts, and the CPU time after which it takes no more of something. At least one of
-/// everything is done. What is left makes the efd readable again at once.
+/// Limits of one tick: counts, and the CPU time after which it takes no more work of a kind. A tick does at least one
+/// of each kind. The efd stays readable for the rest.
 enum TickBudget {
     static let callbacks = 256
     /// Of blobs handed to callbacks.
@@ -55,16 +55,16 @@ final class Engine {
     /// Calls of the host that are still to be given to the core.
     var intake: [QueuedCall] = []
     var intakeTaken = 0
-    // What this tick has given to the core.
+    // Work that this tick has passed to the core.
     var callsTaken = 0
     var callBytesTaken = 0
     var eventsHeard = 0
     var eventBytesHeard = 0
-    /// Notices that were taken from the core and are still to be told.
+    /// Notices from the core, not delivered yet.
     var batch: [Notice] = []
     var batchTold = 0
 
-    /// What `nixl_md_stats_t` has of the ticks; the rest is counted elsewhere.
+    /// The counters of ticks; other types have the rest of `nixl_md_stats_t`.
     var stats = nixl_md_stats_t()
     var meter = TickMeter()
 
@@ -82,13 +82,13 @@ final class Engine {
         self.owner = owner
     }
 
-    /// The whole shutdown is done and told.
+    /// The shutdown is complete and delivered.
     var isOver: Bool { core.isShutDown && batchTold == batch.count }
 
     /// Nothing that had come in when this tick looked was left unread.
     var hasHeardAll = true
 
-    /// The system refused something; told by the tick that it happened in.
+    /// A refused system call; the tick in which it happened returns it.
     var failure: Refusal?
 
     /// A tick. The result is the number of callbacks run.
@@ -128,8 +128,8 @@ final class Engine {
         guard callbacks > 0, !gate.isForked, !meter.hasTaken(TickBudget.followUpTime) else {
             return callbacks
         }
-        // What callbacks started is on its way before this tick ends. A callback may have taken long, and
-        // nothing was heard in that time.
+        // Send the requests that callbacks started before this tick ends. A callback may have taken long, and the
+        // network was not read in that time.
         now = Self.clock()
         takeCalls(now)
         core.advance(now: now, hasHeardAll: false)

@@ -19,7 +19,7 @@ struct Gate {
 
     /// Whether the handle belongs to a parent of this process.
     var isForked: Bool { csystem_guard_is_forked(pointer) }
-    /// In a forked child: whether nobody was amid a change when the process forked.
+    /// In a forked child: whether no thread was inside the handle at the fork.
     var wasAtRest: Bool { csystem_guard_was_at_rest(pointer) }
     /// Whether the calling thread is inside tick or close, so in a callback.
     var isInside: Bool { csystem_guard_is_inside(pointer) }

@@ -5,7 +5,7 @@ import CSystem
 import EtcdProtocol
 import MetadataCore
 
-/// What `nixl_md_t` stands for.
+/// The object behind `nixl_md_t`.
 final class Handle {
     let gate: Gate
     let shared: SharedState
@@ -21,8 +21,8 @@ final class Handle {
         efd = engine.wakeup.epoll
     }
 
-    /// Opens nothing on the network. Whatever fails, nothing is left behind. Not an initialiser: in Embedded mode one
-    /// of a class that throws leaks the object.
+    /// Opens no connection. A failure leaves nothing behind. Not an initialiser: in Embedded mode one of a class that
+    /// throws leaks the object.
     static func open(_ configuration: Configuration) throws(Refusal) -> Handle {
         let usesTLS = configuration.endpoints.contains { $0.tls }
         if let reason = Transport.checkLibrary(tls: usesTLS) {
@@ -116,8 +116,8 @@ final class Handle {
     private func closeAfterFork() throws(Refusal) {
         guard !gate.isInside else { return try gate.enter("nixl_md_close") }
         guard gate.wasAtRest else {
-            // Another thread was amid a tick or a call when the process forked. It does not exist here and its work is
-            // half done, so memory is left as it is.
+            // Another thread was inside a tick or a call at the fork. It does not exist here and its work is half done,
+            // so leak the memory.
             engine.closeDescriptorsAfterFork()
             _ = Unmanaged.passRetained(self)
             return

@@ -14,12 +14,12 @@ struct Logger {
     }
 
     let sink: Sink
-    /// The least level that is told.
+    /// The lowest level to log.
     let level: LogLevel
 
     static var silent: Logger { Logger(sink: .nowhere, level: .off) }
 
-    /// What the core need not even put into words is left out there.
+    /// The core does not format lines below this level.
     var effectiveLevel: LogLevel {
         if case .nowhere = sink { return .off }
         return level

@@ -4,7 +4,7 @@ import CNixlMD
 import EtcdProtocol
 import MetadataCore
 
-/// What the library keeps of an open operation of the host.
+/// An open operation of the host.
 struct Operation {
     enum Kind {
         case publish, unpublish, startHeartbeat, stopHeartbeat, fetch, watch, invalidate, list
@@ -33,7 +33,7 @@ struct Operation {
     let user: UnsafeMutableRawPointer?
     /// Of the blob that it holds.
     let bytes: Int
-    /// Of a watch that was canceled only ENDED is told.
+    /// A canceled watch delivers only ENDED.
     var isCanceled = false
 }
 
@@ -48,7 +48,7 @@ struct OperationTable {
     private var runningNumber: UInt64 = 0
     private(set) var count = 0
     private(set) var watches = 0
-    /// Of all blobs that operations hold.
+    /// Bytes of all blobs that operations hold.
     private(set) var bytes = 0
 
     /// The id of a new operation; nil: the table is full.

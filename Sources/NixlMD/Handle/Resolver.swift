@@ -53,7 +53,7 @@ struct Resolver {
         return opened
     }
 
-    /// What a thread has found.
+    /// The next answer of a resolver thread.
     mutating func nextAnswer() -> NetworkEvent? {
         guard let mailbox else { return nil }
         var result = csystem_resolution()

@@ -18,8 +18,8 @@ enum QueuedCall {
     }
 }
 
-/// What the host's threads and the ticking thread share: everything in here is touched under the handle's lock, which is
-/// never held while a callback runs.
+/// State shared by the host's threads and the ticking thread, protected by the handle's lock. The lock is never held
+/// while a callback runs.
 final class SharedState {
     private let gate: Gate
     /// The eventfd: written to when there is something for a tick that no socket and no timer tells. It need not be read:
@@ -150,7 +150,7 @@ final class SharedState {
         }
     }
 
-    /// Whom to tell an event of a watch; nil: nobody. With ENDED the watch is no longer open.
+    /// The operation that receives an event of a watch; nil: none. ENDED closes the watch.
     func listener(of watch: OperationID, isEnded: Bool) -> Operation? {
         gate.locked {
             if isEnded { return operations.remove(watch) }

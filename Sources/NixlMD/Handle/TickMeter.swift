@@ -2,16 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import CSystem
 
-/// What a tick costs, without the callbacks in it. A look at the thread's CPU time is a system call: there is one in a short
-/// tick, and more where they matter.
+/// The cost of a tick, without its callbacks. Reading the thread's CPU time is a system call: a short tick makes one, a
+/// long one more.
 struct TickMeter {
-    // What is over of our own part, and where the part under way began.
+    // Time of our own parts so far, and the start of the current part.
     private var ownWall: UInt64 = 0
     private var ownCPU: UInt64 = 0
     private var wallStart: UInt64
     private var cpuStart: UInt64
 
-    /// What took no longer is taken to have used the CPU all the time.
+    /// A shorter part counts as CPU time in full.
     private static let short: UInt64 = 200_000
 
     init() {

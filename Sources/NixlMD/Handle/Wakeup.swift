@@ -10,7 +10,7 @@ struct Wakeup {
     let epoll: Int32
     let signal: Int32
     private let timer: Int32
-    /// What the timer is set to, which may be before the next deadline; nil: to nothing.
+    /// The time of the timer, which may be before the next deadline; nil: not set.
     private(set) var armedAt: Milliseconds?
 
     static let capacity = 16
@@ -42,7 +42,7 @@ struct Wakeup {
         return result
     }
 
-    /// What is ready now: one system call. The result is the number of entries filled.
+    /// The descriptors that are ready now: one system call. Returns the number of entries.
     func poll(_ ready: UnsafeMutablePointer<csystem_ready>) throws(Refusal) -> Int {
         Int(try Self.opened("epoll_wait", csystem_epoll_poll(epoll, ready, Int32(Self.capacity))))
     }
@@ -66,8 +66,8 @@ struct Wakeup {
     }
     private var hasFired = false
 
-    /// Sets the timer, if it has fired or would fire too late. One that would fire early is set only so often: it costs one
-    /// tick, and deadlines of requests that are answered move on at once, thousands of times a second.
+    /// Sets the timer, if it has fired or would fire too late. A timer that would fire early is reset only sometimes:
+    /// it costs one idle tick, while deadlines of answered requests move thousands of times a second.
     mutating func arm(_ deadline: Milliseconds?, now: Milliseconds) throws(Refusal) {
         guard hasFired || Self.isEarlier(deadline, than: armedAt) || mayPutOff(deadline, now)
         else { return }

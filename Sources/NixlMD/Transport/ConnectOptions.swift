@@ -3,7 +3,7 @@
 import CCurl
 import EtcdProtocol
 
-/// What libcurl is told about a connection that it makes.
+/// The options of a connection for libcurl.
 struct ConnectOptions {
     let easy: UnsafeMutableRawPointer
 

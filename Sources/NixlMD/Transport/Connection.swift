@@ -25,7 +25,7 @@ final class Connection {
 
     /// Once it stands.
     private(set) var socket: Int32?
-    /// Whoever goes through several may find that one has taken the others with it.
+    /// In a loop over several connections, one may close the others.
     private(set) var isClosed = false
     private var input = InputBuffer()
     /// Bytes wait that epoll does not know of: here, or inside OpenSSL.
@@ -159,7 +159,7 @@ final class Connection {
     /// false: nothing came.
     @discardableResult
     private func receive() -> Bool {
-        // With plain TCP a read that was not filled has emptied the socket, and epoll tells of more.
+        // With plain TCP a short read has emptied the socket, and epoll reports more.
         if !isTLS, input.wasShort {
             input.wasShort = false
             return false
@@ -252,7 +252,7 @@ final class Connection {
         return sent
     }
 
-    /// What epoll is to report.
+    /// The events that epoll should report.
     var interest: UInt32 {
         EpollEvent.read | (isBlocked || hasMoreToWrite ? EpollEvent.write : 0)
     }

@@ -79,7 +79,7 @@ final class Connector {
     func act(on socket: Int32, events: UInt32, now: Milliseconds) {
         self.now = now
         var mask: Int32 = 0
-        // An error is found by reading: told as such, libcurl would report it without its cause.
+        // Pass an error as readable: libcurl then finds its cause, which it would not report otherwise.
         if events & (EpollEvent.read | EpollEvent.error | EpollEvent.hangUp) != 0 {
             mask |= CURL_CSELECT_IN
         }
@@ -151,7 +151,7 @@ final class Connector {
             socketRefusal = -socket
             return Int32(CCURL_SOCKET_BAD)
         }
-        // Whatever had that number is closed.
+        // An earlier socket with that number is closed.
         sockets.removeAll { $0.descriptor == socket }
         sockets.append(
             WatchedSocket(

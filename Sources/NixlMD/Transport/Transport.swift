@@ -118,7 +118,7 @@ final class Transport {
         if failure != 0 { lose("the system refused to watch the connection (errno \(failure))") }
     }
 
-    /// What happened, in order.
+    /// The next event, in order.
     func nextEvent() -> NetworkEvent? { events.popFirst() }
     var pendingEvents: Int { events.count }
     /// Bytes of the message in the next event; nil: there is none.
@@ -197,7 +197,7 @@ final class Transport {
     }
 
     private func begin(_ request: Request, on id: ConnectionID, now: Milliseconds) {
-        // What was asked of a connection that is lost has been answered by that.
+        // The loss of a connection has answered its requests.
         guard route?.id == id else { return }
         guard RequestHeaders.isHeaderValue(request.token) else {
             let text = Bytes("the token that etcd gave cannot be sent as a header")
@@ -205,7 +205,7 @@ final class Transport {
                 request.owner,
                 .failed(GRPCStatus(code: GRPCStatus.unauthenticated, message: text)))
         }
-        // What is small in both directions, and a stream, waits for nobody.
+        // Small requests and streams do not queue.
         guard request.takesTurns else { return start(request, now: now) }
         waiting.append(request)
         startWaiting(now: now)
@@ -344,7 +344,7 @@ final class Transport {
         startWaiting(now: now)
     }
 
-    /// What the server never processed is asked again on another connection, once.
+    /// Repeats unprocessed requests on another connection, once.
     private func repeatRefused(_ session: HTTP2Session, now: Milliseconds) {
         for var request in session.takeRefused() {
             if session.hasAnswered, !request.isRepeated, case .call = request.owner {

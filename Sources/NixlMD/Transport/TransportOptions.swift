@@ -30,8 +30,7 @@ extension TLSOptions {
 }
 
 extension TLSOptions {
-    /// What is wrong with the file of the key, where libcurl only says that it cannot be used; nil: nothing that
-    /// can be seen in it.
+    /// The defect of the key file, which libcurl only calls unusable; nil: none is visible.
     var defectOfKey: Text? {
         guard let keyFile, let certFile else { return nil }
         guard var text = Self.content(of: keyFile) else { return nil }
