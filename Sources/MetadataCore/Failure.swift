@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What an error of etcd means to us. Classified by code and, where a code means several things, by etcd's text (etcd
+/// The meaning of etcd's errors. Classified by code and, if a code has several meanings, by etcd's text (etcd
 /// api/v3rpc/rpctypes/error.go).
 package enum Failure {
     /// This endpoint cannot serve: try another, then again.
@@ -78,7 +78,7 @@ package enum Failure {
         text.contains("no leader") || text.contains("server stopped") || text.contains("learner")
     }
 
-    /// What etcd says, and what to do about it where it does not say so.
+    /// etcd's text, with the remedy if etcd does not name one.
     func explain(_ status: GRPCStatus) -> Text {
         guard case .noSpace = self else { return "\(status.message)" }
         return

@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What goes into the core and what comes out of it. The core is driven by the shell (module NixlMD)
-// or by a simulator; it sees the world only through these types and does the same thing on
-// every run with the same inputs.
+// Inputs and outputs of the core. The shell (module NixlMD) or a simulator drives it. The core sees the world only
+// through these types, and the same inputs give the same outputs.
 
 import EtcdProtocol
 
@@ -35,7 +34,7 @@ public enum HostCall: Sendable {
     case list
 }
 
-/// What an operation or a watch ended with, or a call was refused with. Mapped to C in one place.
+/// The outcome of an operation, a watch or a call. Mapped to C in one place.
 public enum Status: Sendable, Hashable {
     case success, invalidParameter, backend, notFound, mismatch, notAllowed, unknown, notSupported
     case remoteDisconnect, canceled
@@ -56,7 +55,7 @@ public enum Notice: Sendable {
 public struct Completion: Sendable {
     public var operation: OperationID
     public var status: Status
-    /// What went wrong and what to do about it; empty on success.
+    /// The cause of a failure and the remedy; empty on success.
     public var text: Text
     public var revision: Int64 = 0
     /// Only for a fetch that succeeded.
@@ -116,7 +115,7 @@ public struct WatchEvent: Sendable {
     }
 }
 
-/// What became of this agent's own keys.
+/// A change of this agent's own keys.
 public enum OwnershipEvent: Sendable {
     case lost(Text)
     case restored(revision: Int64)

@@ -24,8 +24,8 @@ enum Timing {
     /// server's being healthy again; a refused connection costs the host some 50 microseconds.
     static let backoffFirst: Milliseconds = 50
     static let backoffMax: Milliseconds = 500
-    /// A connection that lasted this long was a good one: its loss starts with a fresh round and short waits. One that
-    /// breaks sooner counts as one more failed attempt, so that a server which accepts and drops is not hammered.
+    /// A connection that lasts this long counts as good: after its loss the back-off starts again. A shorter one counts
+    /// as a failed attempt, so that a server which accepts and drops is not hammered.
     static let stable: Milliseconds = 1000
     /// A name is not resolved more often than this: each time costs a short-lived thread.
     static let resolvePause: Milliseconds = 2000
@@ -33,16 +33,15 @@ enum Timing {
     static let credentialsBackoff: Milliseconds = 1000
     /// A token that is refused right after it was given is asked for again after this, doubled up to a third of the TTL.
     static let tokenPause: Milliseconds = 500
-    /// What a slow server has answered with 'request timed out' and the like is asked again after 0 to this, doubled for each
-    /// such answer in a row up to the maximum.
+    /// After 'request timed out' and similar answers of a slow server, the next attempt waits 0 to this, doubled for
+    /// each such answer in a row up to the maximum.
     static let busyPause: Milliseconds = 100
     static let busyPauseMax: Milliseconds = 5000
     /// The TTL by which a handle without a heartbeat measures its patience.
     static let ttlWithoutLease: Milliseconds = 15_000
-    /// An operation that the server makes begin anew does so only so often within this time.
+    /// The server may cause only a few restarts of one operation within this time.
     static let restarts: Milliseconds = 1000
-    /// Watches are told that contact is lost when no endpoint answered for this long; shorter
-    /// interruptions are ordinary failovers.
+    /// Watches get CONTACT_LOST when no endpoint answered for this long; shorter interruptions are ordinary failovers.
     static let contactLost: Milliseconds = 1000
     /// A renewal's own deadline is TTL/6 within these bounds: three attempts fit into half a TTL.
     static let renewalDeadlineMin: Milliseconds = 250
@@ -53,7 +52,7 @@ enum Timing {
     static let absence: Milliseconds = 1000
     /// The same where a newcomer has left his mark.
     static let newcomer: Milliseconds = 10_000
-    /// What etcd refuses is asked for again after a pause that doubles up to this.
+    /// The pause after a refusal doubles up to this.
     static let refusalPause: Milliseconds = 2000
     /// The second loss of everything within this time is put back after a pause, which doubles: something may revoke our
     /// lease whenever it sees it.
@@ -81,7 +80,7 @@ enum Limits {
     static let batchOperations = 100
     /// Bytes in one transaction of several blobs; etcd refuses 1.5 MiB (--max-request-bytes).
     static let batchBytes = 1 << 20
-    /// What an operation of a transaction takes beside its key and its value, rounded up.
+    /// Overhead of one operation of a transaction, without key and value, rounded up.
     static let operationBytes = 64
     /// Keys in one page of a list without values.
     static let pageKeys: Int64 = 1000
@@ -91,7 +90,7 @@ enum Limits {
     static let pageValuesMax: Int64 = 512
     /// A page with values is as large as wanted at this many bytes.
     static let pageBytes = 1 << 20
-    /// Keys in a list, and of what a watch has told.
+    /// Keys in a list, and in the view of a watch.
     static let listKeys = 1 << 20
     /// Bytes of one watch message, all fragments together, and of all watches whose fragments are not complete.
     static let watchBytes = 16 << 20
@@ -106,7 +105,7 @@ enum Limits {
     static let ttlSeconds: Int64 = 315_360_000
     /// Entries of ended operations that queues may keep beside as many as there are open ones, twice.
     static let endedEntries = 1024
-    /// Operations that one tick ends or begins anew: some 2 microseconds each.
+    /// Operations that one tick ends or restarts: some 2 microseconds each.
     static let operationsAtOnce = 1024
     /// Leases of one process: the wanted one, and older ones on which something hangs that could not be moved.
     static let leases = 16
@@ -116,7 +115,8 @@ enum Limits {
     static let evictions = 3
     /// Keys of our own in one reading: the presence key, a mark, and as many labels as there may be.
     static let ownKeys: Int64 = 4098
-    /// Bytes in names that the host is told: NIXL_MD_MAX_AGENT and NIXL_MD_MAX_LABEL. Hosts have buffers of these sizes.
+    /// Bytes in names that the host receives: NIXL_MD_MAX_AGENT and NIXL_MD_MAX_LABEL. Hosts have buffers of these
+    /// sizes.
     static let agentBytes = 1024
     static let labelBytes = 1024
     /// Labels of one agent.
@@ -125,8 +125,8 @@ enum Limits {
     static let otherSpellingKeys: Int64 = 64
     /// Watch creations sent and not yet answered.
     static let creationsInFlight = 256
-    /// Times that one operation begins anew within a second because of what the server says (compaction, a message that is
-    /// too large): more often, and the connection is given up, which has its pauses. Nothing else would slow it down.
+    /// Restarts of one operation per second that the server causes (compaction, a message that is too large). Beyond
+    /// that, drop the connection, whose back-off slows it down.
     static let restarts = 3
     /// So many answers in a row that tell of a slow server, and another endpoint is asked.
     static let busyAnswers = 3

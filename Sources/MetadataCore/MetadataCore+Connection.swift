@@ -5,18 +5,18 @@ import EtcdProtocol
 
 // The ways from whoever asks to the connection, and from its answers back.
 
-/// What a unary request is for: who gets its answer.
+/// The purpose of a unary request: the receiver of its answer.
 enum CallPurpose {
     case authenticate, greeting, probe
     case registration(RegistrationCall)
-    // What an earlier epoch asked for is not wanted any more.
+    // Answers of an earlier epoch are ignored.
     case fetch(Fetch, epoch: Int)
     case page(HostWatch, epoch: Int)
     case list(ListJob, epoch: Int)
     case otherSpelling
 }
 
-/// What waits for a free request, first come, first served.
+/// Work that waits for a free request, in FIFO order.
 enum Work {
     case fetch(Fetch, epoch: Int)
     case page(HostWatch, epoch: Int)
@@ -140,12 +140,12 @@ extension MetadataCore {
         failConnection(reason)
     }
 
-    /// What etcd never sends ends the connection: nothing that is concluded from it would be true.
+    /// Drops the connection after an answer that etcd never sends: no conclusion from it would be sound.
     func isMalformed(_ reason: Text) {
         failConnection(connection.malformed(reason))
     }
 
-    /// A server that makes one operation begin anew over and over would keep the host busy as fast as it can answer.
+    /// A server that causes restarts of one operation without end would keep the host busy.
     func givesUpRestarting(_ restarts: inout Restarts, _ reason: Text) -> Bool {
         givesUp(if: restarts.isTooMany(now: now), reason)
     }
@@ -269,7 +269,7 @@ extension MetadataCore {
         }
     }
 
-    /// What etcd says about itself with each answer.
+    /// Checks the header of an answer.
     func seen(_ header: ResponseHeader) {
         connection.seen(header)
     }

@@ -120,7 +120,7 @@ extension MetadataCore {
         carryOut(effects)
     }
 
-    /// What begins a connection: our own keys are read.
+    /// Begins a connection: reads our own keys.
     func greetAsAgent() {
         let (call, body) = registration.greet(now: now)
         send(body, .registration(call))

@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-// The ways between the stream of watches, those whom it serves, and the host.
+// Connects the watch stream, its users, and the host.
 
 extension MetadataCore {
     // MARK: - Watches of the host
@@ -122,7 +122,7 @@ extension MetadataCore {
         watchStream.drive(on: ground, now: now, &out)
     }
 
-    /// A watch that is never created would be silent for ever.
+    /// A watch that is never created would stay silent.
     func expireCreations() {
         guard mayJudge, let deadline = watchStream.deadline, now >= deadline else { return }
         failAsSilent("\(currentTarget) left the creation of a watch unanswered for too long")
@@ -183,7 +183,7 @@ extension MetadataCore {
         }
     }
 
-    /// Whoever it was for looks for what it may have missed.
+    /// The user of the watch reads what it may have missed.
     private func interrupted(_ sink: Watcher.Sink, _ text: Text) {
         let isTooOften: Bool
         switch sink {

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import EtcdProtocol
 
-/// What the core must know before it starts; checked by the shell.
+/// Configuration of the core; checked by the shell.
 public struct CoreConfiguration: Sendable {
-    /// Less than by default only where the way from one portion to the next is to be tested.
+    /// Tests reduce these to exercise the step from one portion to the next.
     public struct Portions: Sendable {
         public var pageKeys = Limits.pageKeys
         public var pageValues = Limits.pageValues
@@ -61,7 +61,7 @@ public struct CoreConfiguration: Sendable {
     }
 }
 
-/// What the core counts; see nixl_md_stats_t for the meaning of each.
+/// Counters of the core; nixl_md_stats_t explains each.
 public struct CoreCounters: Sendable {
     public var requests: UInt64 = 0
     public var requestsFailed: UInt64 = 0

@@ -37,7 +37,7 @@ extension MetadataCore {
             others: sweeps.count + pausedWatches.stalledCount)
     }
 
-    /// Tells the completion of an operation, once: later calls for the same one do nothing.
+    /// Completes an operation exactly once; later calls for it do nothing.
     func complete(
         _ operation: OperationID?, _ status: Status, _ text: Text = "", revision: Int64 = 0
     ) {

@@ -10,7 +10,7 @@ struct OtherSpelling {
     private let keyspace: Keyspace
     /// Where its keys are and ours are not, as key and range end.
     let ranges: [(key: Bytes, end: Bytes)]
-    /// Asked for when there is a connection and after a fetch that found nothing; told once.
+    /// Look after the first connection and after a fetch that found nothing; warn once.
     var isWanted = true
     var callsInFlight = 0
 

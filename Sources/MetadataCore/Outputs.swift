@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What the shell is to do, in this order. Parts of the core only append; what they want of one another they return.
+/// Actions for the shell, in order. Parts of the core only append; requests to each other are return values.
 struct Outputs {
     private var actions = Queue<Action>()
     private var lastID: UInt64 = 0
@@ -35,7 +35,7 @@ struct Notices {
     private var queue = Queue<(Notice, bytes: Int)>()
     /// Of the blobs that they hold.
     private(set) var bytes = 0
-    /// What the host is not told.
+    /// Keys that the host does not receive.
     var leftOut = LeftOut()
     let limit: Int
     private let byteLimit: Int

@@ -7,10 +7,10 @@ import EtcdProtocol
 /// in one tick would be long.
 struct Sweep {
     enum Kind {
-        /// What only reads has no place in a shutdown.
+        /// A shutdown ends all reading operations.
         case endReaders(Text)
         case endAll(Status, Text)
-        /// What was learned from the store that is gone means nothing any more.
+        /// Observations of the old store are void.
         case replaceStore(Text)
     }
     let kind: Kind

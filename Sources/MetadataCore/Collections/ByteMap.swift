@@ -238,7 +238,7 @@ struct ByteMap<Value> {
 
     // MARK: - For tests
 
-    /// What one insertion may have to move.
+    /// The most that one insertion may move.
     var largestChunk: Int { chunks.reduce(0) { max($0, $1.count) } }
     var chunkCount: Int { chunks.count }
 }

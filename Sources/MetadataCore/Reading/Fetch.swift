@@ -12,10 +12,10 @@ final class Fetch {
         case waiting(Watcher)
         case done
     }
-    /// What an answer means.
+    /// The meaning of an answer.
     enum Outcome {
         case found(KeyValue)
-        /// Another question is to be asked.
+        /// Needs another request.
         case unsure
         /// It is not there and is waited for: from the revision after the answer's.
         case awaited
@@ -96,15 +96,14 @@ final class Fetch {
         return nil
     }
 
-    /// The watcher, if there is one, is to be canceled.
+    /// Returns a watcher to cancel.
     func finish() -> Watcher? {
         let ended = watcher
         state = .done
         return ended
     }
 
-    /// What it has seen is gone (compacted, another store): it is to be got again. The watcher, if there is one, is to be
-    /// canceled.
+    /// The history is gone (compacted, another store): gets the label again. Returns a watcher to cancel.
     func getAgain() -> Watcher? {
         let ended = watcher
         state = .getting

@@ -6,9 +6,9 @@ import EtcdProtocol
 /// A page of keys without values, held until it is known which agents of it count, and as which process.
 ///
 /// An agent without a presence key is present while it has a label with a value and without a lease. Keys alone do not
-/// tell whether there is a value, and the values are not to be moved, so etcd is asked to compare them with nothing.
-/// etcd 3.7.0 and 3.7.1 leave the lease out of such a page (https://github.com/etcd-io/etcd/issues/22209). A page that
-/// shows any lease shows all of them. Of one that shows none, each presence key is read with its value, which is empty.
+/// show whether there is a value. To avoid reading values, the library asks etcd to compare them with nothing. etcd
+/// 3.7.0 and 3.7.1 leave the lease out of such a page (https://github.com/etcd-io/etcd/issues/22209). A page with any
+/// lease has all of them. For a page with none, each presence key is read with its value, which is empty.
 struct HeldPage {
     private enum Question: Int {
         /// The presence key at this place of the page, or the first label of an agent without one: as it was.
@@ -161,8 +161,8 @@ struct HeldPage {
         if asked > 1 { portion = asked / 2 } else { answered += asked }
     }
 
-    /// While its database is full, etcd 3.5.1 refuses every transaction, also one that only reads. What cannot be asked
-    /// about counts: to tell an agent that has only empty values as present is the lesser harm.
+    /// While its database is full, etcd 3.5.1 refuses every transaction, also one that only reads. Count unknown agents
+    /// as present: reporting an agent with only empty values is the smaller error.
     mutating func assumePresent() {
         answered = questions.count
     }
@@ -174,7 +174,7 @@ struct HeldPage {
             let prefix = prefix(first)
             var at = first
             while at < counted.kvs.count, response.kvs[at].key.hasPrefix(prefix) {
-                // Those that are left out are counted.
+                // Count the keys that are left out.
                 if !keyspace.isTooLong(response.kvs[at].key) { counted.kvs[at].key = [] }
                 at += 1
             }

@@ -5,7 +5,7 @@ import EtcdProtocol
 
 /// Lists who is present, page by page at one pinned revision.
 final class ListJob {
-    /// What an answer means.
+    /// The meaning of an answer.
     enum Outcome {
         /// There is more to ask.
         case more
@@ -122,7 +122,7 @@ final class ListJob {
         return takeHeld(keyspace, &leftOut)
     }
 
-    /// What cannot be asked about counts.
+    /// Counts unknown agents as present.
     func assumePresent(_ keyspace: Keyspace, _ leftOut: inout LeftOut) -> Outcome {
         held?.assumePresent()
         return takeHeld(keyspace, &leftOut)
