@@ -28,7 +28,7 @@ package struct Leases: Hashable {
         case inDoubt
         case alive
     }
-    /// What etcd's answer to a renewal means.
+    /// The meaning of etcd's answer to a renewal.
     enum Verdict {
         case alive, unexpected
         /// The lease is gone; `early`: it had so much time left. It was revoked, or this is another store.
@@ -96,7 +96,7 @@ package struct Leases: Hashable {
 
     // MARK: - The target
 
-    /// Everything is to hang on a lease of this kind (nil: on none). `keeping`: those that are not to be forgotten.
+    /// Sets the kind of lease for all keys (nil: none). `keeping`: leases to remember.
     mutating func want(_ kind: Kind?, keeping kept: [Int64]) {
         guard kind != targetKind else { return }
         dropUnsentTarget()
@@ -267,7 +267,7 @@ package struct Leases: Hashable {
         guard let at = index(id), let sentAt = leases[at].sentAt else { return .unexpected }
         guard seconds > 0 else {
             let early = timeLeft(id, now: now)
-            // One that was asked to go stays known until its revocation is answered; the renewal is answered.
+            // Keep a lease until its revocation is answered; this renewal is answered.
             let again = now &+ max(period(leases[at].ttl), Timing.retryPause)
             change(id) {
                 $0.sentAt = nil
@@ -304,7 +304,7 @@ package struct Leases: Hashable {
         }
     }
 
-    /// Those that were asked for in vain.
+    /// Leases whose renewal failed.
     mutating func renewAgain(at due: Milliseconds) {
         for at in leases.indices where leases[at].sentAt != nil {
             leases[at].sentAt = nil
@@ -337,7 +337,7 @@ package struct Leases: Hashable {
         return earliest
     }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         if target != 0, index(target) == nil { return "the wanted lease is not there" }
         for (at, lease) in leases.enumerated() {

@@ -15,8 +15,8 @@ struct Departure: Hashable {
     enum Way: Hashable {
         /// With their leases.
         case revoking
-        /// etcd refuses to revoke this lease: what is there is looked at first. `isAsked`: it is known that the lease is
-        /// still there; an attempt may have been carried out all the same.
+        /// etcd refuses to revoke this lease: read the keys first. `isAsked`: the lease is known to exist; an attempt
+        /// may still have been applied.
         case checking(Int64, isAsked: Bool)
         /// etcd refuses to revoke this lease: one by one.
         case removing(Int64)
@@ -69,7 +69,7 @@ struct Departure: Hashable {
         self.refusal = refusal
     }
 
-    /// On the next one it is tried anew.
+    /// The next connection tries again.
     mutating func connectionIsLost() {
         if case .checking = way { leave?.way = .revoking }
     }
@@ -129,7 +129,7 @@ struct Departure: Hashable {
 
     // MARK: - Invariants
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         guard leave == nil else { return nil }
         if !waiting.isEmpty { return "somebody waits for a withdrawal that is not under way" }

@@ -3,13 +3,13 @@
 
 import EtcdProtocol
 
-/// What the registration has to say, in order: values, which the core carries out.
+/// Results of the registration, in order: values that the core carries out.
 package struct Effects {
     package enum Item {
         case completed(OperationID, Status, Text, revision: Int64, ttl: Milliseconds)
         case event(OwnershipEvent)
         case log(LogLevel, Text)
-        /// What was read cannot be of the store that was known.
+        /// The reading cannot be of the known store.
         case storeIsAnother(Text)
         /// The server contradicts itself.
         case isNotPlausible(Text)

@@ -33,7 +33,7 @@ struct Fence: Hashable {
 
     mutating func isOver() { doubt = nil }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         doubt.map { $0.revision > 0 } ?? true ? nil : "a doubt about no revision"
     }

@@ -63,7 +63,7 @@ struct Hanging: Hashable {
         }
         switch absence {
         case .waiting(let since, let lookAt) where now >= lookAt:
-            // Whoever has left a mark is on his way.
+            // A mark announces a new process.
             let limit = since &+ (isMarked ? Timing.newcomer : Timing.absence)
             absence =
                 now >= limit
@@ -104,7 +104,7 @@ struct Hanging: Hashable {
         return true
     }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         if leases.contains(0) { return "the presence key hangs on no lease" }
         if leases.indices.contains(where: { leases[..<$0].contains(leases[$0]) }) {

@@ -33,13 +33,13 @@ package struct Heartbeating: Hashable {
         stops = []
     }
 
-    /// What is there stays: it completes when everything is off the lease.
+    /// KEEP: completes when no key is left on the lease.
     mutating func stop(_ operation: OperationID, _ out: inout Effects) {
         end(.canceled, "the heartbeat was stopped before it had begun", &out)
         stops.append(operation)
     }
 
-    /// Nothing is to be renewed any more.
+    /// Ends all renewals.
     mutating func end(_ status: Status, _ text: Text, _ out: inout Effects) {
         plan = nil
         wantsLease = false
@@ -77,7 +77,7 @@ package struct Heartbeating: Hashable {
         stops.removeAll { $0 == operation }
     }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         if isOn { return stops.isEmpty ? nil : "a heartbeat that is on stops" }
         return wantsLease || !starts.isEmpty ? "a heartbeat that is off starts" : nil

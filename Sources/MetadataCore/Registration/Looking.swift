@@ -5,14 +5,14 @@ import EtcdProtocol
 
 /// Decides when our own keys must be read, and how much of them etcd lets us read.
 struct Looking: Hashable {
-    /// What etcd's roles allow.
+    /// The reads that the role permits.
     private enum Sight: Hashable { case everything, presence, nothing }
     private var sight = Sight.everything
     /// The keys may have changed since they were last read.
     private(set) var isWanted = true
     /// Of the newest observation.
     private(set) var revision: Int64 = 0
-    /// The newest that the self-watch has told of.
+    /// The newest revision from the self-watch.
     private var watchedAt: Int64 = 0
     private var reading: Observation?
     /// The newest observation showed nothing at all under the agent's name.
@@ -103,7 +103,7 @@ struct Looking: Hashable {
 
     mutating func claimed() { isWanted = false }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         if let reading, reading.rest == nil { return "a reading that is over" }
         return sight == .nothing && reading != nil ? "a reading of what cannot be read" : nil

@@ -62,7 +62,7 @@ extension NameKeeper {
         for lease in behind where leases.isOurs(lease) { leases.adopt(lease, now: now) }
     }
 
-    /// What stands at another revision than it was seen at, and was not put since, whoever put it.
+    /// A key has an old revision that differs from the one seen.
     private func isOfAnotherStore(_ found: Observation) -> Bool {
         guard case .ours(_, let known) = presence, let key = found.presence else { return false }
         return key.revision != known && key.revision <= looking.revision
@@ -287,7 +287,7 @@ extension NameKeeper {
         )
     }
 
-    /// A renewal has told.
+    /// A renewal has found the lease gone.
     mutating func leaseHasEnded(_ lease: Int64, _ out: inout Effects) {
         leaseIsGone(lease, &out)
         settle(&out)

@@ -8,7 +8,7 @@ import EtcdProtocol
 extension NameKeeper {
     // MARK: - The next request
 
-    /// What begins a connection: the agent looks what has become of its keys, or ends a doubt about them.
+    /// Begins a connection: reads the agent's keys, or fences a write in doubt.
     mutating func greet(now: Milliseconds) -> (RegistrationCall, CallBody) {
         looking.begin()
         let fence = departure.isUnderWay ? nil : fence.step(presence)
@@ -214,7 +214,7 @@ extension NameKeeper {
         standing = .lost
     }
 
-    /// What was seen is of another store: nothing of it holds.
+    /// The store was replaced: all observations are void.
     mutating func storeIsAnother(_ text: Text, _ out: inout Effects) {
         let hadName = hasPresence || !hanging.leases.isEmpty
         takeover.storeIsAnother()
@@ -292,7 +292,7 @@ extension NameKeeper {
         case .absent, .anothers: isThere = !wantsName
         }
         guard isThere else { return }
-        // What etcd had refused, it had carried out.
+        // etcd had applied the write that it refused.
         if pacing.waitsForSpace { pacing.forgetRefusal() }
         if standing == .lost {
             standing = .owner

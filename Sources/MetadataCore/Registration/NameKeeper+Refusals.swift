@@ -103,7 +103,7 @@ extension NameKeeper {
     mutating func leaseIsGone(_ lease: Int64, _ out: inout Effects) {
         published.leaseIsGone(lease, isOver: !fence.isInDoubt, &out)
         if hanging.contains(lease) || isPresence(on: lease) { looking.again() }
-        // One that we have asked to go is no loss, wherever it is found out.
+        // A lease that we asked etcd to revoke is not a loss.
         if !hanging.contains(lease) || !leases.isAskedToGo(lease) { leases.forget(lease) }
     }
 
@@ -114,7 +114,7 @@ extension NameKeeper {
         let isNews = pacing.lastRefusal?.status != status
         pacing.note(status, text)
         out.log(isNews ? .warn : .debug, "etcd refused a request about the agent's keys: \(text)")
-        // What says nothing about what was done leaves a doubt.
+        // A failure that leaves the outcome open puts the write in doubt.
         let isCertain = failure == .permission || failure == .tooLarge
         let isFull = failure == .noSpace
         switch call.step {
@@ -170,7 +170,7 @@ extension NameKeeper {
             fence.isOver()
             published.doubtIsOver(&out)
         }
-        // The self-watch may have told of something that cannot be looked at.
+        // The self-watch may have seen a change that cannot be read.
         if looking.isDue { cannotRead(status, text, &out) }
     }
 
@@ -178,7 +178,7 @@ extension NameKeeper {
         if isCertain || isFull {
             leases.grantIsRefused(lease, isCertain: isCertain)
         } else {
-            // One that comes late must not bring back what was revoked: its generation is not used again.
+            // A late grant must not bring back a revoked lease: its generation is not used again.
             leases.grantIsUnanswered(lease)
         }
     }
@@ -186,7 +186,7 @@ extension NameKeeper {
     private mutating func revocationIsRefused(
         _ lease: Int64, _ refusal: Pacing.Refusal, mayBeCarriedOut: Bool, _ out: inout Effects
     ) {
-        // What is refused for certain has not been asked for.
+        // A certain refusal counts as never requested.
         if !mayBeCarriedOut { leases.isToStay(lease) }
         if departure.isUnderWay {
             departure.isRefused(refusal, lease, isAsked: !mayBeCarriedOut)
@@ -278,7 +278,7 @@ extension NameKeeper {
             goOn(&out)
             return
         }
-        // Why the agent leaves is told all the same.
+        // The reason of the departure is reported anyway.
         logStaying(refusal, &out)
         switch departure.way {
         case .revoking: break

@@ -8,12 +8,12 @@ import EtcdProtocol
 /// Wanted and seen are its state, in parts that only their own methods change; `Plan` gives the next step from them, and
 /// each answer is a new observation. Here: what the host wants, and what others ask.
 struct NameKeeper: Hashable {
-    /// What the agent's name is to this process.
+    /// The relation of this process to the agent's name.
     enum Standing: Hashable {
         /// It never had the name, or has left it by its own will.
         case stranger
         case owner
-        /// It was told LOST, and not RESTORED yet.
+        /// After LOST, before RESTORED.
         case lost
         /// Another process has it: final.
         case superseded
@@ -87,7 +87,7 @@ struct NameKeeper: Hashable {
             out.complete(
                 operation, .notFound, "label '\(label)' has not been published by this handle")
         } else {
-            // Whoever had the name when it was seen last may have left: nobody has watched.
+            // The last known owner of the name may have left: no watch was open.
             if refusesTakeover, !wantsName, case .anothers = presence { looking.again() }
             published.change(label, to: blob, operation, &out)
             pacing.isPublished()
@@ -134,7 +134,7 @@ struct NameKeeper: Hashable {
         begin(.asked, .replaced, text, &out)
     }
 
-    /// Nothing of this agent is to be left.
+    /// Withdraws everything of this agent.
     mutating func shutDown(_ out: inout Effects) {
         begin(.asked, .canceled, "the handle is shut down", &out)
         departure.stopHeartbeat(true)
@@ -153,7 +153,7 @@ struct NameKeeper: Hashable {
         guard !departure.isUnderWay else { return }
         departure.begin(reason, status)
         pacing.isAsked()
-        // What was refused before says nothing about the withdrawal.
+        // Earlier refusals do not apply to the withdrawal.
         pacing.forgetRefusal()
         published.endUnsent(status, text, &out)
     }
@@ -213,7 +213,7 @@ struct NameKeeper: Hashable {
 
     // MARK: - Invariants
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         let wanted = published.broken ?? heartbeat.broken ?? departure.broken
         let seen = looking.broken ?? fence.broken ?? hanging.broken ?? leases.broken

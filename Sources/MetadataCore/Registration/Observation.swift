@@ -3,13 +3,13 @@
 
 import EtcdProtocol
 
-/// What a reading of our keys has shown, at one revision.
+/// The state of our keys at one revision.
 struct Observation: Hashable {
     struct Key: Hashable {
         var lease: Int64
         var revision: Int64
     }
-    /// What is still to be read.
+    /// The part that must still be read.
     enum Rest: Hashable {
         /// Keys from here on.
         case keys(from: Bytes)
@@ -77,7 +77,8 @@ struct RegistrationKeys: Hashable {
 
     // MARK: - What was read
 
-    /// Of the answer to `everything`, or to `read` of the presence key; and what is to be read behind it.
+    /// The observation from the answer to `everything` or to `read` of the presence key, with the part that is still
+    /// missing.
     func observation(_ response: RangeResponse, isEverything: Bool) -> Observation {
         var seen = Observation(revision: response.header.revision)
         if isEverything { seen.labels = [] } else { seen.leaseIsKnown() }

@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What etcd refused, and when the next request may go: pauses after refusals and losses.
+/// The last refusal, and the time of the next request: pauses after refusals and losses.
 struct Pacing: Hashable {
     struct Refusal: Hashable {
         let status: Status
@@ -66,10 +66,10 @@ struct Pacing: Hashable {
 
     mutating func forgetRefusal() { lastRefusal = nil }
 
-    /// Until there is space, whoever waits is told of that when his time is over.
+    /// A publish that times out before there is space completes as NO_SPACE.
     var waitsForSpace: Bool { lastRefusal?.status == .noSpace }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         refusedUntil <= refusedAt &+ Timing.refusalPause ? nil : "a pause that is too long"
     }

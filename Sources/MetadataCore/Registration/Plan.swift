@@ -31,7 +31,7 @@ package enum Plan {
     /// key: while it stands there, they may.
     package struct Doubt: Hashable {
         var revision: Int64
-        /// etcd has answered each ('no space', which it may have carried out all the same): a reading tells.
+        /// etcd has answered each with 'no space', and may still have applied it: a reading shows.
         var isAnswered: Bool
     }
     /// Our presence key is not there, though we did not remove it.
@@ -57,7 +57,7 @@ package enum Plan {
         var isOver: Bool
         /// Labels, and so the name.
         var name: Bool
-        /// On which everything is to hang; nil: nothing is to be there, neither the name nor a heartbeat.
+        /// The lease for all keys; nil: neither the name nor a heartbeat is wanted.
         var lease: Target?
         var refusesTakeover: Bool
     }

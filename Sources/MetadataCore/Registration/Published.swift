@@ -31,7 +31,7 @@ package struct Published: Hashable {
 
     // MARK: - Keeping count
 
-    /// The one place where a label changes. One that is not there is nothing.
+    /// The only place that changes a label. An absent label is `nothing`.
     private subscript(name: Bytes) -> Label {
         @inline(never) get { labels[name] ?? Label() }
         @inline(never) set {
@@ -109,7 +109,7 @@ package struct Published: Hashable {
         nothings -= 1
     }
 
-    /// Some label is to be written.
+    /// A label must be written.
     mutating func hasWork() -> Bool {
         tidy()
         return !queue.isEmpty
@@ -152,7 +152,7 @@ package struct Published: Hashable {
         "a newer change of label '\(name)' took its place"
     }
 
-    /// An operation has ended. What was never sent is not wanted any more; what was sent is finished.
+    /// An operation has ended. Drop its write if it was never sent; otherwise finish it.
     mutating func abandon(_ name: Bytes, _ operation: OperationID, _ out: inout Effects) {
         var label = self[name]
         if label.operation == operation {
@@ -198,7 +198,7 @@ package struct Published: Hashable {
         }
     }
 
-    /// Ends what was not sent: everything is to be withdrawn.
+    /// Ends operations that were not sent, before a withdrawal.
     mutating func endUnsent(_ status: Status, _ text: Text, _ out: inout Effects) {
         for name in labels.keys {
             guard var label = labels[name], label.operation != nil else { continue }
@@ -231,7 +231,7 @@ package struct Published: Hashable {
         for name in labels.keys { self[name] = self[name] }
     }
 
-    /// What it adds to a transaction, about.
+    /// Its approximate size in a transaction.
     private static func size(_ name: Bytes, _ blob: Bytes?) -> Int {
         Limits.operationBytes + name.count + (blob?.count ?? 0)
     }
@@ -314,8 +314,8 @@ package struct Published: Hashable {
         for name in sent(names, on: lease) { self[name].sent?.isInFlight = false }
     }
 
-    /// etcd refused to write them. What each held before stays. `isInDoubt`: unless it was carried out all the same.
-    /// `isFinal`: one that has to be put back is given up, and not tried again. Whether one stays on another lease.
+    /// etcd refused to write them, and each keeps its old value. `isInDoubt`: unless the write was applied. `isFinal`:
+    /// do not try again to restore a label. Returns whether a label stays on another lease.
     mutating func areRefused(
         _ names: [Bytes], on sentOn: Int64, _ status: Status, isInDoubt: Bool, isFinal: Bool,
         _ out: inout Effects, text: (_ size: Int) -> Text
@@ -333,7 +333,7 @@ package struct Published: Hashable {
             sent.isInFlight = false
             label.sent = isInDoubt ? sent : nil
             if isInDoubt || isNews || label.wanted != sent.version {
-                // What it held before is to be there.
+                // Restore its old value.
             } else if label.seen != .nothing {
                 label.stuckOn = lease
                 isStuck = true
@@ -381,7 +381,7 @@ package struct Published: Hashable {
         return hasGoneBack
     }
 
-    /// Nobody can tell what is there: the role may not read it. What is in doubt is written again.
+    /// The role may not read the labels: write again those in doubt.
     mutating func doubtIsOver(_ out: inout Effects) {
         guard inDoubt > 0 else { return }
         for name in labels.keys {
@@ -413,7 +413,7 @@ package struct Published: Hashable {
         complete(name, revision: kv?.modRevision ?? 0, &out)
     }
 
-    /// What hung on a lease went with it. `isOver` as in `observed`.
+    /// Labels on this lease are gone. `isOver` as in `observed`.
     mutating func leaseIsGone(_ lease: Int64, isOver: Bool, _ out: inout Effects) {
         guard isHanging(on: lease) else { return }
         for name in labels.keys where self[name].seen.lease == lease {
@@ -438,7 +438,7 @@ package struct Published: Hashable {
 
     // MARK: - Invariants
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted. Many labels are not counted again.
+    /// A broken invariant, checked after each input by assertions; nil: none. Many labels are not counted again.
     var broken: StaticString? {
         guard labels.count <= 32 else { return nil }
         var again = Published()

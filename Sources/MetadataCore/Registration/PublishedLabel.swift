@@ -44,13 +44,13 @@ extension Published {
     }
     struct Label: Hashable {
         var wanted = Version()
-        /// What `wanted` goes back to when etcd refuses it: the version that was written last.
+        /// The last written version: `wanted` returns to it after a refusal.
         var written = Version()
         /// Waits for `wanted` to be there; that was not sent.
         var operation: OperationID?
         var sent: Sent?
         var seen = Seen.nothing
-        /// etcd refused to write it anew on this lease: it stays where it is.
+        /// etcd refused to move the label to this lease: it stays on the old one.
         var stuckOn: Int64 = 0
         var isQueued = false
 
@@ -62,7 +62,7 @@ extension Published {
 }
 
 extension Published.Label {
-    /// What was not sent is not wanted any more.
+    /// Drops a version that was not sent.
     mutating func unwant() {
         guard operation != nil else { return }
         operation = nil

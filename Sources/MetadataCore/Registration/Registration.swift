@@ -48,7 +48,7 @@ package struct Registration: Hashable {
         keeper.invalidate(operation, &out)
     }
 
-    /// Nothing of this agent is to be left.
+    /// Withdraws everything of this agent.
     package mutating func shutDown(_ out: inout Effects) {
         keeper.shutDown(&out)
     }
@@ -73,7 +73,7 @@ package struct Registration: Hashable {
     package var hasLeft: Bool { keeper.hasLeft }
     /// On which everything is to hang; 0: none.
     package var lease: Int64 { keeper.leases.target }
-    /// From which revision the presence key is to be watched; nil: not at all.
+    /// The revision from which to watch the presence key; nil: do not watch.
     package var watchFrom: Int64? { keeper.watchFrom }
     /// Calls that wait for their turn.
     var backlog: Int { keeper.backlog }
@@ -92,7 +92,7 @@ package struct Registration: Hashable {
 
     // MARK: - Requests
 
-    /// What begins a connection.
+    /// Begins a connection.
     package mutating func greet(now: Milliseconds) -> (RegistrationCall, CallBody) {
         keeper.greet(now: now)
     }
@@ -159,7 +159,7 @@ package struct Registration: Hashable {
     /// The self-watch has missed something, or may have.
     package mutating func mayHaveMissed() { keeper.looking.again() }
 
-    /// What was seen is of another store: nothing of it holds.
+    /// The store was replaced: all observations are void.
     package mutating func storeIsAnother(_ text: Text, _ out: inout Effects) {
         keeper.storeIsAnother(text, &out)
     }
@@ -175,7 +175,7 @@ extension Registration {
     package func isOurs(_ lease: Int64) -> Bool { keeper.leases.isOurs(lease) }
     package func isGranted(_ lease: Int64) -> Bool { keeper.leases.isGranted(lease) }
 
-    /// A renewal has told.
+    /// A renewal has found the lease gone.
     package mutating func leaseHasEnded(_ lease: Int64, _ out: inout Effects) {
         keeper.leaseHasEnded(lease, &out)
     }

@@ -3,7 +3,7 @@
 
 /// The process that had the name before ours, and how often it was asked to go.
 struct Takeover: Hashable {
-    /// What is left of its lease.
+    /// The state of its lease.
     private enum Rest: Hashable { case nothing, unknown, emptyLease }
     private var predecessor: Observation.Key?
     private var rest = Rest.nothing
@@ -39,7 +39,7 @@ struct Takeover: Hashable {
 
     // MARK: - Its lease
 
-    /// One that never ends, and so stays.
+    /// A lease that never ends, so somebody must revoke it.
     var lease: Int64? {
         guard rest != .nothing, let lease = predecessor?.lease, lease & 1 == 1 else { return nil }
         return lease
@@ -53,7 +53,7 @@ struct Takeover: Hashable {
         if predecessor?.lease == lease { rest = .nothing }
     }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? {
         if rest != .nothing, predecessor == nil { return "nobody has left a lease" }
         return evictions > Limits.evictions ? "too many evictions" : nil

@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What is written, as transactions (docs/registration.md has them as a table).
+/// The writes, as transactions (docs/registration.md has a table).
 extension RegistrationKeys {
     typealias Content = (label: Bytes, blob: Bytes?)
 

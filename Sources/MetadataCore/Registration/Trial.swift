@@ -3,8 +3,9 @@
 
 import EtcdProtocol
 
-/// What is tried where etcd does not permit a write. Somebody may have hung a key on our lease that we may not write: then
-/// etcd refuses everything about that lease (server/etcdserver/apply, checkLeasePuts). Or it is one label of several.
+/// The attempts after etcd refused permission. Somebody may have attached a key to our lease that we may not write:
+/// then etcd refuses every request on that lease (server/etcdserver/apply, checkLeasePuts). Or one label of several is
+/// forbidden.
 struct Trial: Hashable {
     private enum Phase: Hashable {
         case none, onAnotherLease
@@ -21,7 +22,7 @@ struct Trial: Hashable {
 
     func isOn(_ lease: Int64) -> Bool { phase != .none && lease == self.lease }
 
-    /// Where one has told nothing, the next costs all labels a move: not at once.
+    /// After an attempt without a result, the next one would move all labels: wait.
     func mayBegin(_ target: Int64, _ now: Milliseconds) -> Bool {
         !isOn(target) || now >= since &+ Timing.trialPause
     }
@@ -57,7 +58,7 @@ struct Trial: Hashable {
 
     mutating func isOver() { phase = .none }
 
-    /// What must hold after each input, and does not; nil: all holds. Only asserted.
+    /// A broken invariant, checked after each input by assertions; nil: none.
     var broken: StaticString? { phase != .none && lease == 0 ? "a trial on no lease" : nil }
 
     /// For the exploration of states.
