@@ -60,7 +60,7 @@ struct CallsInFlight {
         let purpose: CallPurpose
         let sentAt: Milliseconds
         let bytes: Int
-        /// The newest that this connection had told when it was sent: what is read after that cannot be older.
+        /// The newest revision of this connection when the call was sent: its answer cannot be older.
         let revision: Int64
         /// Which token it carries.
         let token: Int
@@ -80,7 +80,7 @@ struct CallsInFlight {
     }
     /// How long all of them take on their way.
     var transfer: Milliseconds { Milliseconds(bytes / Timing.bytesPerMillisecond) }
-    /// What an answer in hand must have seen of the store.
+    /// The lowest valid revision of the current answer.
     var leastRevision: Int64 { inHand?.revision ?? 0 }
 
     func count(into counters: inout CoreCounters) {
@@ -117,7 +117,7 @@ struct CallsInFlight {
         return call.purpose
     }
 
-    /// It was refused, and is to be sent again. Which token it carried.
+    /// It was refused and must be sent again. Returns its purpose and token.
     mutating func refused(_ id: CallID) -> (purpose: CallPurpose, token: Int)? {
         guard let call = take(id) else { return nil }
         failed &+= 1

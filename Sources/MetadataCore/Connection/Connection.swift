@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-// Whoever needs a token waits until `Credentials` has one, opening or ready.
+// Requests wait until `Credentials` has a token, while opening or ready.
 
 /// The connection: it goes from endpoint to endpoint, holds the requests in flight, and notices another store.
 ///
@@ -54,7 +54,7 @@ struct Connection {
         case tokenRefused(CallPurpose, Text)
         case failure(Text)
     }
-    /// What new requests and streams need to know.
+    /// Parameters for new requests and streams.
     struct Ground {
         let connection: ConnectionID
         let token: Bytes
@@ -79,7 +79,7 @@ struct Connection {
     private var lastReceived: Milliseconds = 0
     /// Answers in a row that tell of a slow server.
     private var busyAnswers = 0
-    /// What is to be asked of a slow server waits until then; 0: nothing waits.
+    /// Requests to a slow server wait until then; 0: no pause.
     private(set) var busyUntil: Milliseconds = 0
     private var connects: UInt64 = 0
     private var connectsFailed: UInt64 = 0
@@ -243,12 +243,12 @@ struct Connection {
         return .nothing
     }
 
-    /// A stream was refused for its token, which all streams carry: they are to be opened again with the next.
+    /// A stream was refused for its token, which all streams carry: open them again with the next token.
     mutating func streamTokenIsRefused(now: Milliseconds, pauseMax: Milliseconds) {
         _ = credentials.refused(credentials.serial, now: now, pauseMax: pauseMax)
     }
 
-    /// A stream was ended by a slow server. When it may be opened again; nil: another endpoint is to be asked.
+    /// A slow server ended a stream. Returns the time to open it again; nil: use another endpoint.
     mutating func streamIsBusy(now: Milliseconds, _ random: inout Random) -> Milliseconds? {
         pauseBusy(now: now, &random)
     }
@@ -318,7 +318,7 @@ struct Connection {
         return unanswered
     }
 
-    /// The endpoint left something unanswered; what `fail` is to be called for.
+    /// The endpoint left a request unanswered; `fail` must be called.
     mutating func wasSilent(now: Milliseconds) {
         endpoints.wasSilent(now: now)
     }
@@ -340,7 +340,7 @@ struct Connection {
         resolveNames(onlyUnknown: false, now: now, &out)
     }
 
-    /// The first of an endpoint is told; each further attempt in vain is no news.
+    /// Warns once per endpoint, then logs at debug level.
     private mutating func trouble(_ endpoint: Int, _ reason: Text, _ out: inout Outputs) {
         out.log(contact.trouble(endpoint, reason) ? .warn : .debug, reason)
     }
@@ -432,7 +432,7 @@ struct Connection {
         return .answered(purpose, answer)
     }
 
-    /// Whoever was answered has taken the answer.
+    /// The receiver has taken the answer.
     mutating func answerIsTaken() {
         calls.answerIsTaken()
     }
@@ -455,14 +455,14 @@ struct Connection {
 
     // MARK: - Answers
 
-    /// What etcd says about itself with each answer.
+    /// Checks the header of an answer.
     mutating func seen(_ header: ResponseHeader) {
         store.seen(header)
     }
 
     enum Decoded<Message> {
         case message(Message)
-        /// What etcd never sends: nothing that is concluded from it would be true. Why the connection is to be given up.
+        /// An answer that etcd never sends, so no conclusion from it would be sound: drop the connection.
         case malformed(Text)
     }
 

@@ -9,7 +9,7 @@ struct Contact {
     private(set) var isLost = false
     /// The last; it stays when it is over.
     private(set) var lastTrouble: Text = ""
-    /// Endpoints whose trouble has been told since one has answered.
+    /// Endpoints with a warning since the last answer.
     private var troubled: [Int] = []
 
     mutating func isMissing(now: Milliseconds) {

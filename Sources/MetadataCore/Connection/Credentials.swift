@@ -50,7 +50,7 @@ struct Credentials {
         if state != .held, hasUser { state = .wanted }
     }
 
-    /// What to send now; it counts as sent. nil: nothing.
+    /// The request to send now, counted as sent; nil: none.
     mutating func request(now: Milliseconds) -> AuthenticateRequest? {
         guard state == .wanted, now >= askAfter else { return nil }
         state = .asked

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-/// How often one operation had to begin anew because of what the server said.
+/// Counts restarts of one operation that the server caused.
 struct Restarts {
     private var count = 0
     private var since: Milliseconds = 0

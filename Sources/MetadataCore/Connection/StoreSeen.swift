@@ -12,9 +12,9 @@ struct StoreSeen {
         case replaced
     }
     private var clusterID: UInt64 = 0
-    /// The newest that any answer has told.
+    /// The newest revision of any answer.
     private(set) var revision: Int64 = 0
-    /// What the answers on this connection have told; 0: nothing yet.
+    /// The cluster id of this connection; 0: no answer yet.
     private var connectionCluster: UInt64 = 0
     private(set) var connectionRevision: Int64 = 0
 
@@ -23,8 +23,8 @@ struct StoreSeen {
         connectionRevision = 0
     }
 
-    /// A store that was wiped and restarted keeps its cluster id, and a watch from a revision of its future would be silent for
-    /// ever.
+    /// A store that was wiped and restarted keeps its cluster id, and a watch from a revision of its future would stay
+    /// silent.
     mutating func greeted(_ header: ResponseHeader?) -> Verdict {
         var verdict = Verdict.same
         guard let header else { return verdict }

@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What one watch of the host has been told about one agent, and so what a change means to it.
+/// One watch's view of one agent, from which it derives the event for a change.
 final class AgentView {
     enum Presence {
         /// Nothing was seen of it.
@@ -11,11 +11,11 @@ final class AgentView {
         /// There are labels, but there never was a presence key (stock NIXL leaves such).
         case implied
         case present(incarnation: UInt64)
-        /// Told GONE; `incarnation` 0: it never had a presence key.
+        /// GONE was delivered; `incarnation` 0: the agent never had a presence key.
         case departed(incarnation: UInt64)
     }
     fileprivate(set) var presence = Presence.never
-    /// The labels told (or, where labels are not told, those that imply presence) and which Put of each.
+    /// The delivered labels (or, without labels, those that imply presence), with the revision of each Put.
     fileprivate(set) var labels = ByteMap<Int64>()
     /// A label was put while the agent was departed: it waits for the presence key.
     fileprivate var hasUntoldLabels = false
@@ -37,7 +37,7 @@ final class AgentView {
         if case .implied = presence { true } else { false }
     }
 
-    /// Nothing was told of it.
+    /// No event was delivered for it.
     var isUntold: Bool {
         if case .never = presence { true } else { false }
     }
@@ -75,7 +75,7 @@ extension KeyValue {
 struct AgentTelling {
     let watch: OperationID
     let agent: Bytes
-    /// Whether labels and blobs are told, or presence only.
+    /// Whether the watch delivers labels and blobs, or presence only.
     let tellsLabels: Bool
     let view: AgentView
     // As the view was before.
@@ -104,7 +104,7 @@ struct AgentTelling {
         case .never:
             tell(.appeared(agent: agent, incarnation: found), kv.modRevision)
         case .implied:
-            break  // It was told when its first label was.
+            break  // Delivered with its first label.
         case .present(let known):
             if known != found {
                 tell(.restarted(agent: agent, incarnation: found), kv.modRevision)
@@ -141,7 +141,7 @@ struct AgentTelling {
         }
         switch view.presence {
         case .never where kv.lease != 0, .departed(0) where kv.lease != 0:
-            // It belongs to a presence key, and is told with that.
+            // It belongs to a presence key and is delivered with that.
             view.hasUntoldLabels = tellsLabels
             return
         case .never:
@@ -152,7 +152,7 @@ struct AgentTelling {
             tell(.restarted(agent: agent, incarnation: 0), kv.modRevision)
             view.presence = .implied
         case .departed:
-            // GONE ended all its labels; those of its next life are told with its presence key.
+            // GONE ended all its labels; later ones are delivered with its next presence key.
             view.hasUntoldLabels = tellsLabels
             return
         case .implied, .present:
@@ -184,7 +184,7 @@ struct AgentTelling {
             return
         }
         if case .present(let known) = view.presence, known != Incarnation.of(presence) {
-            // Told to drop what it has, the host is given all labels again.
+            // The host has dropped its metadata: deliver all labels again.
             view.labels.removeAll()
         }
         presencePut(presence)

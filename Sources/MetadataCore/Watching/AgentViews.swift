@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What one watch of the host has been told about all the agents that it concerns. Takes changes of keys, tells events.
+/// One watch's view of all its agents. Turns changes of keys into events.
 struct AgentViews {
     private let watch: OperationID
     private let tellsLabels: Bool
@@ -24,7 +24,7 @@ struct AgentViews {
     static func key(of agent: Bytes) -> Bytes { agent + [UInt8(ascii: "/")] }
 
     var count: Int { views.count }
-    /// Nothing was told of any agent.
+    /// No event was delivered for any agent.
     var areUntold: Bool { views.first { !$0.isUntold } == nil }
     /// There is more than can be remembered.
     var areTooMany: Bool { views.count + labelCount > Limits.listKeys }
@@ -77,7 +77,7 @@ struct AgentViews {
             views[Self.key(of: agent)].map { $0.isPresent } ?? false ? nil : key
         }
         for event in events where !keyspace.isPresence(event.kv.key) {
-            // With a lease all labels of an agent go at once: of 4,096 nothing is told, and it costs next to nothing.
+            // All labels of an agent go with its lease: skip their deletions, up to 4,096, at almost no cost.
             if event.kind == .delete, let gone, event.kv.key.hasPrefix(gone) { continue }
             guard let (agent, label) = notices.leftOut.tellable(event.kv.key, keyspace) else {
                 continue
@@ -93,7 +93,7 @@ struct AgentViews {
         return needsList
     }
 
-    /// Applies a change to the view of an agent and tells what it means. True: a list must tell the rest.
+    /// Applies a change to the view of an agent and delivers its events. True: a list must deliver the rest.
     @discardableResult
     mutating func change(
         _ agent: Bytes, _ notices: inout Notices, _ body: (inout AgentTelling) -> Void
@@ -126,7 +126,7 @@ struct AgentViews {
         return telling.needsList
     }
 
-    /// An agent that is gone is remembered, but not for ever.
+    /// Remembers an agent that is gone, for a limited time.
     private mutating func noteDeparture(of view: AgentView, wasDeparted: Bool) {
         guard view.isDeparted != wasDeparted else { return }
         departedCount += wasDeparted ? -1 : 1

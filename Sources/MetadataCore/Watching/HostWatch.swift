@@ -8,24 +8,24 @@ final class HostWatch {
     private enum State {
         case listing
         case watching(Watcher)
-        /// The host does not keep up: nothing more is told until it has taken what waits.
+        /// The host is too slow: no more events until it has taken the queued ones.
         case overflowed
         case ended
     }
-    /// What is to be done for it.
+    /// The next action for it.
     enum Outcome {
         case nothing
         /// A page is wanted.
         case askPage
-        /// It begins anew, with a first page. What it followed is to be canceled.
+        /// It starts again with a first page. Cancel its watcher.
         case listAgain(ending: Watcher?)
         /// It wants to tell the rest of its page in another tick.
         case unfinished
-        /// It waits until the host has taken all that it was told.
+        /// It waits until the host has taken all its events.
         case stalled(ending: Watcher?)
-        /// All was listed: it is to be watched on from this revision.
+        /// The list is complete: watch from this revision.
         case follow(from: Int64)
-        /// It has told its end.
+        /// ENDED is delivered.
         case ended(ending: Watcher?)
         case malformed(Text)
     }
@@ -103,7 +103,7 @@ final class HostWatch {
         _ text: Text, forgetRevisions: Bool, _ notices: inout Notices
     ) -> Outcome {
         if isEnded { return .nothing }
-        // Nothing was told yet.
+        // No event was delivered yet.
         if isListing, views.areUntold { return listAgain() }
         notices.tell(WatchEvent(watch: operation, kind: .resync(text)))
         if forgetRevisions { views.forgetRevisions() }
@@ -147,10 +147,10 @@ final class HostWatch {
         listed(listing.answered(response, keyspace, &views, &notices), &notices)
     }
 
-    /// What was listed is gone, or may be: what was told stays told, the rest is found by the difference.
+    /// The pinned revision may be gone: keep the view and list again; the difference shows the rest.
     func listingIsInterrupted() -> Outcome { listAgain() }
 
-    /// What cannot be asked about counts.
+    /// Counts unknown agents as present.
     func assumePresent(_ keyspace: Keyspace, _ notices: inout Notices) -> Outcome {
         listed(listing.assumePresent(keyspace, &views, &notices), &notices)
     }
@@ -201,7 +201,7 @@ final class HostWatch {
         state = .watching(watcher)
     }
 
-    /// Events in the order of revisions; those of one revision are told together, or not at all.
+    /// Events in the order of revisions; those of one revision are delivered together or not at all.
     func changed(
         _ events: [WatchResponse.Event], _ keyspace: Keyspace, _ notices: inout Notices
     ) -> Outcome {
@@ -243,7 +243,7 @@ final class HostWatch {
 
 /// Watches that go on when their time comes, and not before.
 struct PausedWatches {
-    /// When the host has taken all that it was told.
+    /// Watches that resume when the host has taken all events.
     private var stalled: [HostWatch] = []
     /// They have a page to tell that was too much for one tick.
     private var unfinished: [HostWatch] = []

@@ -3,8 +3,8 @@
 
 import EtcdProtocol
 
-/// How a watch learns what is there: one pass over the keys, in pages of one pinned revision, compared with what it has
-/// told.
+/// Reads the current state for a watch: one pass over the keys, in pages of one pinned revision, compared with its
+/// view.
 struct WatchListing {
     /// The agent whose keys are being read and the labels found so far.
     private struct Open {
@@ -20,9 +20,9 @@ struct WatchListing {
     enum Outcome {
         /// There is more to ask.
         case more
-        /// The rest of the page is to be told in another tick.
+        /// The rest of the page comes in another tick.
         case unfinished
-        /// All is told, as of this revision.
+        /// Complete, as of this revision.
         case done(revision: Int64)
         /// There is more than can be remembered.
         case tooMany
@@ -33,7 +33,7 @@ struct WatchListing {
     private let batchOperations: Int
     /// The next key to read.
     private var cursor: Bytes
-    /// 0 until the first page has told it.
+    /// 0 before the first page.
     private var revision: Int64 = 0
     /// Of keys in one page, and the most that it may become.
     private var limit: Int64
@@ -42,7 +42,7 @@ struct WatchListing {
     private var held: HeldPage?
     /// On which it was begun.
     private var connection: ConnectionID?
-    /// The page that is being told, and how much of it was.
+    /// The current page, and how much of it is delivered.
     private var page: Page?
     /// Views up to this key are in accord with the list.
     private var passed: Bytes?
@@ -176,10 +176,11 @@ struct WatchListing {
         return .more
     }
 
-    /// Whether a page is half told.
+    /// Whether a page is delivered in part.
     var isUnfinished: Bool { page != nil }
 
-    /// Whether it was told, with those that precede it and are gone; `left` of those may be.
+    /// Delivers an agent, and GONE for departed agents before it, at most `left` of them. Returns whether it was
+    /// delivered.
     private mutating func tell(
         _ kv: KeyValue, _ keyspace: Keyspace, _ views: inout AgentViews,
         _ notices: inout Notices, _ left: inout Int
@@ -199,7 +200,7 @@ struct WatchListing {
         }
         guard !label.isEmpty else { return true }
         var found = kv
-        // Agents of whom it matters whether values are empty have been asked about.
+        // etcd has answered for all agents whose values matter.
         if presenceOnly { found.hasValue = true }
         guard found.hasValue else { return true }
         open?.labels.append(label)

@@ -3,13 +3,12 @@
 
 import EtcdProtocol
 
-/// One watch of etcd, on the one stream that carries all of them. Whom it serves keeps it to cancel it, and learns nothing
-/// else from it.
+/// One watch of etcd, on the one stream that carries all of them. Its user keeps it only to cancel it.
 final class Watcher {
-    /// Whom it serves.
+    /// Its user.
     enum Sink {
         case operation(OperationID)
-        /// What others do to this agent's presence key.
+        /// Changes of this agent's presence key by others.
         case registration
     }
     fileprivate enum State {
@@ -59,14 +58,14 @@ final class Watcher {
 
 /// The Watch stream and all watches of etcd on it: created where each stopped, as often as the connection changes.
 struct WatchStream {
-    /// What a message means.
+    /// The meaning of a message.
     enum Outcome {
         case nothing
         /// etcd has begun it: there is contact.
         case began(Watcher.Sink)
         /// In order, each once.
         case changed(Watcher.Sink, [WatchResponse.Event])
-        /// Its watcher is gone; what it missed is to be found by looking.
+        /// Its watcher is gone; read the keys to find missed changes.
         case interrupted(Watcher.Sink, Text)
         /// Its watcher is gone: etcd's roles do not allow it.
         case refused(Watcher.Sink, Text)
@@ -76,7 +75,7 @@ struct WatchStream {
         /// Perhaps only because the token is too old: to be tried with another.
         case denied(Text)
     }
-    /// To whom a message is; nil: to nobody that there is any more.
+    /// The receiver of a message; nil: it no longer exists.
     struct Addressee {
         fileprivate let watcher: Watcher?
         fileprivate let hasTooManyEvents: Bool
@@ -121,7 +120,7 @@ struct WatchStream {
         return watcher
     }
 
-    /// Ends a watcher; nothing of it is told any more.
+    /// Ends a watcher; it delivers nothing more.
     mutating func cancel(_ watcher: Watcher, _ out: inout Outputs) {
         if watcher.isActive, let stream = id {
             out.log(.debug, "watch \(watcher.id) of '\(watcher.key)' is canceled")
@@ -158,7 +157,7 @@ struct WatchStream {
             watcher.createdFrom = firstRevision(of: watcher, newest: ground.revision)
             watcher.askedAt = now
             if creating.isEmpty {
-                // An answer must come in the time of a request. What is sent meanwhile shares the way with it.
+                // An answer must come in the time of a request. Concurrent requests share the connection.
                 nextAnswer = now &+ Timing.requestDeadline &+ ground.transfer
             }
             let request = WatchCreateRequest(
@@ -170,15 +169,15 @@ struct WatchStream {
         }
     }
 
-    /// Where there is a past to tell, one revision earlier than wanted: a deletion at exactly the revision to which etcd
-    /// was compacted is told to nobody (https://github.com/etcd-io/etcd/issues/18089, until 3.4.34 and 3.5.16). Begun
-    /// before it, the watch is canceled as compacted. What is told twice so is dropped. Not always, because etcd
-    /// tells the past only after up to 100 ms.
+    /// One revision earlier than needed if there is history: etcd reports no deletion at exactly the compacted revision
+    /// (https://github.com/etcd-io/etcd/issues/18089, until 3.4.34 and 3.5.16). A watch that starts before it is
+    /// canceled as compacted. Duplicates are dropped. Not always, because etcd delivers past events only after up to
+    /// 100 ms.
     private func firstRevision(of watcher: Watcher, newest: Int64) -> Int64 {
         newest >= watcher.next ? max(1, watcher.next &- 1) : watcher.next
     }
 
-    /// The stream is gone: all watchers are to be created anew on the next connection, where each stopped.
+    /// The stream is gone: create all watchers again on the next connection, each where it stopped.
     mutating func lost() {
         id = nil
         wanted.removeAll()
@@ -196,8 +195,8 @@ struct WatchStream {
         nextAnswer = max(nextAnswer, now &+ Timing.requestDeadline)
     }
 
-    /// When a creation must have been answered; nil: none is under way. A watch that is never created would be silent
-    /// for ever.
+    /// When a creation must have been answered; nil: none is under way. A watch that is never created would stay
+    /// silent.
     var deadline: Milliseconds? {
         guard let oldest = creating.first else { return nil }
         return min(nextAnswer, oldest.askedAt &+ Timing.requestDeadlineMax)
@@ -237,7 +236,7 @@ struct WatchStream {
             response.canceled || response.watchID == watcher.id
         else { return .malformed("watch \(response.watchID) was not to be created now") }
         if watcher.isCanceled {
-            // Canceled by us before etcd had told that it exists.
+            // We canceled it before etcd confirmed it.
             guard !response.canceled, let stream = id else { return .nothing }
             out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.id).frame()))
             return .nothing
@@ -325,7 +324,7 @@ struct WatchStream {
         _ events: [WatchResponse.Event], to watcher: Watcher, header: ResponseHeader
     ) -> Outcome {
         guard let last = events.last else {
-            // A progress notification: all up to this revision has been told.
+            // A progress notification: all events up to this revision have arrived.
             watcher.next = max(watcher.next, header.revision &+ 1)
             return .nothing
         }
