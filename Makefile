@@ -58,6 +58,8 @@ ROOTS := $(addprefix $(DIST)/root/,bookworm trixie)
 INPUTS := Package.swift $(shell find Sources include tools/build-library tools/version -type f)
 
 EXAMPLES := $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(wildcard examples/*.cpp))
+# Those that the demonstration runs.
+DEMO_EXAMPLES := $(BUILD)/examples/cpp_agent
 
 SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdModelTests Tests/EtcdProtocolTests \
 	Tests/Fuzz Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator Tests/Exploration
@@ -67,7 +69,7 @@ C_FILES = $(wildcard include/*.hpp Benchmarks/*.c) $(shell find Sources Tests $(
 SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs tools/dist-tarball tools/dist-wheel \
 	tools/etcd-servers tools/fuzz tools/minimal-root \
 	tools/require tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
-PYTHON_DIRECTORIES := Tests Benchmarks packaging $(wildcard python examples)
+PYTHON_DIRECTORIES := tools/prose Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
 TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/consumers Tests/artifact \
 	Tests/cli Tests/deploy Tests/dist Tests/examples Tests/pages Tests/nixl Tests/mutations \
@@ -81,7 +83,7 @@ export NIXL_VERSIONS NIXL_MORE_VERSIONS
 
 BUILD_NEEDS := swift cc libc-headers curl-headers nghttp2-headers strip
 TEST_NEEDS := $(BUILD_NEEDS) abidw c++ cmake meson ninja pkg-config python venv readelf nm openssl strace nginx \
-	etcdctl unshare
+	etcdctl unshare go
 DEMO_NEEDS := $(BUILD_NEEDS) c++ python
 # An etcd of one's own replaces the private one of the demo.
 ifeq ($(strip $(NIXL_ETCD_ENDPOINTS)),)
@@ -109,10 +111,14 @@ $(LIBRARY): $(INPUTS)
 examples: $(EXAMPLES) ## build the C++ examples into build/examples
 
 $(BUILD)/examples/%: examples/%.cpp $(LIBRARY)
-	@tools/require --install c++
+	@tools/require --install c++ $(EXAMPLE_NEEDS)
 	@mkdir -p $(@D)
 	$(CXX) -std=c++17 -O2 -Wall -Wextra -pthread -I$(BUILD)/include $< -o $@ \
-		$(LIBRARY) -Wl,-rpath,'$$ORIGIN/../lib'
+		$(LIBRARY) $(EXAMPLE_LIBRARIES) -Wl,-rpath,'$$ORIGIN/../lib'
+
+$(BUILD)/examples/cpp_libuv: EXAMPLE_NEEDS := uv-headers
+$(BUILD)/examples/cpp_libuv: EXAMPLE_LIBRARIES := -luv
+$(BUILD)/examples/cpp_asio: EXAMPLE_NEEDS := boost-headers
 
 nixl-backend: $(LIBRARY) ## check examples/nixl_backend against the NIXL tree that NIXL_SOURCE names
 	@test -f "$(NIXL_SOURCE)/src/core/nixl_metadata_backend.h" || { \
@@ -125,7 +131,7 @@ nixl-backend: $(LIBRARY) ## check examples/nixl_backend against the NIXL tree th
 
 demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 minute)
 	@tools/require --install $(DEMO_NEEDS)
-	@$(MAKE) --no-print-directory all examples
+	@$(MAKE) --no-print-directory all $(DEMO_EXAMPLES)
 	PYTHONPATH=python $(PYTHON) examples/demo.py
 
 test: ## run all tests, against etcd 3.4 and 3.5; installs what it needs
@@ -302,6 +308,7 @@ lint: $(VENV)/lint $(VENV)/tests ## check format, types and scripts; changes not
 	for directory in $(TYPED); do \
 		MYPYPATH=$$directory:python:Tests/support $(BIN)/mypy $$directory || exit 1; done
 	$(BIN)/shellcheck $(SCRIPTS)
+	$(PYTHON) tools/prose
 
 install: all ## install the library, headers, nixl_md.pc and the CMake package under PREFIX
 	@tools/require --install cmake

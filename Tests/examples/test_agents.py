@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Each of the four examples, as examples/README.md starts them, with each language as its peer."""
+"""Each example of an agent, as examples/README.md starts it, with another one as its peer."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from etcd_server import Etcd
 EXAMPLES = {
     "cpp_agent": ["build/examples/cpp_agent"],
     "cpp_epoll": ["build/examples/cpp_epoll"],
+    "cpp_libuv": ["build/examples/cpp_libuv"],
+    "cpp_asio": ["build/examples/cpp_asio"],
+    "cpp_progress": ["build/examples/cpp_progress"],
     "python_agent": [sys.executable, "examples/python_agent.py"],
     "python_asyncio": [sys.executable, "examples/python_asyncio.py"],
 }
@@ -28,6 +31,9 @@ PAIRS = [
     ("cpp_epoll", "python_agent"),
     ("python_asyncio", "cpp_epoll"),
     ("python_agent", "cpp_agent"),
+    ("cpp_libuv", "cpp_asio"),
+    ("cpp_asio", "cpp_progress"),
+    ("cpp_progress", "cpp_libuv"),
 ]
 SECONDS = 60.0
 

@@ -60,7 +60,7 @@ class Block:
     @property
     def is_code(self) -> bool:
         """Not a picture in text."""
-        return self.language != "" or self.text.startswith("$ ")
+        return self.language not in ("", "text") or self.text.startswith("$ ")
 
 
 def blocks(page: Path) -> list[Block]:

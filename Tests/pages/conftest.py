@@ -77,6 +77,10 @@ class Place:
             "PKG_CONFIG_PATH": str(libraries / "pkgconfig"),
             "CMAKE_PREFIX_PATH": str(self.prefix),
             "LD_LIBRARY_PATH": str(libraries),
+            # Of Go.
+            "GOCACHE": str(self.prefix.parent / "go-cache"),
+            "GOFLAGS": "-mod=mod",
+            "GOPROXY": "off",
         }
 
     def written(self, text: str) -> str:

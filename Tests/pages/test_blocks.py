@@ -135,7 +135,9 @@ def test_page_runs(page: Path, places: Callable[[], Place]) -> None:
     for number, block in enumerate(blocks(page)):
         match block.word:
             case "file":
-                (place.directory / block.rest).write_text(place.written(block.text))
+                file = place.directory / block.rest
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(place.written(block.text))
             case "run":
                 run(place, block, number)
             case "shows":
