@@ -69,7 +69,7 @@ C_FILES = $(wildcard include/*.hpp Benchmarks/*.c) $(shell find Sources Tests $(
 SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs tools/dist-tarball tools/dist-wheel \
 	tools/etcd-servers tools/fuzz tools/minimal-root \
 	tools/require tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
-PYTHON_DIRECTORIES := tools/prose Tests Benchmarks packaging $(wildcard python examples)
+PYTHON_DIRECTORIES := tools/pictures tools/prose tools/site Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
 TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/consumers Tests/artifact \
 	Tests/cli Tests/deploy Tests/dist Tests/examples Tests/pages Tests/nixl Tests/mutations \
@@ -92,7 +92,7 @@ endif
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man \
+.PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man docs \
 	abi dist test-dist test-deploy simulation simulate explore mutations fuzz servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
 	format lint install clean
 
@@ -150,6 +150,15 @@ cli: ## the tests of nixl-md, against etcd 3.4, 3.5.1 and the etcd of Debian's s
 	@$(MAKE) --no-print-directory all test-tools servers
 	@tools/require --install groff tmux
 	@NIXL_MD_CLI_TESTS="$(TESTS)" tools/test cli
+
+docs: $(VENV)/docs ## the site, in build/site/html: every page, the reference of C (Doxygen) and of Python; a broken link fails
+	@tools/require --install doxygen
+	@mkdir -p $(BUILD)/site/doxygen
+	$(PYTHON) tools/pictures --check
+	doxygen docs/site/Doxyfile
+	$(PYTHON) tools/site $(BUILD)/site/pages $(BUILD)/site/doxygen/xml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -f docs/site/mkdocs.yml
+	@echo "$(BUILD)/site/html/index.html"
 
 man: $(VENV)/tests ## generate the man page of nixl-md: python/nixl-md.1
 	PYTHONPATH=python $(BIN)/python -m nixl_md.cli.manpage > python/nixl-md.1
@@ -284,6 +293,10 @@ $(VENV)/dist: packaging/wheel/requirements.txt $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -r $<
 	@touch $@
 
+$(VENV)/docs: docs/site/requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
 $(VENV)/deploy: Tests/deploy/requirements.txt $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -r $<
 	@touch $@
@@ -309,6 +322,7 @@ lint: $(VENV)/lint $(VENV)/tests ## check format, types and scripts; changes not
 		MYPYPATH=$$directory:python:Tests/support $(BIN)/mypy $$directory || exit 1; done
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(PYTHON) tools/prose
+	$(PYTHON) tools/pictures --check
 
 install: all ## install the library, headers, nixl_md.pc and the CMake package under PREFIX
 	@tools/require --install cmake
