@@ -113,9 +113,11 @@ struct Scenario {
         self.settings = settings
         var portions = CoreConfiguration.Portions()
         if random.oneIn(2) {
-            portions.pageKeys = Int64(1 + random.below(5))
+            // A host that ticks every 100 ms gets ten portions a second: with many agents they must be larger, so that
+            // a list ends within the shortest time-out.
+            portions.pageKeys = Int64(1 + random.below(5) + hostCount / 8)
             portions.pageValues = 1
-            portions.batchOperations = 1 + random.below(3)
+            portions.batchOperations = 1 + random.below(3) + hostCount / 8
         }
         self.portions = portions
     }
