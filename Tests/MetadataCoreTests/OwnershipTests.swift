@@ -136,6 +136,21 @@ import Testing
         #expect(status(alpha, again) == .notFound)
     }
 
+    /// The second takes the place of the first, which is still on its way.
+    @Test func unpublish_twiceAtOnce_bothAreTold() {
+        let alpha = world.add("alpha")
+        publish(alpha)
+        publish(alpha, "b", "2")
+        let call = HostCall.unpublish(label: Bytes("a"))
+        alpha.core.submit(call, operation: 100, timeout: nil, now: world.now)
+        alpha.core.advance(now: world.now)
+        alpha.core.submit(call, operation: 101, timeout: nil, now: world.now)
+        world.advance(by: 1000)
+        #expect(status(alpha, 100) == .success)
+        #expect(status(alpha, 101) == .success)
+        #expect(stored(a) == nil)
+    }
+
     @Test(arguments: [true, false])
     func invalidate_thenPublish_claimsAgain(isLeased: Bool) {
         let alpha = world.add("alpha")

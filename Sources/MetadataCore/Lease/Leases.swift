@@ -80,6 +80,8 @@ package struct Leases: Hashable {
     /// All that may exist, the oldest first.
     var ids: [Int64] { leases.map { $0.id } }
     var isEmpty: Bool { leases.isEmpty }
+    /// One more needs the place of another.
+    var isFull: Bool { leases.count >= Limits.leases }
     var targetState: State? { index(target).map { leases[$0].state } }
     var targetKind: Kind? { index(target).map { leases[$0].kind } }
     /// Of the target, as granted.
@@ -121,11 +123,16 @@ package struct Leases: Hashable {
         top += (top + 1) & 1 == parity ? 1 : 2
         if top > UInt64(UInt16.max) { takeNextIncarnation(parity) }
         target = Incarnation.lease(incarnation, generation: UInt16(truncatingIfNeeded: top))
-        // Older ones are kept for labels that could not be moved; so many that one must go need as many of those.
-        if leases.count >= Limits.leases {
-            leases.remove(at: leases.firstIndex { !kept.contains($0.id) } ?? 0)
-        }
+        makeRoom(kept)
         leases.append(Lease(id: target, kind: kind, state: .wanted))
+    }
+
+    /// Older ones are kept for labels that could not be moved; so many that one must go need as many of those.
+    private mutating func makeRoom(_ kept: [Int64]) {
+        guard isFull else { return }
+        let others = leases.indices.filter { leases[$0].id != target }
+        let free = others.first { !kept.contains(leases[$0].id) }
+        if let at = free ?? others.first { leases.remove(at: at) }
     }
 
     private mutating func takeNextIncarnation(_ parity: UInt64) {
@@ -196,9 +203,11 @@ package struct Leases: Hashable {
         }
     }
 
-    /// Found in a store that has gone back, or brought back by a grant that came late.
-    mutating func adopt(_ id: Int64, now: Milliseconds) {
+    /// Found in a store that has gone back, or brought back by a grant that came late; or somebody has granted it under an
+    /// id of ours.
+    mutating func adopt(_ id: Int64, now: Milliseconds, keeping kept: [Int64]) {
         guard index(id) == nil else { return }
+        makeRoom(kept)
         if Incarnation.of(lease: id) == incarnation { top = max(top, UInt64(id & 0xffff)) }
         let isNeverEnding = id & 1 == 1
         leases.insert(

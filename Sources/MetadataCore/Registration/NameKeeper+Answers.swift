@@ -59,7 +59,11 @@ extension NameKeeper {
     /// Labels, or a mark, may hang on a lease of ours that an older state of the store has brought back.
     private mutating func adoptLeases(_ found: Observation, _ now: Milliseconds) {
         let behind = (found.labels ?? []).map { $0.lease } + [found.markLease ?? 0]
-        for lease in behind where leases.isOurs(lease) { leases.adopt(lease, now: now) }
+        let known = leases.ids
+        let unknown = behind.filter { leases.isOurs($0) && !known.contains($0) }
+        guard !unknown.isEmpty else { return }
+        let needed = known.filter(isNeeded)
+        for lease in unknown { leases.adopt(lease, now: now, keeping: needed) }
     }
 
     /// A key has an old revision that differs from the one seen.
@@ -81,7 +85,7 @@ extension NameKeeper {
 
     private mutating func isThere(_ key: Observation.Key, _ isWanted: Bool, _ now: Milliseconds) {
         presence = .ours(lease: key.lease, revision: key.revision)
-        leases.adopt(key.lease, now: now)
+        leases.adopt(key.lease, now: now, keeping: neededLeases)
         guard isWanted else {
             hanging.isNoQuestion()
             return
@@ -155,7 +159,9 @@ extension NameKeeper {
             departure.removed(at: revision)
             nothingIsOurs()
             published.nothingIsThere(&out)
-        default: break
+        case .fence, .observe, .read, .ask, .grant, .revoke, .askDead, .nothing, .wait, .lose,
+            .withdrawn, .superseded, .nameIsTaken, .contended, .stays, .leave, .left:
+            assertionFailure("not a transaction, or handled above")
         }
     }
 
@@ -222,7 +228,7 @@ extension NameKeeper {
         }
         leases.asked(
             lease, seconds: response.ttl < 0 ? nil : response.grantedTTL, now: now,
-            keeping: hanging.leases)
+            keeping: neededLeases)
         let isKnown = hanging.asked(
             lease, ttl: response.ttl, wasAskedToGo: leases.isAskedToGo(lease), now)
         if !isKnown { pacing.pause(now) }

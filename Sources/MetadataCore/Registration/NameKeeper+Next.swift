@@ -66,15 +66,22 @@ extension NameKeeper {
 
     private mutating func chooseLease() {
         if !departure.isUnderWay {
-            leases.want(wantedLease, keeping: hanging.leases)
+            leases.want(wantedLease, keeping: neededLeases)
             // A claim that may yet come is not wanted any more: it must find no lease.
             if !wantsName, leases.mayBeClaimed(leases.target) {
-                leases.replaceTarget(keeping: hanging.leases)
+                leases.replaceTarget(keeping: neededLeases)
             }
             assert(!wantsName || leases.target != 0, "a name that hangs on nothing")
         }
         published.hang(on: leases.target)
     }
+
+    /// Those that must not be forgotten when there are too many.
+    var neededLeases: [Int64] {
+        leases.isFull ? leases.ids.filter(isNeeded) : []
+    }
+
+    func isNeeded(_ lease: Int64) -> Bool { hanging.contains(lease) || published.mayHang(on: lease) }
 
     private var wantedLease: Leases.Kind? {
         if let plan = heartbeat.plan, wantsName || heartbeat.wantsLease {
@@ -131,7 +138,10 @@ extension NameKeeper {
         case .rehang(_, _, let lease), .fence(_, let lease): hanging.mayBe(on: lease)
         case .evict: takeover.isSent(presence)
         case .revoke(let lease): leases.isToGo(lease)
-        default: break
+        case .observe, .read, .write, .ask, .claim, .remove, .askDead: break
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays,
+            .leave, .left:
+            assertionFailure("no request")
         }
         return (call, body)
     }
@@ -198,7 +208,7 @@ extension NameKeeper {
     mutating func lose(_ lease: Int64, _ now: Milliseconds, _ out: inout Effects) {
         endedEarly(leases.timeLeft(lease, now: now), &out)
         leases.forget(lease)
-        leases.replaceTarget(keeping: hanging.leases)
+        leases.replaceTarget(keeping: neededLeases)
         leasesLost &+= 1
         lost(
             "etcd does not know lease \(hex: UInt64(bitPattern: lease)) any more: it ran out, or was revoked",
@@ -221,7 +231,7 @@ extension NameKeeper {
         looking.storeIsAnother()
         if hadName, !departure.isUnderWay {
             lost(text, &out)
-            leases.replaceTarget(keeping: hanging.leases)
+            leases.replaceTarget(keeping: neededLeases)
         } else {
             nothingIsOurs()
             published.nothingIsThere(&out)

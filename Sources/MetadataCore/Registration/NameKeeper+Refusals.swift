@@ -65,7 +65,9 @@ extension NameKeeper {
     private mutating func isTried(_ call: RegistrationCall, _ now: Milliseconds) -> Bool {
         switch call.step {
         case .claim, .evict, .write, .rehang, .fence: break
-        default: return false
+        case .observe, .read, .ask, .grant, .revoke, .remove, .askDead, .nothing, .wait, .lose,
+            .withdrawn, .superseded, .nameIsTaken, .contended, .stays, .leave, .left:
+            return false
         }
         // A label that waits for a withdrawal is tried again if that is refused.
         guard !departure.isUnderWay else { return call.step == .write }
@@ -82,7 +84,7 @@ extension NameKeeper {
 
     mutating func beginTrial(_ now: Milliseconds, refused: [Bytes]?) -> Bool {
         guard trial.mayBegin(leases.target, now) else { return false }
-        leases.replaceTarget(keeping: hanging.leases)
+        leases.replaceTarget(keeping: neededLeases)
         trial.begin(leases.target, now, refused: refused)
         return true
     }
@@ -95,7 +97,9 @@ extension NameKeeper {
         case .revoke: revoked(call, departure.revision, now, isFound: false, &out)
         case .askDead(let lease): takeover.forget(lease)
         case .grant(let lease): leases.grantIsUnanswered(lease)
-        default: leaseIsGone(call.lease, &out)
+        case .claim, .evict, .fence, .rehang, .write, .remove, .observe, .read, .ask, .nothing,
+            .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays, .leave, .left:
+            leaseIsGone(call.lease, &out)
         }
     }
 
@@ -156,9 +160,12 @@ extension NameKeeper {
             if case .checking(let lease, _) = departure.way {
                 departure.goesOn(by: .checking(lease, isAsked: true))
             }
-        default:
+        case .observe, .ask:
             looking.isFailed()
             if !isFull { cannotRead(status, text, &out) }
+        case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays,
+            .leave, .left:
+            assertionFailure("no request")
         }
     }
 

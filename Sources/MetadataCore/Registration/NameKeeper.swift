@@ -101,7 +101,7 @@ struct NameKeeper: Hashable {
         heartbeat.start(operation, plan, &out)
         departure.stopHeartbeat(false)
         leases.renewEvery(plan.interval, now: now)
-        pacing.isAsked()
+        pacing.isPublished()
     }
 
     mutating func stopHeartbeat(

@@ -120,6 +120,8 @@ package struct Published: Hashable {
     func has(_ name: Bytes) -> Bool {
         guard let label = labels[name] else { return false }
         return label.wanted.blob != nil || label.sent?.version.blob != nil
+            // It is being removed.
+            || label.written.blob != nil
     }
 
     /// There is room for one more label.

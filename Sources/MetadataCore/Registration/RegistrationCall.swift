@@ -21,7 +21,9 @@ package struct RegistrationCall: Hashable {
     var target: Int64 {
         switch step {
         case .grant(let lease), .revoke(let lease), .ask(let lease), .askDead(let lease): lease
-        default: lease
+        case .observe, .read, .write, .fence, .claim, .evict, .rehang, .remove, .nothing, .wait,
+            .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays, .leave, .left:
+            lease
         }
     }
 
@@ -55,7 +57,9 @@ package struct RegistrationCall: Hashable {
         case .remove(var revision):
             body(&revision)
             step = .remove(revision: revision)
-        default: break
+        case .observe, .read, .write, .ask, .grant, .claim, .revoke, .askDead, .nothing, .wait,
+            .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays, .leave, .left:
+            break
         }
     }
 }
