@@ -94,6 +94,8 @@ struct ServerWatcher {
     let key: [UInt8]
     let rangeEnd: [UInt8]
     let fragments: Bool
+    /// Where it begins.
+    let first: Int64
     /// The next revision to tell.
     var next: Int64
     /// It has told everything that its member knows.

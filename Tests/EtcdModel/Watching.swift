@@ -52,12 +52,11 @@ extension Cluster {
         output.bool(3, true)
         send(connection, .message(stream.id, output.bytes))
         let isSynced = creation.start == 0 || creation.start > member.applied
+        let first = creation.start == 0 ? member.applied + 1 : creation.start
         stream.watchers.append(
             ServerWatcher(
                 id: creation.id, key: creation.key, rangeEnd: creation.rangeEnd,
-                fragments: creation.fragments,
-                next: creation.start == 0 ? member.applied + 1 : creation.start,
-                isSynced: isSynced))
+                fragments: creation.fragments, first: first, next: first, isSynced: isSynced))
         if !isSynced { member.syncAt = member.syncAt ?? now + random.within(0...100_000) }
     }
 
@@ -132,9 +131,10 @@ extension Cluster {
         for revision in max(2, first)...max(2, last) where revision <= store.revision {
             for change in store.commit(revision).changes
             where covers(watcher.key, watcher.rangeEnd, change.key) {
+                // One that goes on after a portion may lose it as well, which no client can notice.
                 let isForgotten =
                     settings.forgetsCompactedDeletions && change.record == nil
-                    && revision <= store.compacted
+                    && revision <= store.compacted && revision <= watcher.first
                 if !isForgotten { events.append((revision, change)) }
             }
         }
