@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTION = 20
 # Seeds that show that nothing fails without a mistake.
 FIRST_SEEDS = 100
+# Of one run: it never ends otherwise.
+CPU_SECONDS = 600
 # States of each bound set of the exploration.
 STATES = 100_000
 SWITCH = """import Glibc
@@ -65,19 +68,21 @@ def build(directory: Path, product: str) -> Path:
 
 
 def run(command: list[str], number: int) -> subprocess.CompletedProcess[str]:
-    """In 10 minutes, or it never ends."""
     environment = os.environ | {"NIXL_MD_MUTANT": str(number)}
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+        ["prlimit", f"--cpu={CPU_SECONDS}", *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def first_failure(simulate: Path, number: int, seeds: range) -> str | None:
     for first in seeds[::PORTION]:
         command = [str(simulate), "--first", str(first), "--seeds", str(PORTION)]
-        try:
-            done = run(command, number)
-        except subprocess.TimeoutExpired:
+        done = run(command, number)
+        if done.returncode == -signal.SIGXCPU:
             return f"seed {first} or a later one never ended"
         if found := re.search(r"^seed \d+ failed .*$", done.stdout, re.MULTILINE):
             return found[0]
@@ -88,9 +93,8 @@ def first_failure(simulate: Path, number: int, seeds: range) -> str | None:
 
 def explored_failure(explore: Path, number: int) -> str | None:
     command = [str(explore), "--until-failure", "--limit", str(STATES)]
-    try:
-        done = run(command, number)
-    except subprocess.TimeoutExpired:
+    done = run(command, number)
+    if done.returncode == -signal.SIGXCPU:
         return "the exploration never ended"
     found = re.search(r"^(.*) \(.*states.*$\n +FAILED: (.*)$", done.stdout, re.MULTILINE)
     if found:
