@@ -54,6 +54,11 @@ DIST := $(BUILD)/dist
 # The Debians in which the wheel is tried; the packages in that of this machine only.
 ROOTS := $(addprefix $(DIST)/root/,bookworm trixie)
 
+# What `make fresh-machine` runs, and where.
+RELEASE ?= bookworm
+AS ?= root
+RUN ?= make demo
+
 # What the library is made of.
 INPUTS := Package.swift $(shell find Sources include tools/build-library tools/version -type f)
 
@@ -67,7 +72,7 @@ SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdModelTests Tests/
 C_FILES = $(wildcard include/*.hpp Benchmarks/*.c) $(shell find Sources Tests $(wildcard examples) -type f \
 	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
 SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs tools/dist-tarball tools/dist-wheel \
-	tools/etcd-servers tools/fuzz tools/minimal-root \
+	tools/etcd-servers tools/fresh-machine tools/fuzz tools/minimal-root \
 	tools/require tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
 PYTHON_DIRECTORIES := tools/pictures tools/prose tools/site Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
@@ -93,7 +98,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man docs \
-	abi dist test-dist test-deploy simulation simulate explore mutations fuzz servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
+	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
 	format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
@@ -267,6 +272,10 @@ $(DIST)/root/%: tools/minimal-root
 	@tools/require --install debootstrap
 	@mkdir -p $(@D)
 	tools/minimal-root $* $@ python3
+
+fresh-machine: ## a command in a minimal Debian with Swift: RELEASE=bookworm AS=root RUN="make demo" (debootstrap; as root)
+	@tools/require --install debootstrap
+	@tools/fresh-machine $(RELEASE) $(AS) $(BUILD)/fresh $(RUN)
 
 memcheck: ## the C++ hosts of the conformance suite under valgrind; 20 minutes, needs a quiet machine
 	@tools/require --install $(TEST_NEEDS) valgrind $(if $(ETCD_34),,etcd)
