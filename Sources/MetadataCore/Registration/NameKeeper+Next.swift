@@ -81,7 +81,9 @@ extension NameKeeper {
         leases.isFull ? leases.ids.filter(isNeeded) : []
     }
 
-    func isNeeded(_ lease: Int64) -> Bool { hanging.contains(lease) || published.mayHang(on: lease) }
+    func isNeeded(_ lease: Int64) -> Bool {
+        hanging.contains(lease) || published.mayHang(on: lease)
+    }
 
     private var wantedLease: Leases.Kind? {
         if let plan = heartbeat.plan, wantsName || heartbeat.wantsLease {
