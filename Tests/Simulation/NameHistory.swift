@@ -7,6 +7,7 @@ import EtcdProtocol
 /// Who put each presence key, over the whole run: no name changes hands more often than somebody had a reason
 /// to take it.
 final class NameHistory {
+    private static let mark: Bytes = [0]
     private var followed: Int64 = 1
     private var owners: [Bytes: Int] = [:]
     private var takes: [Int: Int] = [:]
@@ -14,12 +15,32 @@ final class NameHistory {
     private var holders: [Bytes: Set<Int>] = [:]
     /// Processes after which another has had the name.
     private(set) var replaced: Set<Int> = []
-    /// How often others removed the presence key of a process.
-    private(set) var removed: [Int: Int] = [:]
+    /// How often others removed the presence key of a process, and are not about to put their own.
+    private var removed: [Int: Int] = [:]
+    /// Newcomers that have removed a presence key, while their mark is there.
+    private var evictions: [Bytes: Eviction] = [:]
+    private struct Eviction {
+        let holders: Set<Int>
+        let at: Instant
+    }
     /// Those that were told not to take what another has.
     var refusing: Set<Int> = []
 
+    /// How often a process may have been told that it was withdrawn. A newcomer is waited for.
+    func removals(of author: Int, now: Instant) -> Int {
+        let given = evictions.values.filter {
+            $0.holders.contains(author) && now >= $0.at + 10_000_000
+        }
+        return (removed[author] ?? 0) + given.count
+    }
+
+    private func isOver(_ eviction: Eviction?) {
+        for holder in eviction?.holders ?? [] { removed[holder, default: 0] += 1 }
+    }
+
     func wiped() {
+        for eviction in evictions.values { isOver(eviction) }
+        evictions = [:]
         followed = 1
         owners = [:]
     }
@@ -54,7 +75,11 @@ final class NameHistory {
             world.note(commit)
             guard let author = commit.author else { continue }
             for change in commit.changes {
-                guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
+                guard let (agent, label) = world.parse(change.key) else { continue }
+                if label == Self.mark, change.record == nil {
+                    isOver(evictions.removeValue(forKey: agent))
+                }
+                guard label.isEmpty else { continue }
                 let before = change.previous.flatMap { store.commit($0.modRevision).author }
                 if change.previous != nil, refusing.contains(author), before != author {
                     world.fail("process \(author) took a name although it was told not to")
@@ -62,8 +87,13 @@ final class NameHistory {
                 guard change.record != nil else {
                     // A stock agent's was put over that of the process with which the key began.
                     let began = change.previous.flatMap { store.commit($0.createRevision).author }
-                    for holder in Set([before, began].compactMap(\.self)) where holder != author {
-                        removed[holder, default: 0] += 1
+                    let holders = Set([before, began].compactMap(\.self)).subtracting([author])
+                    let eviction = Eviction(holders: holders, at: world.now)
+                    let mark = world.key(agent, Self.mark)
+                    if commit.changes.contains(where: { $0.key == mark && $0.record != nil }) {
+                        isOver(evictions.updateValue(eviction, forKey: agent))
+                    } else {
+                        isOver(eviction)
                     }
                     continue
                 }

@@ -34,16 +34,21 @@ package struct Leases: Hashable {
         /// The lease is gone; `early`: it had so much time left. It was revoked, or this is another store.
         case ended(early: Milliseconds)
     }
+    /// Requests about a lease that etcd may have carried out without saying so, or may yet carry out.
+    private struct Late: OptionSet, Hashable {
+        let rawValue: UInt8
+        /// It was refused in a way that leaves this open.
+        static let grant = Late(rawValue: 1)
+        /// It may put the presence key on the lease whenever there is none. Or an eviction: the mark.
+        static let claim = Late(rawValue: 2)
+        /// The end of the lease is never a loss then.
+        static let revocation = Late(rawValue: 4)
+    }
     private struct Lease: Hashable {
         let id: Int64
         let kind: Kind
         var state: State
-        /// A grant of it was refused so that it may have been carried out.
-        var mayBeGranted = false
-        /// A revocation was sent, so its end is never a loss.
-        var isAskedToGo = false
-        /// A claim was never answered: it may put the presence key on it whenever there is none. Or an eviction: the mark.
-        var mayBeClaimed = false
+        var late: Late = []
         var ttl: Milliseconds = 0
         var renewAt: Milliseconds = 0
         /// When the renewal was sent that is not answered yet.
@@ -89,7 +94,7 @@ package struct Leases: Hashable {
     var hasRenewed: Bool { leases.contains { $0.kind != .neverEnding } }
 
     func isGranted(_ id: Int64) -> Bool { index(id).map { leases[$0].state == .alive } ?? false }
-    func isAskedToGo(_ id: Int64) -> Bool { index(id).map { leases[$0].isAskedToGo } ?? false }
+    func isAskedToGo(_ id: Int64) -> Bool { mayCome(.revocation, id) }
 
     /// Only this process can have put a key on it.
     func isOurs(_ id: Int64) -> Bool {
@@ -164,7 +169,7 @@ package struct Leases: Hashable {
     mutating func grantIsRefused(_ id: Int64, isCertain: Bool) {
         change(id) {
             $0.state = .wanted
-            if !isCertain { $0.mayBeGranted = true }
+            if !isCertain { $0.late.insert(.grant) }
         }
     }
 
@@ -172,7 +177,7 @@ package struct Leases: Hashable {
     /// which it answers 'no space' (server/etcdserver/apply, quotaApplierV3.LeaseGrant).
     mutating func idIsTaken(_ id: Int64) {
         guard id == target, let kind = targetKind else { return }
-        if let at = index(id), leases[at].mayBeGranted {
+        if let at = index(id), leases[at].late.contains(.grant) {
             grantIsUnanswered(id)
             return
         }
@@ -218,10 +223,14 @@ package struct Leases: Hashable {
 
     // MARK: - Ending
 
-    func mayBeClaimed(_ id: Int64) -> Bool { index(id).map { leases[$0].mayBeClaimed } ?? false }
-    mutating func claimIsUnanswered(_ id: Int64) { change(id) { $0.mayBeClaimed = true } }
-    mutating func isToGo(_ id: Int64) { change(id) { $0.isAskedToGo = true } }
-    mutating func isToStay(_ id: Int64) { change(id) { $0.isAskedToGo = false } }
+    private func mayCome(_ late: Late, _ id: Int64) -> Bool {
+        index(id).map { leases[$0].late.contains(late) } ?? false
+    }
+
+    func mayBeClaimed(_ id: Int64) -> Bool { mayCome(.claim, id) }
+    mutating func claimIsUnanswered(_ id: Int64) { change(id) { $0.late.insert(.claim) } }
+    mutating func isToGo(_ id: Int64) { change(id) { $0.late.insert(.revocation) } }
+    mutating func isToStay(_ id: Int64) { change(id) { $0.late.remove(.revocation) } }
 
     /// It is gone, or nothing can be done about it.
     mutating func forget(_ id: Int64) {
@@ -301,8 +310,8 @@ package struct Leases: Hashable {
     func timeLeft(_ id: Int64, now: Milliseconds) -> Milliseconds {
         guard let at = index(id) else { return 0 }
         let lease = leases[at]
-        let isEarly = lease.isFromBefore && now < lease.endsAfter && !lease.isAskedToGo
-        return isEarly ? lease.endsAfter &- now : 0
+        guard lease.isFromBefore, now < lease.endsAfter, !isAskedToGo(id) else { return 0 }
+        return lease.endsAfter &- now
     }
 
     /// etcd refuses to renew: it is asked again in a while, and the lease ends if it goes on refusing.
