@@ -222,8 +222,8 @@ NIXL_MD_ENUM(nixl_md_op_kind, int32_t) {
 
 /** Types of event. A watch gets the first group, the handle's `on_event` the second (from 101). */
 NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
-    NIXL_MD_EVENT_PUT = 1,       /**< a label holds a (new) blob */
-    NIXL_MD_EVENT_DELETE = 2,    /**< a label is gone while its agent is still present */
+    NIXL_MD_EVENT_PUT = 1,       /**< a label has a new blob: load it in place of an earlier one */
+    NIXL_MD_EVENT_DELETE = 2,    /**< a label is gone, its agent is still present: drop that blob */
     NIXL_MD_EVENT_GONE = 3,      /**< the agent and all its labels are gone: drop its metadata */
     /**
      * A new process took the agent's name: drop its metadata and fetch again. Forget all labels of the agent; PUT
@@ -231,10 +231,10 @@ NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
      * stopping a heartbeat is not a restart.
      */
     NIXL_MD_EVENT_RESTARTED = 4,
-    NIXL_MD_EVENT_RETURNED = 5,  /**< the same process as before GONE is back: its metadata is valid again */
-    NIXL_MD_EVENT_SYNCED = 6,    /**< the state at the start (or after RESYNC) has been delivered */
-    NIXL_MD_EVENT_CONTACT_LOST = 7,     /**< no etcd can be reached; known state may be stale */
-    NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch continues where it stopped */
+    NIXL_MD_EVENT_RETURNED = 5,  /**< the same process as before GONE is back: load its metadata again */
+    NIXL_MD_EVENT_SYNCED = 6,    /**< the state at the start (or after RESYNC) is complete; changes follow */
+    NIXL_MD_EVENT_CONTACT_LOST = 7,     /**< no etcd can be reached: keep your peers, but they may be stale */
+    NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch continues where it stopped: do nothing */
     /**
      * Events may have been missed: the host was too slow, etcd compacted its history, or the store was replaced (a
      * lease that ended early counts as a sign of that). Do nothing: the differences follow as ordinary events, then
@@ -243,7 +243,10 @@ NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
     NIXL_MD_EVENT_RESYNC = 9,
     /** The watch is over; `status` says why. The last event of a watch, exactly once. */
     NIXL_MD_EVENT_ENDED = 10,
-    /** The watch sees this agent for the first time. Comes before its labels. After GONE, see RETURNED and RESTARTED. */
+    /**
+     * The watch sees this agent for the first time: fetch its metadata if you need it (with labels, PUT follows). After
+     * GONE the event is RETURNED or RESTARTED instead.
+     */
     NIXL_MD_EVENT_PRESENT = 11,
 
     /**
