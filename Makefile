@@ -134,7 +134,7 @@ nixl-backend: $(LIBRARY) ## check examples/nixl_backend against the NIXL tree th
 		$${NIXL_CXXFLAGS:-$$(pkg-config --cflags absl_log absl_strings tomlplusplus)} \
 		examples/nixl_backend/nixl_etcd_metadata_backend.cpp
 
-demo: ## show it: two agents, one is killed, the other is told (private etcd, 1 minute)
+demo: ## show it: two agents, one is killed, the other gets GONE (private etcd, 1 minute)
 	@tools/require --install $(DEMO_NEEDS)
 	@$(MAKE) --no-print-directory all $(DEMO_EXAMPLES)
 	PYTHONPATH=python $(PYTHON) examples/demo.py

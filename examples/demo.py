@@ -184,13 +184,13 @@ def demonstrate(environment: dict[str, str], stack: ExitStack) -> None:
 
     time.sleep(TTL + 1)
     if any(text.startswith("GONE") for _, text in beta.lines):
-        raise DemoError("alpha was told gone while it lived")
+        raise DemoError("alpha was reported gone while it lived")
     say("both    live on past the TTL: the lease is renewed by alpha's own ticks")
 
     killed = alpha.kill()
     say(f"alpha   SIGKILL to pid {alpha.pid}")
     gone = beta.expect("GONE alpha", PATIENCE)
-    say(f"beta    is told GONE, {gone - killed:.2f} s after the kill (promised: {TOLD_WITHIN:g} s)")
+    say(f"beta    gets GONE, {gone - killed:.2f} s after the kill (promised: {TOLD_WITHIN:g} s)")
     if gone - killed > TOLD_WITHIN + SLACK:
         raise DemoError(f"GONE came {gone - killed:.2f} s after the kill")
 
@@ -200,13 +200,13 @@ def demonstrate(environment: dict[str, str], stack: ExitStack) -> None:
     say(f"alpha   starts again, pid {again.pid}")
     restarted = beta.expect("RESTARTED alpha", PATIENCE, since=gone)
     again.expect("publish ok", PATIENCE)
-    say(f"beta    is told RESTARTED, {restarted - started:.2f} s after alpha was started again")
+    say(f"beta    gets RESTARTED, {restarted - started:.2f} s after alpha was started again")
     beta.expect("PUT alpha metadata", PATIENCE, since=restarted)
 
     ended = time.monotonic()
     again.end()
     gone = beta.expect("GONE alpha", PATIENCE, since=restarted)
-    say(f"beta    is told GONE {gone - ended:.2f} s after SIGTERM: alpha withdrew in good order")
+    say(f"beta    gets GONE {gone - ended:.2f} s after SIGTERM: alpha withdrew cleanly")
 
 
 def main() -> int:

@@ -119,7 +119,7 @@ class handle {
     std::int32_t tick() {
         state &open = open_state();
         const std::int32_t count = nixl_md_tick(md_);
-        // What callbacks have thrown is for the call that runs them.
+        // Exceptions of callbacks belong to the call that runs them.
         if (count == NIXL_MD_ERR_BUSY || count == NIXL_MD_ERR_IN_CALLBACK) return check(count);
         if (std::exception_ptr thrown = std::exchange(open.thrown, nullptr)) {
             std::rethrow_exception(thrown);
@@ -212,7 +212,7 @@ class handle {
   private:
     struct state;
 
-    /** What the library is given as user data; owned by the state while the operation is open. */
+    /** The user data of an operation; owned by the state while the operation is open. */
     struct slot {
         state *owner;
         done_callback done;
@@ -318,7 +318,7 @@ class handle {
     void close() noexcept {
         if (md_ == nullptr) return;
         const nixl_md_status_t status = nixl_md_close(std::exchange(md_, nullptr));
-        // What it has open still points to the callbacks.
+        // Its open operations still point to the callbacks.
         if (status != NIXL_MD_SUCCESS) static_cast<void>(state_.release());
     }
 

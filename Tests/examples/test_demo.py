@@ -24,10 +24,10 @@ TIMELINE = [
     r"alpha   has beta's metadata",
     r"both    live on past the TTL",
     r"alpha   SIGKILL to pid (\d+)",
-    r"beta    is told GONE, (\d+\.\d+) s after the kill \(promised: 7 s\)",
+    r"beta    gets GONE, (\d+\.\d+) s after the kill \(promised: 7 s\)",
     r"alpha   starts again, pid (\d+)",
-    r"beta    is told RESTARTED, (\d+\.\d+) s",
-    r"beta    is told GONE (\d+\.\d+) s after SIGTERM",
+    r"beta    gets RESTARTED, (\d+\.\d+) s",
+    r"beta    gets GONE (\d+\.\d+) s after SIGTERM",
     r"done",
 ]
 
