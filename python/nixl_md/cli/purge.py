@@ -51,7 +51,7 @@ NOT_DEAD = (
     "those that change meanwhile; ask the owners of the rest."
 )
 LIVE = (
-    "leased is alive: somebody renews the lease. A nixl_md agent is told WITHDRAWN and does not "
+    "leased is alive: somebody renews the lease. A nixl_md agent gets WITHDRAWN and does not "
     "come back by itself."
 )
 NESTED = "another namespace lies below it: its agents would go as well"
