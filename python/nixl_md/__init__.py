@@ -7,7 +7,7 @@
         agent.publish("metadata", b"...").wait()
         peer = agent.fetch("beta").wait(10).blob
 
-Nothing happens but inside `Agent.tick` (and what calls it: `wait`, `run_until`). ctypes releases
+All work happens inside `Agent.tick` (also called by `wait` and `run_until`). ctypes releases
 the interpreter lock for the length of a tick and takes it for callbacks. `nixl_md.aio` has the same
 for asyncio. The rules are those of include/nixl_md.h.
 """

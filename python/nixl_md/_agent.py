@@ -51,23 +51,22 @@ _MAX_SECONDS = 3600.0
 
 
 class Agent(Calls):
-    """A handle of libnixl_md. Nothing happens but inside `tick`, `wait` and `run_until`, or, with
-    `background`, in a thread of its own that does nothing but tick.
+    """A handle of libnixl_md. All work happens inside `tick`, `wait` and `run_until`, or, with
+    `background`, in a thread that does nothing but tick.
 
-    `name` None makes an observer, which publishes nothing. As a context manager it withdraws what
-    it published, within `drain` seconds, and closes; after an exception it only closes.
+    `name` None makes an observer, which cannot publish. As a context manager it withdraws its
+    keys within `drain` seconds and closes; after an exception it only closes.
 
-    `endpoints` is one text, as the library takes it, or a list. The library's log goes to `logger`,
-    by default the one named "nixl_md": warnings (SUPERSEDED, LOST, WITHDRAWN, no contact with etcd)
-    and worse, or what `log_level` and $NIXL_LOG_LEVEL ask for. None: to stderr, if the latter asks
-    for any.
+    `endpoints` is a list, or one text in the library's format. The library's log goes to
+    `logger`, by default the logger "nixl_md": warnings (SUPERSEDED, LOST, WITHDRAWN, no contact
+    with etcd) and worse, or the levels that `log_level` and $NIXL_LOG_LEVEL select. None: to
+    stderr, if $NIXL_LOG_LEVEL is set.
 
-    Callbacks run one at a time, on the thread that ticks, in the order in which things happened,
-    after the library's part of the tick. They may start operations; they may not tick, wait or
-    close. With `background` what they raise reaches sys.unraisablehook.
+    Callbacks run one at a time and in order, on the thread that ticks, after the library's part
+    of the tick. They may start operations; they must not tick, wait or close. With
+    `background`, exceptions of callbacks go to sys.unraisablehook.
 
-    A handle does not survive a fork: in the child every call raises Forked, but close().
-    """
+    A handle does not survive a fork: in the child every call except close() raises Forked."""
 
     def __init__(
         self,
@@ -215,14 +214,13 @@ class Agent(Calls):
         raise TypeError("an agent cannot be copied or pickled: it is a connection")
 
     def shutdown(self, drain: float) -> None:
-        """Begins the shutdown: finish what is queued, withdraw, within `drain` seconds (0: at
-        once). Ticks do it; one raises ShutDown when it is done."""
+        """Begins a clean shutdown: writes queued blobs, then withdraws, within `drain` seconds (0:
+        at once). Keep ticking; a tick raises ShutDown when it is complete."""
         self._call(self._library.nixl_md_shutdown, drain_milliseconds(drain))
 
     def close(self) -> None:
-        """Frees the handle; open operations complete as CANCELED. Harmless when repeated, and to be
-        repeated if a signal's handler has raised out of it. Waits for a tick of another thread to
-        end."""
+        """Frees the handle; open operations complete as CANCELED. May be repeated, and must be if
+        a signal's handler has raised out of it. Waits for a tick of another thread to end."""
         self._check_is_outside("close")
         if self._handle_lock._is_owned():  # type: ignore[attr-defined]
             text = "close() was called by a signal's handler amid another call: note it there"
@@ -263,15 +261,15 @@ class Agent(Calls):
 
     @property
     def is_shut_down(self) -> bool:
-        """Whether a tick has found the shutdown done."""
+        """Whether the shutdown is complete."""
         return self._is_shut_down
 
     # Driving
 
     def tick(self) -> int:
-        """Does what is due and returns the number of callbacks run. Never blocks, but for a tick of
-        another thread. An exception that a callback raised is raised here; of several the first, or
-        what is no Exception, such as Ctrl-C; the others go to sys.unraisablehook."""
+        """Does all work that is due and returns the number of callbacks. Blocks only for a tick of
+        another thread. If callbacks raise, it raises the first exception, or the one that is
+        not an Exception, such as Ctrl-C; the others go to sys.unraisablehook."""
         self._check_is_outside("tick")
         with self._turn:
             count, failure = self._tick()
@@ -334,11 +332,11 @@ class Agent(Calls):
             raise InCallback(Status.IN_CALLBACK, text)
 
     def fileno(self) -> int:
-        """The efd: readable exactly when a tick has something to do."""
+        """The efd: readable exactly when a tick has work to do."""
         return self._call(self._library.nixl_md_efd)
 
     def deadline(self) -> float | None:
-        """Seconds until a tick has something to do that no peer causes; None: never."""
+        """Seconds until the library's next deadline; None: none."""
         if self._deliveries.inbox:
             return 0.0
         due = c_uint64()
@@ -354,7 +352,7 @@ class Agent(Calls):
     ) -> None:
         """Sleeps on the efd and ticks until the condition holds; with `background` it sleeps until
         the thread's ticks have made it true. Raises TimedOut after `timeout` seconds.
-        `until_shut_down`: the end of a shutdown ends it too."""
+        `until_shut_down`: returns at the end of a shutdown too."""
         self._check_is_outside("run_until")
         check_time(timeout)
         begun = time.monotonic()

@@ -96,7 +96,7 @@ def endpoints_as_text(endpoints: str | Sequence[str] | None) -> str | None:
 
 
 class Calls:
-    """What may be called from any thread, and from callbacks. `Agent` adds life and ticks."""
+    """The calls that any thread and any callback may make. `Agent` adds life and ticks."""
 
     def __init__(self) -> None:
         self._library = library()
@@ -120,10 +120,10 @@ class Calls:
         timeout: float | None = None,
         on_done: DoneCallback | None = None,
     ) -> Operation:
-        """Publishes a blob, bytes or what is like them, under a label, None for "metadata": with
-        the heartbeat on, on its lease and never without it. `timeout` here and below: seconds,
-        None for the library's default, math.inf for never; for so long it waits for etcd, a
-        lease, or room in a full database."""
+        """Publishes a blob (bytes or a buffer) under a label, None for "metadata". With the
+        heartbeat on, it is written on the heartbeat's lease only. `timeout` here and below:
+        seconds, None for the library's default, math.inf for none; the operation waits that
+        long for etcd, a lease, or space in a full database."""
         if not isinstance(blob, bytes):
             # ctypes would take a str too, and give the library its wide characters.
             if isinstance(blob, str):
@@ -159,9 +159,9 @@ class Calls:
         timeout: float | None = None,
         on_done: DoneCallback | None = None,
     ) -> Operation:
-        """Turns the heartbeat on: from now on everything this agent publishes hangs on a lease that
-        is renewed, until `stop_heartbeat`, however this operation ends. Seconds, None for the
-        defaults. While it is on: changes them, or waits for the lease."""
+        """Turns the heartbeat on: the library attaches all keys of this agent to a lease that it
+        renews, until `stop_heartbeat`, however this operation ends. Seconds, None for the
+        defaults. While it is on, a call changes them, or waits for the lease."""
         return self._start(
             self._library.nixl_md_start_heartbeat,
             (milliseconds(interval), milliseconds(ttl)),
@@ -172,8 +172,8 @@ class Calls:
     def stop_heartbeat(
         self, *, keep: bool, timeout: float | None = None, on_done: DoneCallback | None = None
     ) -> Operation:
-        """Turns the heartbeat off; the keys move onto a lease that never ends (`keep`), of which
-        peers are told nothing, or are withdrawn."""
+        """Turns the heartbeat off. The keys move onto a lease that never ends (`keep`), which
+        peers do not see, or are withdrawn."""
         mode = _capi.HEARTBEAT_KEEP if keep else _capi.HEARTBEAT_WITHDRAW
         return self._start(
             self._library.nixl_md_stop_heartbeat, (mode,), timeout=timeout, on_done=on_done
@@ -188,8 +188,8 @@ class Calls:
         timeout: float | None = None,
         on_done: DoneCallback | None = None,
     ) -> Operation:
-        """Gets one label of an agent, None for "metadata"; if it is not there, waits for it unless
-        told not to."""
+        """Reads one label of an agent, None for "metadata", and waits for it if it is absent,
+        unless `wait` is False."""
         name = name_to_bytes(agent)
         return self._start(
             self._library.nixl_md_fetch,
@@ -202,14 +202,14 @@ class Calls:
     def invalidate(
         self, *, timeout: float | None = None, on_done: DoneCallback | None = None
     ) -> Operation:
-        """Withdraws everything this agent published, now: its lease is revoked. The heartbeat stays
-        on; its next lease comes with the next publish."""
+        """Withdraws everything this agent published, now, by revoking its lease. The heartbeat
+        stays on; the next publish gets the next lease."""
         return self._start(self._library.nixl_md_invalidate, (), timeout=timeout, on_done=on_done)
 
     def list(
         self, *, timeout: float | None = None, on_done: DoneCallback | None = None
     ) -> Operation:
-        """Lists who is present: `agents` of the result."""
+        """Lists the agents that are present: `agents` of the result."""
         return self._start(
             self._library.nixl_md_list, (), timeout=timeout, on_done=on_done, is_list=True
         )
@@ -221,8 +221,8 @@ class Calls:
         *,
         blobs: bool | None = None,
     ) -> Watch:
-        """Watches one agent, or the namespace (None). `blobs`: whether labels and blobs are told;
-        None for the default: yes for one agent, presence only for the namespace."""
+        """Watches one agent, or the namespace (None). `blobs`: whether to deliver labels and
+        blobs; None for the default: yes for one agent, presence only for the namespace."""
         name = None if agent is None else name_to_bytes(agent)
         flags = 0
         if blobs is not None:

@@ -8,7 +8,7 @@ import enum
 
 
 class Status(enum.IntEnum):
-    """What a call returned or an operation ended with; the values of the header."""
+    """The status of a call or an operation; the values of the header."""
 
     SUCCESS = 0
     INVALID_PARAM = -2
@@ -40,7 +40,7 @@ class Status(enum.IntEnum):
 
 
 class NixlMDError(Exception):
-    """A failure; `status` says which, the message what to do about it."""
+    """A failure; `status` is the kind, the message has the cause and the remedy."""
 
     def __init__(self, status: Status, text: str) -> None:
         super().__init__(text or status.name)
@@ -60,7 +60,7 @@ class NotFound(NixlMDError, LookupError):
 
 
 class Mismatch(NixlMDError):
-    """What the store holds contradicts what was asked."""
+    """The store contradicts the request."""
 
 
 class NotAllowed(NixlMDError):
@@ -68,7 +68,7 @@ class NotAllowed(NixlMDError):
 
 
 class NotSupported(NixlMDError):
-    """libcurl here lacks what is needed."""
+    """libcurl is too old or lacks TLS."""
 
 
 class RemoteDisconnect(NixlMDError, ConnectionError):
@@ -96,7 +96,7 @@ class Superseded(NixlMDError):
 
 
 class Unauthenticated(NixlMDError, PermissionError):
-    """User or password is wrong, or etcd wants them."""
+    """User or password is wrong or missing."""
 
 
 class PermissionDenied(NixlMDError, PermissionError):
@@ -116,7 +116,7 @@ class InCallback(NixlMDError):
 
 
 class ShutDown(NixlMDError):
-    """The handle is, or is being, shut down."""
+    """The handle is shut down or shutting down."""
 
 
 class LimitReached(NixlMDError):

@@ -47,8 +47,8 @@ class EventType(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a watch, or about this agent's own keys (`watch` 0). `agent` and `label` are ""
-    where none is meant; see `name_of` for what is no UTF-8."""
+    """An event of a watch, or of this agent's own keys (`watch` 0). `agent` and `label` are "" if
+    the event has none; `name_of` explains names that are not UTF-8."""
 
     type: EventType
     watch: int
@@ -74,7 +74,7 @@ class PresentAgent:
 
 @dataclass(frozen=True)
 class Result:
-    """How an operation ended."""
+    """The outcome of an operation."""
 
     operation: int
     status: Status
@@ -86,7 +86,7 @@ class Result:
     """Seconds, as etcd granted it; of a started heartbeat, else 0."""
 
     def check(self) -> Result:
-        """This result if it is a success, else its exception."""
+        """Returns this result if it is a success, otherwise raises its exception."""
         if self.status != Status.SUCCESS:
             raise error(self.status, self.text)
         return self

@@ -81,7 +81,7 @@ class AsyncAgent:
 
     @property
     def agent(self) -> Agent:
-        """The Agent below; for what needs no waiting."""
+        """The Agent below, for calls that need no await."""
         if self._agent is None:
             raise RuntimeError("use it in 'async with'")
         return self._agent
@@ -181,12 +181,12 @@ class AsyncAgent:
         *,
         timeout: float | None = None,
     ) -> int:
-        """Publishes; the revision of the write."""
+        """Publishes; returns the revision of the write."""
         result = await self._complete(self.agent.publish, label, blob, timeout=timeout)
         return result.revision
 
     async def unpublish(self, label: Name | None = None, *, timeout: float | None = None) -> int:
-        """Removes one label; the revision of the write."""
+        """Removes one label; returns the revision of the write."""
         result = await self._complete(self.agent.unpublish, label, timeout=timeout)
         return result.revision
 
@@ -197,7 +197,7 @@ class AsyncAgent:
         *,
         timeout: float | None = None,
     ) -> float:
-        """Starts the heartbeat; the TTL as granted, in seconds."""
+        """Starts the heartbeat; returns the granted TTL in seconds."""
         start = self.agent.start_heartbeat
         return (await self._complete(start, interval, ttl, timeout=timeout)).ttl
 
@@ -213,21 +213,22 @@ class AsyncAgent:
         wait: bool = True,
         timeout: float | None = None,
     ) -> bytes:
-        """Gets one label."""
+        """Returns the blob of one label."""
         start = self.agent.fetch
         result = await self._complete(start, agent, label, wait=wait, timeout=timeout)
         return result.blob or b""
 
     async def invalidate(self, *, timeout: float | None = None) -> int:
-        """Withdraws everything; the revision of the write."""
+        """Withdraws everything; returns the revision of the write."""
         return (await self._complete(self.agent.invalidate, timeout=timeout)).revision
 
     async def list(self, *, timeout: float | None = None) -> list[PresentAgent]:
-        """Who is present."""
+        """Returns the agents that are present."""
         return (await self._complete(self.agent.list, timeout=timeout)).agents
 
     async def watch(self, agent: Name | None, *, blobs: bool | None = None) -> AsyncIterator[Event]:
-        """The events of a watch. Leaving the loop ends it; an end from outside raises."""
+        """Iterates over the events of a watch. Leaving the loop ends it; if the watch ends, it
+        raises."""
         self._running_loop()
         queue: asyncio.Queue[Event] = asyncio.Queue()
         callback: EventCallback = queue.put_nowait

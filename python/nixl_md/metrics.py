@@ -62,14 +62,14 @@ _UNITS = {"_ns": 1e9, "_ms": 1e3}
 
 
 class StatsCollector(Collector):
-    """What `stats()` of some agents tells, by the label `agent`. The mapping may change later."""
+    """Exports `stats()` of some agents, by the label `agent`. The mapping may change later."""
 
     def __init__(self, agents: Mapping[str, HasStats], prefix: str = "nixl_md") -> None:
         self._agents = agents
         self._prefix = prefix
 
     def describe(self) -> Iterator[Metric]:
-        """Their names, so that a registry need not read an agent to know them."""
+        """The names of the metrics, so that a registry need not read an agent."""
         return iter([self._family(*field) for field in _FIELDS])
 
     def collect(self) -> Iterator[Metric]:

@@ -13,8 +13,8 @@
                 ...  # transfer
 
 Publishes the agent's metadata under a lease, and again when its registrations have changed. Loads
-the metadata of the peers that are wanted, removes it when they are gone and loads it anew when
-they have restarted. All of it happens in the application's own loop: inside `tick`, or on asyncio
+the metadata of wanted peers, removes it when they are gone and loads it again when they have
+restarted. All work happens in the application's own loop: inside `tick`, or on asyncio
 with `nixl_md.nixl_aio`. Peers may use this class, `libnixl_md` from C++, or NIXL's own etcd layer.
 """
 
@@ -86,7 +86,7 @@ class Exchange(Peers, Own):
 
     @property
     def agent(self) -> Agent:
-        """The handle below: for labels of one's own, lists, statistics."""
+        """The handle below, for labels of your own, lists and statistics."""
         if self._agent is None:
             raise RuntimeError("use it in 'async with'")
         return self._agent
@@ -96,14 +96,13 @@ class NixlMetadata(Exchange):
     """Exchanges the metadata of one NIXL agent; the application ticks.
 
     `nixl` is a `nixl_agent` that was made without NIXL_ETCD_ENDPOINTS in the environment.
-    `interval` and `ttl` are those of the heartbeat; every `check_interval` seconds (None: never)
-    the loop looks whether registrations have changed, and asks again for what etcd refused.
-    `publish_all` False leaves all but partial metadata unpublished. `on_peer` is called with
-    (name, True) when a wanted peer is loaded, with (name, False) before it is removed: the moment
-    to release transfer handles to it. All other arguments are those of `Agent`.
+    `interval` and `ttl` are those of the heartbeat. Every `check_interval` seconds (None:
+    never) the loop checks whether registrations have changed, and repeats requests that etcd
+    refused. `publish_all` False publishes partial metadata only. `on_peer` is called with
+    (name, True) when a wanted peer is loaded, and with (name, False) before it is removed:
+    release transfer handles to it there. All other arguments are those of `Agent`.
 
-    As a context manager it withdraws what it published and closes. What is loaded stays.
-    """
+    As a context manager it withdraws its keys and closes. Loaded peers stay loaded."""
 
     def _open(self, name: str, options: dict[str, Any]) -> None:
         agent = Agent(name, **options)
@@ -125,14 +124,14 @@ class NixlMetadata(Exchange):
         self.agent.__exit__(kind, exception, traceback)
 
     def tick(self) -> int:
-        """Does what is due; see Agent.tick. Never blocks for the network; loading and removing a
-        peer's metadata takes the time that NIXL takes."""
+        """Does all work that is due; see Agent.tick. Never blocks for the network; loading and
+        removing a peer's metadata takes NIXL's time."""
         self.check_if_due()
         return self.agent.tick()
 
     def fileno(self) -> int:
-        """Readable when a tick has something to do; only changed registrations are noticed by
-        ticks alone, or by `check`."""
+        """Readable when a tick has work to do. Changed registrations are noticed only by ticks or
+        `check`."""
         return self.agent.fileno()
 
     def run_until(self, condition: Callable[[], bool], timeout: float | None = None) -> None:
@@ -140,7 +139,7 @@ class NixlMetadata(Exchange):
         self.agent.run_until(condition, timeout)
 
     def close(self) -> None:
-        """Closes without withdrawing: what is on the lease goes when its TTL has passed."""
+        """Closes without withdrawing: the keys go when the TTL has passed."""
         self.agent.close()
 
 

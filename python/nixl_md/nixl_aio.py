@@ -13,8 +13,8 @@ from .nixl import Exchange, take_endpoints
 
 
 class AsyncNixlMetadata(Exchange):
-    """The same on asyncio, with the same arguments: inside 'async with' the event loop does all of
-    it. `driver` is the AsyncAgent below, for what else the application awaits."""
+    """The same on asyncio, with the same arguments: inside 'async with' the event loop does all
+    the work. `driver` is the AsyncAgent below, for everything else to await."""
 
     def _open(self, name: str, options: dict[str, Any]) -> None:
         self.driver = AsyncAgent(name, **options)
