@@ -8,7 +8,7 @@
 public struct ResponseHeader: Sendable, Equatable {
     public var clusterID: UInt64 = 0
     public var memberID: UInt64 = 0
-    /// Of the store when the answer was made.
+    /// The revision of the store at the time of the answer.
     public var revision: Int64 = 0
     public var raftTerm: UInt64 = 0
 

@@ -113,7 +113,7 @@ public struct LeaseTimeToLiveResponse: Sendable, Equatable, EtcdResponse {
 
 public struct AuthenticateResponse: Sendable, Equatable, EtcdResponse {
     public var header = ResponseHeader()
-    /// To be sent as header `token` with every request.
+    /// Every request carries it as header `token`.
     public var token = Bytes()
 
     public var needsRevision: Bool { false }

@@ -24,7 +24,7 @@ enum Printable {
         return isShortest && isLetter(scalar) ? length : 0
     }
 
-    /// By blocks: the tables of Unicode would be larger than the library. In doubt it is none.
+    /// Decides by blocks: the tables of Unicode would be larger than the library. In doubt it is not a letter.
     private static func isLetter(_ scalar: UInt32) -> Bool {
         switch scalar {
         case 0..<0xa1, 0xad,  // C1 controls; the soft hyphen

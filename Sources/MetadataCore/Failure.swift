@@ -85,8 +85,8 @@ package enum Failure {
             "\(status.message); compact and defragment etcd, then let 'etcdctl alarm disarm' end its alarm"
     }
 
-    /// Of a blob that etcd refused: 'too large' with both sizes. etcd names its limit only when gRPC's own check refused
-    /// the message ('larger than max (X vs. Y)'); else it is --max-request-bytes, 1.5 MiB by default.
+    /// The text for a refused blob: 'too large' with both sizes. etcd names its limit only when gRPC's own check
+    /// refused the message ('larger than max (X vs. Y)'); else it is --max-request-bytes, 1.5 MiB by default.
     func explain(_ text: Text, blob: Int, request: Int) -> Text {
         guard case .tooLarge = self, blob > 0 else { return text }
         return

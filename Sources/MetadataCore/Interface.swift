@@ -77,7 +77,7 @@ public struct PresentAgent: Sendable {
     /// 0 where the agent has no presence key.
     public var incarnation: UInt64
     public var revision: Int64
-    /// Of the presence key; 0: none, or no presence key.
+    /// The lease of the presence key; 0: none, or no presence key.
     public var lease: Int64
 
     public init(name: Bytes, incarnation: UInt64, revision: Int64, lease: Int64) {

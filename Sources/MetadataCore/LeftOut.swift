@@ -7,7 +7,7 @@ import EtcdProtocol
 /// host's buffers have NIXL_MD_MAX_AGENT and NIXL_MD_MAX_LABEL bytes.
 struct LeftOut {
     private(set) var count: UInt64 = 0
-    /// Of the first; nil: none yet, or already taken.
+    /// The warning about the first one; nil: none yet, or already taken.
     private var warning: Text?
 
     /// The agent and label in a key. nil if the key is not an agent's, or if a name is too long; the latter is

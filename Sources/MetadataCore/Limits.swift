@@ -130,6 +130,6 @@ enum Limits {
     static let restarts = 3
     /// So many answers in a row that tell of a slow server, and another endpoint is asked.
     static let busyAnswers = 3
-    /// Of the token that etcd gives. A JWT signed with 4,096 bits has less than 2 KiB, and it goes with every request.
+    /// Bytes of a token from etcd. A JWT signed with 4,096 bits has less than 2 KiB, and it goes with every request.
     static let tokenBytes = 16 << 10
 }

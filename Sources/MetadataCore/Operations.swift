@@ -7,7 +7,7 @@ import EtcdProtocol
 enum Operation {
     /// Just submitted, not yet with whoever works on it.
     case starting
-    /// Of this label.
+    /// A change of this label.
     case change(Bytes)
     /// The heartbeat, or a withdrawal.
     case registration

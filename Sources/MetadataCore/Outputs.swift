@@ -33,7 +33,7 @@ struct Outputs {
 /// Callbacks that wait for the host, and how much there may be of them.
 struct Notices {
     private var queue = Queue<(Notice, bytes: Int)>()
-    /// Of the blobs that they hold.
+    /// Bytes of the queued blobs.
     private(set) var bytes = 0
     /// Keys that the host does not receive.
     var leftOut = LeftOut()

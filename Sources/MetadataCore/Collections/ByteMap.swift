@@ -243,7 +243,7 @@ struct ByteMap<Value> {
     var chunkCount: Int { chunks.count }
 }
 
-/// Of what they hold, however it is spread over chunks.
+/// Compares the contents, however they are spread over chunks.
 extension ByteMap: Equatable where Value: Equatable {
     static func == (a: ByteMap, b: ByteMap) -> Bool {
         guard a.count == b.count else { return false }

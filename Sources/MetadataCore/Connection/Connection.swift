@@ -49,7 +49,7 @@ struct Connection {
     enum Replied {
         case nothing
         case answered(CallPurpose, Answer)
-        /// To be sent again, not before that time. `token`: streams have the old one, too.
+        /// Must be sent again, not before that time. `token`: streams have the old one, too.
         case again(CallPurpose, at: Milliseconds)
         case tokenRefused(CallPurpose, Text)
         case failure(Text)

@@ -5,7 +5,7 @@ import EtcdProtocol
 
 /// Which store it is, as the headers of its answers tell.
 struct StoreSeen {
-    /// Of a greeting.
+    /// The meaning of a greeting.
     enum Verdict {
         case same
         /// It lacks what the one known before must have had: the revisions we know mean nothing in it.

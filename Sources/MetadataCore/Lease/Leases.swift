@@ -9,7 +9,7 @@ import EtcdProtocol
 /// comes late would bring a revoked lease back, and a late Put with it (seen on 3.4.23, 3.5.30 and 3.7.1).
 package struct Leases: Hashable {
     package enum Kind: Hashable {
-        /// Of the greatest TTL that etcd grants; never renewed.
+        /// The longest TTL that etcd grants; never renewed.
         case neverEnding
         case renewed(seconds: Int64)
 
@@ -21,7 +21,7 @@ package struct Leases: Hashable {
         }
     }
     package enum State: Hashable {
-        /// To be granted; nothing was sent.
+        /// Must be granted; nothing was sent.
         case wanted
         case granting(since: Milliseconds)
         /// The grant was not answered: etcd is asked whether the lease is there.
@@ -65,7 +65,7 @@ package struct Leases: Hashable {
     private var leases: [Lease] = []
     /// The one on which everything is to hang; 0: none.
     private(set) var target: Int64 = 0
-    /// Of the heartbeat.
+    /// The interval of the heartbeat.
     private var interval: Milliseconds = 0
 
     init(random: Random) {
@@ -89,7 +89,7 @@ package struct Leases: Hashable {
     var isFull: Bool { leases.count >= Limits.leases }
     var targetState: State? { index(target).map { leases[$0].state } }
     var targetKind: Kind? { index(target).map { leases[$0].kind } }
-    /// Of the target, as granted.
+    /// The granted TTL of the target.
     var ttl: Milliseconds { index(target).map { leases[$0].ttl } ?? 0 }
     var hasRenewed: Bool { leases.contains { $0.kind != .neverEnding } }
 
@@ -305,8 +305,8 @@ package struct Leases: Hashable {
         return .alive
     }
 
-    /// Of a lease that is gone: how long it had left, where its end says something about the store, because it came while
-    /// there was no connection.
+    /// The time left of a lease that is gone, if its end says something about the store because there was no
+    /// connection.
     func timeLeft(_ id: Int64, now: Milliseconds) -> Milliseconds {
         guard let at = index(id) else { return 0 }
         let lease = leases[at]

@@ -13,8 +13,8 @@ struct HeldPage {
     private enum Question: Int {
         /// The presence key at this place of the page, or the first label of an agent without one: as it was.
         case key
-        /// Of an agent without a presence key, whose first label is at this place: whether every label is empty, or
-        /// hangs on a lease, and none has changed since the page was read; and whether that is so.
+        /// Questions about an agent without a presence key, whose first label is at this place: is every label empty,
+        /// is every label on a lease, and is every label unchanged since the page was read?
         case areEmpty, areLeased, areUnchanged
     }
     private let keyspace: Keyspace
@@ -24,7 +24,7 @@ struct HeldPage {
     /// Place and question as one number.
     private var questions: [Int] = []
     private var answered = 0
-    /// Of questions in one request. Less, where the answers were too large.
+    /// Questions in one request; fewer after answers that were too large.
     private var portion: Int
     /// The places of the first keys of agents that do not count.
     private var absent: [Int] = []

@@ -17,7 +17,7 @@ final class ListJob {
     private let portions: CoreConfiguration.Portions
     private var cursor: Bytes
     private var revision: Int64 = 0
-    /// Of keys in one page.
+    /// The number of keys in one page.
     private var limit: Int64
     private var keys = 0
     /// In the order of keys.

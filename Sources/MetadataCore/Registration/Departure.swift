@@ -28,7 +28,7 @@ struct Departure: Hashable {
         /// The heartbeat ends with it.
         fileprivate(set) var stopsHeartbeat = false
         fileprivate(set) var way = Way.revoking
-        /// Of the last removal.
+        /// The revision of the last removal.
         fileprivate(set) var revision: Int64 = 0
     }
     /// A call that the host made meanwhile.

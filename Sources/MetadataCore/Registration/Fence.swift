@@ -7,7 +7,7 @@ struct Fence: Hashable {
 
     var isInDoubt: Bool { doubt != nil }
 
-    /// To be sent before all else while the presence key stands at the revision of the doubt.
+    /// Comes before all other steps while the presence key has the revision of the doubt.
     func step(_ presence: Plan.Presence) -> Plan.Step? {
         guard let doubt, !doubt.isAnswered, case .ours(let lease, doubt.revision) = presence else {
             return nil

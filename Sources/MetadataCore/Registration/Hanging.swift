@@ -25,7 +25,7 @@ struct Hanging: Hashable {
         if !isInDoubt { leases = [lease] }
     }
 
-    /// By a claim of ours that came late; `before`: where it had hung until then.
+    /// A late claim of ours has put it back; `before`: the leases that carried it until then.
     mutating func isBack(on lease: Int64, before: Hanging) {
         let unasked: [Int64]
         switch before.absence {

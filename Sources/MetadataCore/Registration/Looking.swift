@@ -10,7 +10,7 @@ struct Looking: Hashable {
     private var sight = Sight.everything
     /// The keys may have changed since they were last read.
     private(set) var isWanted = true
-    /// Of the newest observation.
+    /// The revision of the newest observation.
     private(set) var revision: Int64 = 0
     /// The newest revision from the self-watch.
     private var watchedAt: Int64 = 0

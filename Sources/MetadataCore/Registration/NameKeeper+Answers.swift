@@ -9,7 +9,7 @@ extension NameKeeper {
     // MARK: - Observations
 
     mutating func saw(_ found: Observation, _ now: Milliseconds, _ out: inout Effects) {
-        // Of two answers the older one changes nothing.
+        // An older answer changes nothing.
         guard found.revision >= looking.revision else { return }
         if isOfAnotherStore(found) {
             out.storeIsAnother("its presence key is not the one that was seen")
@@ -42,7 +42,7 @@ extension NameKeeper {
         }
     }
 
-    /// Of our own keys. False: one stands at a lower revision than it was seen at.
+    /// Observes our labels. False: one has a lower revision than before.
     private mutating func sawLabels(
         _ found: Observation, _ now: Milliseconds, _ out: inout Effects
     ) -> Bool {

@@ -117,7 +117,7 @@ extension NameKeeper {
         leases.ids.contains { mayBeLeft(on: $0) }
     }
 
-    /// Of leaving: the one on which the presence key hangs first. Else one on which nothing is known to hang.
+    /// While leaving, the lease of the presence key first; otherwise one without known keys.
     private var spareLease: Int64? {
         let ids = leases.ids
         if departure.isUnderWay { return hanging.leases.first { ids.contains($0) } ?? ids.first }

@@ -108,7 +108,7 @@ struct RegistrationKeys: Hashable {
         }
     }
 
-    /// Of the answer to `look`; `presence`: what the transaction itself has put.
+    /// The observation from the answer to `look`; `presence`: the key that the transaction itself has put.
     func observation(
         _ responses: ArraySlice<ResponseOp>, at revision: Int64,
         presence put: Observation.Key? = nil

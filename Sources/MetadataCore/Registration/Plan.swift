@@ -99,7 +99,7 @@ package enum Plan {
         // Conclusions: nothing is sent.
         case lose(lease: Int64)
         case withdrawn, superseded, nameIsTaken, contended
-        /// Of leaving: etcd refuses to revoke this lease.
+        /// Leaving, and etcd refuses to revoke this lease.
         case stays(Int64)
         /// A store that has gone back shows a key of ours that nobody wants.
         case leave

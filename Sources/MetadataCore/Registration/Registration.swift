@@ -77,7 +77,7 @@ package struct Registration: Hashable {
     package var watchFrom: Int64? { keeper.watchFrom }
     /// Calls that wait for their turn.
     var backlog: Int { keeper.backlog }
-    /// Of the lease; where there is none, what patience is measured by.
+    /// The TTL of the lease; without one, the measure of patience.
     var ttl: Milliseconds {
         let ttl = keeper.leases.targetKind == .neverEnding ? 0 : keeper.leases.ttl
         return ttl == 0 ? Timing.ttlWithoutLease : ttl
@@ -151,7 +151,7 @@ package struct Registration: Hashable {
 
     // MARK: - What else is seen
 
-    /// By the self-watch.
+    /// The self-watch saw a change.
     package mutating func presenceChanged(at revision: Int64) {
         keeper.looking.presenceChanged(at: revision)
     }

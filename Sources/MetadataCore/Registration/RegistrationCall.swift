@@ -6,11 +6,11 @@ import EtcdProtocol
 /// A request of the registration.
 package struct RegistrationCall: Hashable {
     package private(set) var step: Plan.Step
-    /// Of the presence key, to which a write is bound.
+    /// The revision of the presence key that guards a write.
     var revision: Int64 = 0
     var lease: Int64 = 0
     package internal(set) var labels: [Bytes] = []
-    /// Of the request, in bytes.
+    /// The size of the request in bytes.
     var size = 0
     /// The lease had been asked to go before.
     var wasAsked = false

@@ -7,7 +7,7 @@ import EtcdProtocol
 struct AgentViews {
     private let watch: OperationID
     private let tellsLabels: Bool
-    /// By name + "/": the order of keys, which is not that of names ("a-b/" precedes "a/").
+    /// Keyed by name + "/": the order of keys, which is not that of names ("a-b/" precedes "a/").
     private var views = ByteMap<AgentView>()
     /// How many of them have departed; the memory of those is bounded.
     private var departedCount = 0

@@ -35,7 +35,7 @@ final class HostWatch {
     private let presenceOnly: Bool
     private let portions: CoreConfiguration.Portions
     private var state = State.listing
-    /// Of use while it lists.
+    /// Used while it lists.
     private var listing: WatchListing
     private var views: AgentViews
     private var isContactLostTold = false

@@ -13,7 +13,7 @@ struct WatchListing {
     }
     private struct Page {
         let response: RangeResponse
-        /// Of the answer, which may have had more keys.
+        /// The last key of the answer, which may have had more keys.
         let lastKey: Bytes?
         var next = 0
     }
@@ -35,7 +35,7 @@ struct WatchListing {
     private var cursor: Bytes
     /// 0 before the first page.
     private var revision: Int64 = 0
-    /// Of keys in one page, and the most that it may become.
+    /// Keys in one page, and the maximum.
     private var limit: Int64
     private let most: Int64
     private var open: Open?

@@ -204,7 +204,7 @@ struct WatchStream {
 
     // MARK: - Messages
 
-    /// To be asked before a message is decoded.
+    /// Finds the receiver before the message is decoded.
     func addressee(of bytes: Bytes) -> Addressee {
         let outline = try? WatchResponse.outline(of: bytes)
         let watcher = outline.flatMap { UInt64(exactly: $0.watchID) }.flatMap { watchers[$0] }
@@ -343,7 +343,7 @@ struct WatchStream {
         return events.isEmpty ? .nothing : .changed(watcher.sink, events)
     }
 
-    /// Of what is watched, and of revisions that do not fall.
+    /// The events are of watched keys, and their revisions do not fall.
     private func areInOrder(_ events: [WatchResponse.Event], for watcher: Watcher) -> Bool {
         var last: Int64 = 1
         for event in events {

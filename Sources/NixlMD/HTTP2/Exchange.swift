@@ -11,7 +11,7 @@ import MetadataCore
 final class Exchange {
     /// The longest message that is read, which bounds what a server can make us allocate.
     static let maximumMessage = 16 << 20
-    /// Of its header fields, each with the 32 bytes that HTTP/2 counts for it.
+    /// Bytes of its header fields, each with the 32 bytes that HTTP/2 counts for it.
     private static let maximumHeaderBytes = 64 << 10
 
     /// Its owner is `.none` once nothing more is wanted.

@@ -9,7 +9,7 @@ import MetadataCore
 /// of each kind. The efd stays readable for the rest.
 enum TickBudget {
     static let callbacks = 256
-    /// Of blobs handed to callbacks.
+    /// Bytes of blobs passed to callbacks.
     static let blobBytes = 1 << 20
     /// Time in callbacks and between them, in nanoseconds.
     static let callbackTime: UInt64 = 5_000_000
@@ -28,8 +28,8 @@ enum TickBudget {
     static let callTime: UInt64 = 6_000_000
     /// CPU time after which what callbacks have started is left to the next tick.
     static let followUpTime: UInt64 = 8_000_000
-    /// To decode a message of this size or more, and free it, is the most of a tick (16 MiB: 4 ms, twice that on a busy
-    /// machine): it is the first that a tick does.
+    /// Decoding and freeing a message of this size or more takes most of a tick (16 MiB: 4 ms, twice that on a busy
+    /// machine), so a tick does it first.
     static let largeMessage = 1 << 20
     static let largeAfter: UInt64 = 1_000_000
     /// Steps between two looks at the clock.

@@ -31,7 +31,7 @@ struct Operation {
     let onDone: nixl_md_done_cb?
     let onEvent: nixl_md_event_cb?
     let user: UnsafeMutableRawPointer?
-    /// Of the blob that it holds.
+    /// Bytes of its blob.
     let bytes: Int
     /// A canceled watch delivers only ENDED.
     var isCanceled = false

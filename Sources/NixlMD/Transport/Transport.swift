@@ -18,7 +18,7 @@ final class Transport {
     private let events = TransportEvents()
 
     private var connector: Connector
-    /// Of the trusted authorities that the connector keeps; 0: of none.
+    /// The stamp of the connector's file of trusted authorities; 0: none.
     private var authorities: UInt64 = 0
     private var route: Route?
     /// Where new requests go; nil: none was made yet.
@@ -109,7 +109,7 @@ final class Transport {
         }
     }
 
-    /// To be called at the end of every turn: until then epoll has the interest of the last one.
+    /// Call this at the end of every turn: until then epoll has the old interest.
     func updateInterest() {
         for connection in connections {
             if let socket = connection.socket { connector.want(connection.interest, of: socket) }
