@@ -24,6 +24,7 @@ LIMIT ?= 100000
 BOUNDS ?=
 # Of each fuzzer.
 FUZZ_SECONDS ?= 60
+FUZZ_RUNS ?=
 REGRESSIONS ?=
 
 BUILD := $(CURDIR)/build
@@ -73,7 +74,7 @@ C_FILES = $(wildcard include/*.hpp Benchmarks/*.c) $(shell find Sources Tests $(
 	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
 SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs tools/dist-tarball tools/dist-wheel \
 	tools/etcd-servers tools/fresh-machine tools/fuzz tools/minimal-root \
-	tools/require tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
+	tools/require tools/sanitized tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
 PYTHON_DIRECTORIES := tools/pictures tools/prose tools/site Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
 TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/consumers Tests/artifact \
@@ -98,7 +99,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man docs \
-	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
+	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz fuzz-interface sanitize races proxy servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
 	format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
@@ -192,9 +193,28 @@ mutations: ## make mistakes in the core on purpose: each must be found within 1,
 	@tools/require swift python
 	$(PYTHON) Tests/mutations/run.py $(BUILD)/mutations 1000
 
-fuzz: ## feed any bytes to what reads a server's answers, and any answers to the core: FUZZ_SECONDS=60 each
+fuzz: ## feed any bytes to decoders, core, HTTP/2, endpoint list and configuration: FUZZ_SECONDS=60 each, or FUZZ_RUNS=inputs
 	@tools/require swift
-	tools/fuzz $(BUILD)/fuzz $(FUZZ_SECONDS)
+	FUZZ_RUNS=$(FUZZ_RUNS) tools/fuzz $(BUILD)/fuzz $(FUZZ_SECONDS)
+
+sanitize: ## the C++ hosts of the conformance suite, and the library, with AddressSanitizer and UBSan; TESTS=... runs a part
+	@$(MAKE) --no-print-directory all test-tools
+	tools/sanitized $(BUILD)/asan address
+	@NIXL_MD_LIBRARY=$(BUILD)/asan/libnixl_md.so NIXL_MD_TESTS="$(TESTS)" tools/test sanitize
+
+races: ## test_concurrent and its kin with ThreadSanitizer
+	@$(MAKE) --no-print-directory all test-tools
+	tools/sanitized $(BUILD)/tsan thread
+	@NIXL_MD_LIBRARY=$(BUILD)/tsan/libnixl_md.so tools/test races
+
+fuzz-interface: ## call the whole C interface by chance from several threads, with AddressSanitizer: FUZZ_SECONDS=60
+	@$(MAKE) --no-print-directory all test-tools
+	tools/sanitized $(BUILD)/asan address
+	$(BIN)/python Tests/Fuzz/interface.py $(BUILD)/asan/interface $(FUZZ_SECONDS)
+
+proxy: ## ten minutes behind etcd's grpc-proxy of 3.4 and 3.5, with restarts and a compaction: SECONDS=600
+	@$(MAKE) --no-print-directory all test-tools
+	@NIXL_MD_PROXY_SECONDS=$(if $(SECONDS),$(SECONDS),600) tools/test proxy
 
 test-examples: ## the examples, the demonstration, and machines that lack what they need
 	@$(MAKE) --no-print-directory all examples test-tools

@@ -233,7 +233,11 @@ NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
     NIXL_MD_EVENT_RESTARTED = 4,
     NIXL_MD_EVENT_RETURNED = 5,  /**< the same process as before GONE is back: load its metadata again */
     NIXL_MD_EVENT_SYNCED = 6,    /**< the state at the start (or after RESYNC) is complete; changes follow */
-    NIXL_MD_EVENT_CONTACT_LOST = 7,     /**< no etcd can be reached: keep your peers, but they may be stale */
+    /**
+     * Keep your peers, but they may be stale. `text` says why: no etcd could be reached for 1 s, or this watch has not
+     * begun, or not finished its list, within 5 s. Everything else may work.
+     */
+    NIXL_MD_EVENT_CONTACT_LOST = 7,
     NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch continues where it stopped: do nothing */
     /**
      * Events may have been missed: the host was too slow, etcd compacted its history, or the store was replaced (a

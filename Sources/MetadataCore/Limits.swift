@@ -43,6 +43,16 @@ enum Timing {
     static let restarts: Milliseconds = 1000
     /// Watches get CONTACT_LOST when no endpoint answered for this long; shorter interruptions are ordinary failovers.
     static let contactLost: Milliseconds = 1000
+    /// A watch gets CONTACT_LOST when it has not begun, or not finished its list, for this long. It is also the deadline of a
+    /// watch's creation; each failure doubles that.
+    static let watchSilence: Milliseconds = 5000
+    static let creationMax: Milliseconds = 20_000
+    /// The longest pause before a failed Watch stream is opened again.
+    static let watchPauseMax: Milliseconds = 5000
+    /// The least time between two looks for silent watches; each look visits all of them.
+    static let silencePause: Milliseconds = 500
+    /// A proxy may lose events: behind one everything is listed again after this.
+    static let relist: Milliseconds = 300_000
     /// A renewal's own deadline is TTL/6 within these bounds: three attempts fit into half a TTL.
     static let renewalDeadlineMin: Milliseconds = 250
     static let renewalDeadlineMax: Milliseconds = 2000
@@ -130,6 +140,9 @@ enum Limits {
     static let restarts = 3
     /// So many answers in a row that tell of a slow server, and another endpoint is asked.
     static let busyAnswers = 3
+    /// One in so many failures of the Watch stream changes the connection, and perhaps the member. The others cost only the
+    /// stream: other requests go on.
+    static let failuresPerConnection: UInt64 = 4
     /// Bytes of a token from etcd. A JWT signed with 4,096 bits has less than 2 KiB, and it goes with every request.
     static let tokenBytes = 16 << 10
 }

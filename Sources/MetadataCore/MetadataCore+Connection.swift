@@ -14,6 +14,14 @@ enum CallPurpose {
     case page(HostWatch, epoch: Int)
     case list(ListJob, epoch: Int)
     case otherSpelling
+
+    /// A page may take the server long, so it has no deadline.
+    var takesItsTime: Bool {
+        switch self {
+        case .page, .list: true
+        case .authenticate, .greeting, .probe, .registration, .fetch, .otherSpelling: false
+        }
+    }
 }
 
 /// Work that waits for a free request, in FIFO order.
@@ -131,7 +139,15 @@ extension MetadataCore {
         registration.connectionIsLost(now: now)
         for purpose in dropped { unanswered(purpose) }
         keepAliveStream = nil
-        watchStream.lost()
+        watchStream.lost(now: now)
+        lookForSilence()
+    }
+
+    var troubleText: Text { connection.contact.troubleText(now: now) }
+
+    /// Remembers a failure for the texts of time-outs and CONTACT_LOST.
+    func note(_ reason: Text) {
+        connection.note(reason, now: now)
     }
 
     /// The endpoint has left something unanswered.
@@ -162,9 +178,7 @@ extension MetadataCore {
             .warn,
             "no etcd can be reached, it is tried on; last trouble: \(connection.contact.lastTrouble)"
         )
-        for operation in operations.values {
-            if case .watch(let watch) = operation { contactLost(watch) }
-        }
+        forEachWatch { contactLost($0) }
     }
 
     // MARK: - Requests
@@ -224,7 +238,8 @@ extension MetadataCore {
         keepAliveStream = nil
         registration.renewAgain(at: now)
         if let stream = watchStream.stream { act(.closeStream(stream)) }
-        watchStream.lost()
+        watchStream.lost(now: now)
+        lookForSilence()
     }
 
     func streamTokenIsRefused(_ reason: Text) {

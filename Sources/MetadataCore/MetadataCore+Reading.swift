@@ -51,7 +51,7 @@ extension MetadataCore {
             fetch.wait(
                 with: watchStream.watch(
                     key: fetch.key(keyspace), end: [], from: header.revision &+ 1,
-                    keepsValues: true, for: .operation(fetch.operation)))
+                    keepsValues: true, for: .operation(fetch.operation), now: now))
         case .failed(let status, let text): fail(fetch, status, text)
         case .malformed: break
         }
@@ -122,8 +122,9 @@ extension MetadataCore {
             }
             seen(response.header)
             listed(job, job.listed(response, keyspace, &notices.leftOut))
-        case .refused(.compacted, _):
+        case .refused(.compacted, let text):
             listAgain(job)
+            note("a list began anew: \(text)")
             _ = givesUp(if: job.isRestartedTooOften(now: now), "what is listed is compacted")
         case .refused(.noSpace, _) where job.isAskingAboutAgents:
             listed(job, job.assumePresent(keyspace, &notices.leftOut))

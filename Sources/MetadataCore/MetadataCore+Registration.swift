@@ -164,7 +164,7 @@ extension MetadataCore {
         guard selfWatcher == nil, now >= selfWatchRetryAt ?? 0 else { return }
         selfWatchRetryAt = nil
         selfWatcher = watchStream.watch(
-            key: key, end: [], from: from, keepsValues: false, for: .registration)
+            key: key, end: [], from: from, keepsValues: false, for: .registration, now: now)
     }
 
     func stopWatchingOurselves() {

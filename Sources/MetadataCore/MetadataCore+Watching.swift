@@ -11,8 +11,9 @@ extension MetadataCore {
     func watch(_ id: OperationID, agent: Bytes?, presenceOnly: Bool) {
         let watch = HostWatch(
             operation: id, agent: agent, presenceOnly: presenceOnly, keyspace,
-            configuration.portions)
+            configuration.portions, now: now)
         operations[id] = .watch(watch)
+        lookForSilence()
         work.append(.page(watch, epoch: watch.epoch))
         if connection.contact.isLost { contactLost(watch) }
     }
@@ -25,8 +26,35 @@ extension MetadataCore {
         watch.contactLost(connection.contact.lastTrouble, &notices)
     }
 
+    /// A watch may be silent from now on: look when it has been for too long.
+    func lookForSilence() {
+        let due = now &+ Timing.watchSilence
+        silenceDue = min(silenceDue ?? due, due)
+    }
+
+    /// Tells each silent watch so, whatever else works.
+    func noticeSilentWatches() {
+        guard mayJudge, let due = silenceDue, now >= due else { return }
+        silenceDue = nil
+        forEachWatch { watch in
+            guard let due = watch.silenceDue else { return }
+            guard now >= due else {
+                silenceDue = max(min(silenceDue ?? due, due), now &+ Timing.silencePause)
+                return
+            }
+            watch.contactLost("\(watch.silence(now: now))\(troubleText)", &notices)
+        }
+    }
+
+    func forEachWatch(_ body: (HostWatch) -> Void) {
+        for operation in operations.values {
+            if case .watch(let watch) = operation { body(watch) }
+        }
+    }
+
     func resync(_ watch: HostWatch, _ text: Text, forgetRevisions: Bool) {
-        carryOut(watch.resync(text, forgetRevisions: forgetRevisions, &notices), for: watch)
+        carryOut(
+            watch.resync(text, forgetRevisions: forgetRevisions, now: now, &notices), for: watch)
     }
 
     private func carryOut(_ outcome: HostWatch.Outcome, for watch: HostWatch) {
@@ -35,6 +63,7 @@ extension MetadataCore {
         case .askPage: work.append(.page(watch, epoch: watch.epoch))
         case .listAgain(let ending):
             cancel(ending)
+            lookForSilence()
             pausedWatches.forget(watch)
             work.append(.page(watch, epoch: watch.epoch))
         case .unfinished: pausedWatches.postpone(watch)
@@ -42,11 +71,12 @@ extension MetadataCore {
             cancel(ending)
             pausedWatches.stall(watch)
         case .follow(let revision):
+            lookForSilence()
             let range = watch.range
             watch.follow(
                 with: watchStream.watch(
                     key: range.key, end: range.end, from: revision,
-                    keepsValues: watch.keepsValues, for: .operation(watch.operation)))
+                    keepsValues: watch.keepsValues, for: .operation(watch.operation), now: now))
         case .ended(let ending):
             cancel(ending)
             operations[watch.operation] = nil
@@ -57,7 +87,7 @@ extension MetadataCore {
     func sendPage(_ watch: HostWatch, epoch: Int) {
         guard watch.expects(epoch) else { return }
         guard watch.listingGoesOn(with: connection.ground?.connection) else {
-            carryOut(watch.listingIsInterrupted(), for: watch)
+            carryOut(watch.listingIsInterrupted(now: now), for: watch)
             return
         }
         if let question = watch.question(keyspace, notices) {
@@ -82,8 +112,9 @@ extension MetadataCore {
             }
             seen(response.header)
             carryOut(watch.listed(response, keyspace, &notices), for: watch)
-        case .refused(.compacted, _):
-            carryOut(watch.listingIsInterrupted(), for: watch)
+        case .refused(.compacted, let text):
+            carryOut(watch.listingIsInterrupted(now: now), for: watch)
+            note("a list began anew: \(text)")
             let isTooOften = watch.isInterruptedTooOften(now: now)
             _ = givesUp(if: isTooOften, "what is listed is compacted")
         case .refused(.noSpace, _) where watch.isAskingAboutAgents:
@@ -99,7 +130,8 @@ extension MetadataCore {
     func resumeStalledWatches() {
         guard notices.isEmpty, pausedWatches.hasStalled else { return }
         for watch in pausedWatches.takeStalled() {
-            carryOut(watch.resume(&notices), for: watch)
+            lookForSilence()
+            carryOut(watch.resume(now: now, &notices), for: watch)
         }
     }
 
@@ -124,8 +156,20 @@ extension MetadataCore {
 
     /// A watch that is never created would stay silent.
     func expireCreations() {
-        guard mayJudge, let deadline = watchStream.deadline, now >= deadline else { return }
-        failAsSilent("\(currentTarget) left the creation of a watch unanswered for too long")
+        guard mayJudge, let deadline = watchStream.creationDeadline, now >= deadline else { return }
+        watchStreamFailed(
+            "\(currentTarget) does not answer the creation of a watch", isSilence: true)
+    }
+
+    /// Everything else may work, so most failures only open the stream again.
+    func watchStreamFailed(_ reason: Text, isSilence: Bool = false) {
+        if watchStream.failed(isSilence: isSilence, now: now, &out) {
+            failConnection(reason)
+        } else {
+            log(.debug, reason)
+            note(reason)
+            lookForSilence()
+        }
     }
 
     func watchMessage(_ bytes: Bytes) {
@@ -143,8 +187,11 @@ extension MetadataCore {
                         bytes, keepValues: addressee.keepsValues, events: addressee.events)
                 })
         else { return }
-        seen(response.header)
-        carryOut(watchStream.take(response, bytes: bytes.count, for: addressee, &out))
+        let outcome = watchStream.take(
+            response, bytes: bytes.count, for: addressee, now: now, &out)
+        if !response.created || !watchStream.numbersAreTheirs { seen(response.header) }
+        carryOut(outcome)
+        considerProxy()
     }
 
     func watchMessageTooLarge(_ size: Int) {
@@ -166,7 +213,7 @@ extension MetadataCore {
         case .malformed(let reason): isMalformed(reason)
         case .denied(let reason):
             streamTokenIsRefused("\(currentTarget) ended a watch: \(reason)")
-        case .ended(let reason): failConnection("\(currentTarget) ended a watch: \(reason)")
+        case .ended(let reason): watchStreamFailed("\(currentTarget) ended a watch: \(reason)")
         }
     }
 
@@ -176,7 +223,8 @@ extension MetadataCore {
             return
         }
         switch operations[id] {
-        case .watch(let watch): carryOut(watch.changed(events, keyspace, &notices), for: watch)
+        case .watch(let watch):
+            carryOut(watch.changed(events, keyspace, now: now, &notices), for: watch)
         case .fetch(let fetch):
             if let found = fetch.changed(events) { succeed(fetch, found) }
         default: assertionFailure("events for an operation that watches nothing")
@@ -216,5 +264,23 @@ extension MetadataCore {
         case .fetch(let fetch): fail(fetch, .permission, text)
         default: assertionFailure("a watch of an operation that watches nothing is refused")
         }
+    }
+
+    // MARK: - Proxies
+
+    /// A proxy may lose events: read everything again from time to time.
+    private func considerProxy() {
+        guard relistAt == nil, watchStream.numbersAreTheirs else { return }
+        relistAt = now &+ Timing.relist &- random.below(Timing.relist / 5)
+    }
+
+    func relistBehindProxy() {
+        guard let at = relistAt, now >= at else { return }
+        relistAt = nil
+        considerProxy()
+        sweep(.lookAgain("a proxy that may lose events stands between, so all is listed again"))
+        guard selfWatcher != nil else { return }
+        stopWatchingOurselves()
+        registration.mayHaveMissed()
     }
 }

@@ -106,6 +106,10 @@ public final class MetadataCore {
     var connection: Connection
     var work = Queue<Work>()
     var watchStream: WatchStream
+    /// When to look for silent watches; nil: there are none.
+    var silenceDue: Milliseconds?
+    /// When to list everything again because a proxy may lose events; nil: there is no proxy.
+    var relistAt: Milliseconds?
     var keepAliveStream: StreamID?
     /// nil: there is nothing to tell, or nobody to tell it to.
     var otherSpelling: OtherSpelling?
@@ -228,7 +232,8 @@ public final class MetadataCore {
         case .connectionLost(let connection, let reason):
             if self.connection.isIt(connection) { failConnection(reason) }
         case .resolved(let endpoint, let addresses, let reason):
-            connection.resolved(endpoint, addresses: addresses, reason: reason, &out)
+            connection.resolved(
+                endpoint, addresses: addresses, reason: reason, now: now, &out)
         }
         pump()
     }
@@ -247,7 +252,7 @@ public final class MetadataCore {
         switch reply {
         case .tooLarge(let size) where watchStream.isIt(stream): watchMessageTooLarge(size)
         case .failed(let status): streamIsRefused(stream, status)
-        case .ok, .tooLarge, .unprocessed: failConnection("\(currentTarget) ended a stream")
+        case .ok, .tooLarge, .unprocessed: streamFailed(stream, "\(currentTarget) ended a stream")
         }
     }
 
@@ -257,20 +262,24 @@ public final class MetadataCore {
         case .permission where stream == keepAliveStream: renewalsAreRefused(status)
         case .tokenRefused where connection.hasUser, .unauthenticated where connection.hasUser:
             streamTokenIsRefused(text)
-        case .busy:
+        case .busy where stream == keepAliveStream:
             guard let due = connection.streamIsBusy(now: now, &random) else {
                 return failConnection(text)
             }
-            connection.note(text)
-            if stream == keepAliveStream {
-                keepAliveStream = nil
-                registration.renewAgain(at: due)
-            } else {
-                watchStream.lost()
-            }
-        case .transient, .tokenRefused, .unauthenticated, .authenticationNotEnabled, .permission,
-            .tooLarge, .noSpace, .leaseNotFound, .leaseExists, .compacted, .other:
+            note(text)
+            keepAliveStream = nil
+            registration.renewAgain(at: due)
+        case .transient, .busy, .tokenRefused, .unauthenticated, .authenticationNotEnabled,
+            .permission, .tooLarge, .noSpace, .leaseNotFound, .leaseExists, .compacted, .other:
+            streamFailed(stream, text)
+        }
+    }
+
+    private func streamFailed(_ stream: StreamID, _ text: Text) {
+        if stream == keepAliveStream {
             failConnection(text)
+        } else {
+            watchStreamFailed(text)
         }
     }
 
@@ -288,6 +297,8 @@ public final class MetadataCore {
         expireCalls()
         expireCreations()
         noticeLostContact()
+        noticeSilentWatches()
+        relistBehindProxy()
         pump()
         mayJudge = false
     }
@@ -339,7 +350,12 @@ public final class MetadataCore {
         }
         consider(deadlines.first?.at)
         consider(connectionDeadline)
-        consider(watchStream.deadline)
+        consider(watchStream.creationDeadline)
+        if connection.takesRequests {
+            consider(watchStream.retryAt.map { max($0, connection.busyUntil) })
+        }
+        consider(silenceDue)
+        consider(relistAt)
         consider(registrationDeadline)
         consider(drain.nextDeadline)
         return earliest

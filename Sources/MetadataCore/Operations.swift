@@ -88,17 +88,19 @@ extension MetadataCore {
     }
 
     private func timeoutText(_ operation: Operation) -> Text {
-        if isReady, case .fetch(let fetch) = operation, fetch.isWaiting {
+        let trouble = troubleText
+        switch operation {
+        case .fetch(let fetch) where fetch.isFollowing:
             // Its agent may have been published under the other spelling.
             otherSpelling?.isWanted = true
             return
-                "agent '\(fetch.agent)' published nothing under label '\(fetch.label)' within the fetch's time-out"
+                "agent '\(fetch.agent)' published nothing under label '\(fetch.label)' within the fetch's time-out\(trouble)"
+        case .list(let job) where job.keys > 0:
+            return
+                "the operation's time-out has passed, still listing, \(job.keys) keys so far\(trouble)"
+        case .starting, .change, .registration, .fetch, .watch, .list:
+            return "the operation's time-out has passed without an answer\(trouble)"
         }
-        let lastTrouble = connection.contact.lastTrouble
-        let trouble: Text =
-            lastTrouble.isEmpty || (isReady && !connection.isBusy)
-            ? "" : "; last trouble: \(lastTrouble)"
-        return "the operation's time-out has passed without an answer\(trouble)"
     }
 
     /// Queues keep entries of what has ended until its turn comes, which without a connection it never

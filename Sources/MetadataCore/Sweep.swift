@@ -12,6 +12,8 @@ struct Sweep {
         case endAll(Status, Text)
         /// Observations of the old store are void.
         case replaceStore(Text)
+        /// Events may be lost: list again.
+        case lookAgain(Text)
     }
     let kind: Kind
     /// Those up to here are done.
@@ -47,6 +49,7 @@ extension MetadataCore {
             case .endReaders(let text): endReader(operation, text)
             case .endAll(let status, let text): end(id, operation, status, text)
             case .replaceStore(let text): startAnew(operation, text)
+            case .lookAgain(let text): lookAgain(operation, text)
             }
         }
     }
@@ -58,6 +61,14 @@ extension MetadataCore {
         case .list(let job):
             end(job, .canceled, text)
         case .starting, .change, .registration: break
+        }
+    }
+
+    private func lookAgain(_ operation: Operation, _ text: Text) {
+        switch operation {
+        case .watch(let watch) where watch.isFollowing: resync(watch, text, forgetRevisions: false)
+        case .fetch(let fetch) where fetch.isWaiting: fetchAgain(fetch)
+        case .watch, .fetch, .list, .starting, .change, .registration: break
         }
     }
 

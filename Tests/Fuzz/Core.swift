@@ -224,7 +224,6 @@ private final class AnyServer {
         takeNotices(.max)
         precondition(open.isEmpty, "a watch that outlives its handle")
         precondition(core.isShutDown)
-        core.releaseWatchers()
     }
 
     // MARK: - Messages that are nearly right

@@ -84,7 +84,7 @@ private func refusal(_ text: String) -> String {
 
     @Test(arguments: [
         "http://host:2379/?token=secret", "host?token=secret", "ftp://host/secret", "host:1#secret",
-        "http://a:1,https://b:1/secret",
+        "http://a:1,https://b:1/secret", "/secret/http://", "h?token=secret://a",
     ])
     func neverShowsAPathOrAQuery(_ text: String) {
         #expect(!refusal(text).contains("secret"), "\(refusal(text))")

@@ -59,7 +59,11 @@ extension World {
         let id = host.operations.submit(
             .watch(agent: agent, presenceOnly: presenceOnly), timeout: nil, host)
         host.watches.append(
-            (id, WatchChecker(world: self, agent: agent, presenceOnly: presenceOnly)))
+            (
+                id,
+                WatchChecker(
+                    world: self, agent: agent, presenceOnly: presenceOnly, clock: host.clock)
+            ))
     }
 
     private func cancelSomething(_ host: SimulatedHost) {

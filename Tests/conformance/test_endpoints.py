@@ -14,7 +14,7 @@ import pytest
 
 from cluster import Cluster
 from conftest import EtcdFactory, HostFactory
-from etcd_server import Place, free_ports
+from etcd_server import Etcd, Place, free_ports
 from hosts import TICK_WALL_LIMIT_NS
 from memcheck import scaled
 from proxy import Proxy
@@ -249,3 +249,11 @@ def test_two_clusters_that_are_not_one(hosts: HostFactory, own_etcd: EtcdFactory
         assert second.gateway.keys(NS) == [NS + b"/alpha/", NS + b"/alpha/l"]
     finally:
         proxy.close()
+
+
+def test_proxyVariables_areNotRead(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+    names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    host = hosts(environment=dict.fromkeys(names, "http://127.0.0.1:1"))
+    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.succeed("publish", label=b"l", blob=b"b")
+    assert host.stats()["connects_failed"] == 0

@@ -75,3 +75,27 @@ def test_certificates(
     without.open(etcd.endpoint, NS, agent=b"beta", ca_file=files["ca_file"])
     refused = without.finish("fetch", agent=b"alpha", label=b"l", timeout=1000)
     assert refused["status"] == capi.TIMED_OUT
+
+
+def test_everyRow_namesATestThatExists() -> None:
+    """SECURITY.md: what is said to hold is shown. Where nothing holds there is nothing to show."""
+    names = {
+        name
+        for pattern in ("*.py", "*.swift")
+        for path in (TREE / "Tests").rglob(pattern)
+        for name in re.findall(r"\b(?:def|func) (\w+)", path.read_text())
+    }
+    rows = []
+    for line in (TREE / "SECURITY.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) != 3 or not line.startswith("| ") or cells[2] == "test":
+            continue
+        rows.append(cells)
+        if cells[1].startswith("nothing:"):
+            continue
+        told = re.findall(r"`([\w./]+)`", cells[2])
+        assert told, f"no test: {line}"
+        for name in told:
+            is_place = (TREE / name).exists() or (TREE / "Tests/conformance" / name).exists()
+            assert is_place or name in names, f"there is no {name}: {line}"
+    assert len(rows) > 15

@@ -106,6 +106,15 @@ def test_system_authorities_do_not_know_it(
     check_refused(hosts(), secure.etcd.endpoint, "certificate", "ssl", "tls")
 
 
+def test_certificateFileOfTheEnvironment_isNotRead(
+    hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path
+) -> None:
+    secure = secured(own_etcd, tmp_path, "3.5", "IP:127.0.0.1", client=False)
+    names = ("SSL_CERT_FILE", "CURL_CA_BUNDLE")
+    host = hosts(environment=dict.fromkeys(names, str(secure.authority.certificate)))
+    check_refused(host, secure.etcd.endpoint, "certificate", "ssl", "tls")
+
+
 def test_missing_client_certificate_is_refused(
     hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path, version: str
 ) -> None:

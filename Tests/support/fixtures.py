@@ -54,6 +54,7 @@ def _build_host(library: Path, binary: Path) -> None:
     command = [
         os.environ.get("CXX", "c++"),
         *("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", include),
+        *memcheck.build_flags(),
         *(str(source) for source in sorted((HERE.parent / "hosts").glob("*.cpp"))),
         *("-o", str(temporary), str(library)),
         *libcurl.link_flags(),
@@ -84,6 +85,7 @@ class HostFactory:
             command = [*memcheck.prefix(number, self._directory.name), str(self._binary)]
         else:
             command = python_command()
+            environment = {**memcheck.python_environment(), **(environment or {})}
         stderr = self._directory / f"stderr-{number}"
         host = Host(
             [*prefix, *command],

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
 """Runs the C++ hosts of a suite under valgrind's memcheck where NIXL_MD_MEMCHECK names a directory
-for its reports (`make memcheck`). The one place that knows of it: what goes before a command, how
-much longer things take, which tests run, what a report must say and, as a program, their sum.
+for its reports (`make memcheck`), or builds them with a sanitizer (`make sanitize`). The one place
+that knows of it: what goes before a command, how much longer things take, which tests run, what a
+report must say and, as a program, their sum.
 
 Python hosts run as they are: memcheck tells of the interpreter and of ctypes what is not ours, and
 the library that they load is the same."""
@@ -25,11 +26,13 @@ def _directory() -> Path | None:
     return Path(given).resolve() if given else None
 
 
-IS_ON = _directory() is not None
+# What the hosts and the library are built with (`make sanitize`): they are some three times slower.
+SANITIZER = os.environ.get("NIXL_MD_SANITIZER")
+IS_ON = _directory() is not None or SANITIZER is not None
 # The processor emulated by memcheck is 20 to 50 times slower. A host mostly waits, for an etcd that
 # is as fast as ever, so that what a test measures with a clock takes some ten times longer at most.
-WALL_FACTOR = 10 if IS_ON else 1
-CPU_FACTOR = 60 if IS_ON else 1
+WALL_FACTOR = 10 if _directory() else 4 if SANITIZER else 1
+CPU_FACTOR = 60 if _directory() else 15 if SANITIZER else 1
 
 
 # An operation's own time-out, where a test leaves it at its default of 10 s.
@@ -52,6 +55,19 @@ def chosen(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Ite
         is_fit = "hosts" in item.fixturenames and language != "python"
         (run if is_fit and not item.get_closest_marker("native") else rest).append(item)
     return run, rest
+
+
+def build_flags() -> tuple[str, ...]:
+    """For the C++ hosts."""
+    if SANITIZER is None:
+        return ()
+    return (f"-fsanitize={SANITIZER}", "-fno-sanitize-recover=all", "-g")
+
+
+def python_environment() -> dict[str, str]:
+    """An interpreter cannot load what was built with a sanitizer: it gets the library as it is."""
+    plain = os.environ.get("NIXL_MD_PLAIN_LIBRARY")
+    return {"NIXL_MD_LIBRARY": plain} if plain else {}
 
 
 def _name(number: int, test: str) -> str:

@@ -95,7 +95,7 @@ struct CallsInFlight {
         bytes += size
         calls[id] = Call(
             purpose: purpose, sentAt: now, bytes: size, revision: revision, token: token,
-            deadline: now &+ Timing.requestDeadline &+ transfer)
+            deadline: purpose.takesItsTime ? .max : now &+ Timing.requestDeadline &+ transfer)
         sent &+= 1
     }
 
@@ -159,9 +159,17 @@ struct CallsInFlight {
         }
     }
 
+    /// nil: none of them has one.
     var deadline: Milliseconds? {
-        var earliest: Milliseconds?
-        calls.forEach { earliest = min(earliest ?? $0.deadline, $0.deadline) }
-        return earliest
+        var earliest = Milliseconds.max
+        calls.forEach { earliest = min(earliest, $0.deadline) }
+        return earliest == .max ? nil : earliest
+    }
+
+    /// When the oldest was sent.
+    var oldest: Milliseconds? {
+        var oldest: Milliseconds?
+        calls.forEach { oldest = min(oldest ?? $0.sentAt, $0.sentAt) }
+        return oldest
     }
 }

@@ -99,7 +99,7 @@ struct Connection {
 
     var hasUser: Bool { credentials.hasUser }
 
-    mutating func note(_ trouble: Text) { contact.note(trouble) }
+    mutating func note(_ trouble: Text, now: Milliseconds) { contact.note(trouble, now: now) }
 
     var isReady: Bool {
         if case .ready = link { true } else { false }
@@ -177,15 +177,19 @@ struct Connection {
             return credentials.isReady ? .greeting : .nothing
         case .ready:
             if let request = credentials.request(now: now) { return .authentication(request) }
-            let isSilent =
-                isSilenceWatched(hasStreams) && now >= lastReceived &+ Timing.silence
+            let isSilent = silenceDue(hasStreams).map { now >= $0 } ?? false
             return isSilent ? .probe : .nothing
         }
     }
 
-    /// A request in flight has its own deadline; without one, open streams must hear something.
-    private func isSilenceWatched(_ hasStreams: Bool) -> Bool {
-        isReady && calls.isEmpty && hasStreams
+    /// When to probe the endpoint. A request with a deadline makes it unnecessary; a list has none, and open streams may
+    /// have no events.
+    private func silenceDue(_ hasStreams: Bool) -> Milliseconds? {
+        guard isReady, calls.deadline == nil else { return nil }
+        if let oldest = calls.oldest {
+            return max(oldest, lastReceived) &+ Timing.requestDeadline
+        }
+        return hasStreams ? lastReceived &+ Timing.silence : nil
     }
 
     private mutating func open(
@@ -302,7 +306,7 @@ struct Connection {
         _ reason: Text, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
     ) -> [CallPurpose]? {
         guard let connection = link.connection else { return nil }
-        trouble(targetEndpoint, reason, &out)
+        trouble(targetEndpoint, reason, now: now, &out)
         connectsFailed &+= 1
         out.act(.disconnect(connection))
         if case .ready(_, let since) = link, now &- since >= Timing.stable {
@@ -341,8 +345,10 @@ struct Connection {
     }
 
     /// Warns once per endpoint, then logs at debug level.
-    private mutating func trouble(_ endpoint: Int, _ reason: Text, _ out: inout Outputs) {
-        out.log(contact.trouble(endpoint, reason) ? .warn : .debug, reason)
+    private mutating func trouble(
+        _ endpoint: Int, _ reason: Text, now: Milliseconds, _ out: inout Outputs
+    ) {
+        out.log(contact.trouble(endpoint, reason, now: now) ? .warn : .debug, reason)
     }
 
     // MARK: - Names
@@ -357,12 +363,14 @@ struct Connection {
     }
 
     mutating func resolved(
-        _ endpoint: Int, addresses: [Bytes], reason: Text, _ out: inout Outputs
+        _ endpoint: Int, addresses: [Bytes], reason: Text, now: Milliseconds,
+        _ out: inout Outputs
     ) {
         let wasEmpty = endpoints.isEmpty
         endpoints.resolved(endpoint, addresses: addresses)
         if addresses.isEmpty, names.indices.contains(endpoint) {
-            trouble(endpoint, "\(names[endpoint]) cannot be resolved: \(reason)", &out)
+            trouble(
+                endpoint, "\(names[endpoint]) cannot be resolved: \(reason)", now: now, &out)
         }
         if wasEmpty, !endpoints.isEmpty, case .backoff = link { link = .idle }
     }
@@ -414,7 +422,7 @@ struct Connection {
                 guard let due = pauseBusy(now: now, &random) else { return .failure(text) }
                 guard let call = calls.refused(id) else { return .nothing }
                 if case .authenticate = call.purpose { credentials.isUnanswered() }
-                contact.note(text)
+                contact.note(text, now: now)
                 return .again(call.purpose, at: due)
             case .tokenRefused, .unauthenticated:
                 guard credentials.hasUser, !calls.isAuthentication(id) else { break }
@@ -516,7 +524,7 @@ struct Connection {
         case .ready:
             consider(credentials.deadline)
             if busyUntil > 0 { consider(busyUntil) }
-            if isSilenceWatched(hasStreams) { consider(lastReceived &+ Timing.silence) }
+            consider(silenceDue(hasStreams))
         }
         consider(calls.deadline)
         consider(contact.deadline)

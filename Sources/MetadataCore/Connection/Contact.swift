@@ -9,6 +9,7 @@ struct Contact {
     private(set) var isLost = false
     /// The last; it stays when it is over.
     private(set) var lastTrouble: Text = ""
+    private var troubleAt: Milliseconds = 0
     /// Endpoints with a warning since the last answer.
     private var troubled: [Int] = []
 
@@ -23,15 +24,22 @@ struct Contact {
     }
 
     /// Whether that is news.
-    mutating func trouble(_ endpoint: Int, _ reason: Text) -> Bool {
-        lastTrouble = reason
+    mutating func trouble(_ endpoint: Int, _ reason: Text, now: Milliseconds) -> Bool {
+        note(reason, now: now)
         let isNews = !troubled.contains(endpoint)
         if isNews { troubled.append(endpoint) }
         return isNews
     }
 
-    mutating func note(_ trouble: Text) {
+    mutating func note(_ trouble: Text, now: Milliseconds) {
         lastTrouble = trouble
+        troubleAt = now
+    }
+
+    /// The last trouble for the end of a text; empty: there never was any.
+    func troubleText(now: Milliseconds) -> Text {
+        guard !lastTrouble.isEmpty else { return "" }
+        return "; last trouble, \((now &- troubleAt) / 1000) s ago: \(lastTrouble)"
     }
 
     mutating func isNewlyLost(now: Milliseconds) -> Bool {

@@ -52,6 +52,11 @@ final class Fetch {
         if case .waiting = state { true } else { false }
     }
 
+    /// It waits, and its watch lives.
+    var isFollowing: Bool {
+        if let watcher { watcher.silentSince == nil } else { false }
+    }
+
     var isDone: Bool {
         if case .done = state { true } else { false }
     }

@@ -19,7 +19,8 @@ final class ListJob {
     private var revision: Int64 = 0
     /// The number of keys in one page.
     private var limit: Int64
-    private var keys = 0
+    /// How many were read.
+    private(set) var keys = 0
     /// In the order of keys.
     private var agents: [PresentAgent] = []
     private var held: HeldPage?

@@ -6,7 +6,8 @@ import EtcdProtocol
 /// A watch of the host: lists what is there, then follows the changes.
 final class HostWatch {
     private enum State {
-        case listing
+        /// nil: it waits for room for a page.
+        case listing(since: Milliseconds?)
         case watching(Watcher)
         /// The host is too slow: no more events until it has taken the queued ones.
         case overflowed
@@ -34,7 +35,7 @@ final class HostWatch {
     private let isOfOneAgent: Bool
     private let presenceOnly: Bool
     private let portions: CoreConfiguration.Portions
-    private var state = State.listing
+    private var state: State
     /// Used while it lists.
     private var listing: WatchListing
     private var views: AgentViews
@@ -45,9 +46,10 @@ final class HostWatch {
 
     init(
         operation: OperationID, agent: Bytes?, presenceOnly: Bool, _ keyspace: Keyspace,
-        _ portions: CoreConfiguration.Portions
+        _ portions: CoreConfiguration.Portions, now: Milliseconds
     ) {
         self.operation = operation
+        state = .listing(since: now)
         self.presenceOnly = presenceOnly
         self.portions = portions
         isOfOneAgent = agent != nil
@@ -77,6 +79,9 @@ final class HostWatch {
         return .ended(ending: ending)
     }
 
+    /// The list is complete.
+    var isFollowing: Bool { watcher != nil }
+
     private var watcher: Watcher? {
         if case .watching(let watcher) = state { watcher } else { nil }
     }
@@ -95,25 +100,48 @@ final class HostWatch {
         notices.tell(WatchEvent(watch: operation, kind: .contactRegained))
     }
 
+    /// The begin of its silence; nil: it lives, or waits for the host.
+    private var silentSince: Milliseconds? {
+        switch state {
+        case .listing(let since): since
+        case .watching(let watcher): watcher.silentSince
+        case .overflowed, .ended: nil
+        }
+    }
+
+    /// When CONTACT_LOST is due; nil: it is not, or was delivered.
+    var silenceDue: Milliseconds? {
+        isContactLostTold ? nil : silentSince.map { $0 &+ Timing.watchSilence }
+    }
+
+    /// The reason of CONTACT_LOST.
+    func silence(now: Milliseconds) -> Text {
+        let seconds = (now &- (silentSince ?? now)) / 1000
+        return isListing
+            ? "still listing after \(seconds) s, \(listing.keys) keys so far"
+            : "etcd has not begun to watch for \(seconds) s"
+    }
+
     // MARK: - Listing
 
     /// The chain of events is broken: list again and tell the differences. `forgetRevisions`: those known
     /// are of another store.
     func resync(
-        _ text: Text, forgetRevisions: Bool, _ notices: inout Notices
+        _ text: Text, forgetRevisions: Bool, now: Milliseconds, _ notices: inout Notices
     ) -> Outcome {
         if isEnded { return .nothing }
         // No event was delivered yet.
-        if isListing, views.areUntold { return listAgain() }
+        if isListing, views.areUntold { return listAgain(now: now) }
         notices.tell(WatchEvent(watch: operation, kind: .resync(text)))
         if forgetRevisions { views.forgetRevisions() }
-        return listAgain()
+        return listAgain(now: now)
     }
 
-    private func listAgain() -> Outcome {
+    private func listAgain(now: Milliseconds) -> Outcome {
         views.forgetUntoldLabels()
         let ending = watcher
-        state = .listing
+        // A restarted list stays silent since its first start.
+        if case .listing(.some) = state {} else { state = .listing(since: now) }
         listing = WatchListing(of: prefix, presenceOnly: presenceOnly, portions)
         epoch += 1
         return .listAgain(ending: ending)
@@ -127,7 +155,11 @@ final class HostWatch {
     /// The next; its answer is one of a transaction while `isAskingAboutAgents`. nil: there must be room for it first.
     func question(_ keyspace: Keyspace, _ notices: Notices) -> CallBody? {
         assert(isListing, "nothing is left to ask")
-        return notices.haveRoomForPage ? listing.question(keyspace) : nil
+        guard notices.haveRoomForPage else {
+            state = .listing(since: nil)
+            return nil
+        }
+        return listing.question(keyspace)
     }
 
     var isAskingAboutAgents: Bool { listing.isAskingAboutAgents }
@@ -137,8 +169,7 @@ final class HostWatch {
     func listed(
         _ response: RangeResponse, _ keyspace: Keyspace, _ notices: inout Notices
     ) -> Outcome {
-        contactRegained(&notices)
-        return listed(listing.listed(response, keyspace, &views, &notices), &notices)
+        listed(listing.listed(response, keyspace, &views, &notices), &notices)
     }
 
     func answered(
@@ -148,7 +179,7 @@ final class HostWatch {
     }
 
     /// The pinned revision may be gone: keep the view and list again; the difference shows the rest.
-    func listingIsInterrupted() -> Outcome { listAgain() }
+    func listingIsInterrupted(now: Milliseconds) -> Outcome { listAgain(now: now) }
 
     /// Counts unknown agents as present.
     func assumePresent(_ keyspace: Keyspace, _ notices: inout Notices) -> Outcome {
@@ -176,6 +207,7 @@ final class HostWatch {
         case .tooMany: return endAsTooLarge(&notices)
         case .malformed(let reason): return .malformed(reason)
         case .done(let revision):
+            contactRegained(&notices)
             notices.tell(WatchEvent(watch: operation, kind: .synced, revision: revision))
             return .follow(from: revision &+ 1)
         }
@@ -203,7 +235,8 @@ final class HostWatch {
 
     /// Events in the order of revisions; those of one revision are delivered together or not at all.
     func changed(
-        _ events: [WatchResponse.Event], _ keyspace: Keyspace, _ notices: inout Notices
+        _ events: [WatchResponse.Event], _ keyspace: Keyspace, now: Milliseconds,
+        _ notices: inout Notices
     ) -> Outcome {
         var start = 0
         while start < events.count {
@@ -220,7 +253,7 @@ final class HostWatch {
             }
             if views.apply(events[start..<end], keyspace, &notices) {
                 let text: Text = "labels were put before the presence key of their agent"
-                return resync(text, forgetRevisions: false, &notices)
+                return resync(text, forgetRevisions: false, now: now, &notices)
             }
             guard !views.areTooMany else { return endAsTooLarge(&notices) }
             start = end
@@ -229,13 +262,15 @@ final class HostWatch {
     }
 
     /// The host has taken all that waited: what stood still goes on.
-    func resume(_ notices: inout Notices) -> Outcome {
+    func resume(now: Milliseconds, _ notices: inout Notices) -> Outcome {
         switch state {
         case .overflowed:
             return resync(
                 "the host left more than \(notices.limit) events waiting",
-                forgetRevisions: false, &notices)
-        case .listing: return .askPage
+                forgetRevisions: false, now: now, &notices)
+        case .listing:
+            state = .listing(since: now)
+            return .askPage
         case .watching, .ended: return .nothing
         }
     }

@@ -35,6 +35,8 @@ struct WatchListing {
     private var cursor: Bytes
     /// 0 before the first page.
     private var revision: Int64 = 0
+    /// Keys that were read.
+    private(set) var keys = 0
     /// Keys in one page, and the maximum.
     private var limit: Int64
     private let most: Int64
@@ -141,6 +143,7 @@ struct WatchListing {
         _ views: inout AgentViews, _ notices: inout Notices
     ) -> Outcome {
         if revision == 0 { revision = response.header.revision }
+        keys += response.kvs.count
         page = Page(response: response, lastKey: lastKey)
         return tellOn(keyspace, &views, &notices)
     }

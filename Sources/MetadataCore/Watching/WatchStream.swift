@@ -20,6 +20,8 @@ final class Watcher {
     }
     /// Ours to choose, from 1, never used twice: a refused creation is answered with id 0 or -1.
     fileprivate(set) var id: Int64
+    /// The id from the server: `id`, or a proxy's own.
+    fileprivate var given: Int64 = 0
     fileprivate let key: Bytes
     fileprivate let rangeEnd: Bytes
     fileprivate let keepsValues: Bool
@@ -30,6 +32,8 @@ final class Watcher {
     /// The revision from which it was created, and when that was asked for.
     fileprivate var createdFrom: Int64 = 0
     fileprivate var askedAt: Milliseconds = 0
+    /// The begin of its silence; nil while it lives.
+    fileprivate(set) var silentSince: Milliseconds?
     /// Pieces of a message that etcd has sent in several (rpc.proto, WatchCreateRequest.fragment).
     fileprivate var pieces: [WatchResponse.Event] = []
     fileprivate var pieceBytes = 0
@@ -37,9 +41,11 @@ final class Watcher {
     fileprivate var wasDenied = false
 
     fileprivate init(
-        id: Int64, key: Bytes, end: Bytes, from next: Int64, keepsValues: Bool, sink: Sink
+        id: Int64, key: Bytes, end: Bytes, from next: Int64, keepsValues: Bool, sink: Sink,
+        now: Milliseconds
     ) {
         self.id = id
+        silentSince = now
         self.key = key
         self.rangeEnd = end
         self.next = next
@@ -83,7 +89,25 @@ struct WatchStream {
         let events: Int
         var keepsValues: Bool { watcher?.keepsValues ?? false }
     }
-    private var id: StreamID?
+    /// The owner of the watch ids on a stream.
+    private enum Numbering {
+        /// etcd takes the ids that we ask for.
+        case ours
+        /// A proxy gives its own (etcd server/proxy/grpcproxy/watch.go). It may confirm creations out of order, so only one
+        /// is in flight.
+        case theirs
+    }
+    private struct Opened {
+        let id: StreamID
+        /// nil: no watch has begun. The first creation goes alone, since its answer shows the numbering.
+        var numbering: Numbering?
+        var aliveSince: Milliseconds = 0
+    }
+    private var opened: Opened?
+    /// The earliest time to open it.
+    private var notBefore: Milliseconds = 0
+    /// Failures of streams that did not live for long.
+    private var failures: UInt64 = 0
     private var watchers = SortedMap<Watcher>()
     private var wanted = Queue<Watcher>()
     /// Creations on their way: etcd answers them in the order of the requests, refusals included.
@@ -100,6 +124,11 @@ struct WatchStream {
         self.isAuthenticated = isAuthenticated
     }
 
+    private var id: StreamID? { opened?.id }
+    private var numbersAreOurs: Bool { opened?.numbering == .ours }
+    /// A proxy is in between. It may lose events (https://github.com/etcd-io/etcd/issues/10650, 12819).
+    var numbersAreTheirs: Bool { opened?.numbering == .theirs }
+
     var isOpen: Bool { id != nil }
     var stream: StreamID? { id }
     var count: Int { watchers.count }
@@ -109,12 +138,14 @@ struct WatchStream {
     // MARK: - Wishes
 
     mutating func watch(
-        key: Bytes, end: Bytes, from revision: Int64, keepsValues: Bool, for sink: Watcher.Sink
+        key: Bytes, end: Bytes, from revision: Int64, keepsValues: Bool, for sink: Watcher.Sink,
+        now: Milliseconds
     ) -> Watcher {
         assert(revision > 0, "a watch from revision 0 begins now, whenever that is")
         lastID += 1
         let watcher = Watcher(
-            id: lastID, key: key, end: end, from: revision, keepsValues: keepsValues, sink: sink)
+            id: lastID, key: key, end: end, from: revision, keepsValues: keepsValues, sink: sink,
+            now: now)
         watchers[UInt64(watcher.id)] = watcher
         wanted.append(watcher)
         return watcher
@@ -124,7 +155,7 @@ struct WatchStream {
     mutating func cancel(_ watcher: Watcher, _ out: inout Outputs) {
         if watcher.isActive, let stream = id {
             out.log(.debug, "watch \(watcher.id) of '\(watcher.key)' is canceled")
-            out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.id).frame()))
+            out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.given).frame()))
         }
         forget(watcher)
     }
@@ -146,19 +177,22 @@ struct WatchStream {
 
     /// Asks for what is wanted.
     mutating func drive(on ground: Connection.Ground, now: Milliseconds, _ out: inout Outputs) {
-        while creating.count < Limits.creationsInFlight, let watcher = wanted.popFirst() {
+        guard now >= notBefore else { return }
+        forgetFailures(now: now)
+        let room = numbersAreOurs ? Limits.creationsInFlight : 1
+        while creating.count < room, let watcher = wanted.popFirst() {
             guard case .wanted = watcher.state else { continue }
             let stream = id ?? out.newID()
             if id == nil {
-                id = stream
+                opened = Opened(id: stream)
                 out.log(.debug, "the stream of watches is opened")
                 out.act(.openStream(stream, ground.connection, .watch, token: ground.token))
             }
             watcher.createdFrom = firstRevision(of: watcher, newest: ground.revision)
             watcher.askedAt = now
             if creating.isEmpty {
-                // An answer must come in the time of a request. Concurrent requests share the connection.
-                nextAnswer = now &+ Timing.requestDeadline &+ ground.transfer
+                // Concurrent requests share the connection.
+                nextAnswer = now &+ patience &+ ground.transfer
             }
             let request = WatchCreateRequest(
                 key: watcher.key, rangeEnd: watcher.rangeEnd, startRevision: watcher.createdFrom,
@@ -177,12 +211,40 @@ struct WatchStream {
         newest >= watcher.next ? max(1, watcher.next &- 1) : watcher.next
     }
 
-    /// The stream is gone: create all watchers again on the next connection, each where it stopped.
-    mutating func lost() {
-        id = nil
+    /// The deadline of a creation. It doubles, because a slow server answers in the end.
+    private var patience: Milliseconds {
+        min(Timing.watchSilence << min(failures, 8), Timing.creationMax)
+    }
+
+    /// The connection is gone: create all watchers again on the next one, each where it stopped.
+    mutating func lost(now: Milliseconds) {
+        close(until: 0, now: now)
+    }
+
+    /// The stream failed on a live connection. True: change the connection. False: open the stream again after a pause.
+    mutating func failed(isSilence: Bool, now: Milliseconds, _ out: inout Outputs) -> Bool {
+        forgetFailures(now: now)
+        failures += 1
+        if let id { out.act(.closeStream(id)) }
+        let pause = min(Timing.retryPause << min(failures, 8), Timing.watchPauseMax)
+        close(until: now &+ pause, now: now)
+        // Another member may not refuse. Silence may be slowness, so it gets more time here.
+        return failures % Limits.failuresPerConnection == (isSilence ? 0 : 1)
+    }
+
+    /// A stream that lived for a while clears the count.
+    private mutating func forgetFailures(now: Milliseconds) {
+        guard let opened, opened.numbering != nil else { return }
+        if now &- opened.aliveSince >= Timing.watchSilence { failures = 0 }
+    }
+
+    private mutating func close(until: Milliseconds, now: Milliseconds) {
+        opened = nil
+        notBefore = until
         wanted.removeAll()
         creating.removeAll()
         for watcher in watchers.values {
+            if watcher.isActive { watcher.silentSince = now }
             watcher.state = .wanted
             dropPieces(of: watcher)
             wanted.append(watcher)
@@ -192,14 +254,19 @@ struct WatchStream {
 
     /// Something comes: many creations on a slow connection take their time.
     mutating func progressed(now: Milliseconds) {
-        nextAnswer = max(nextAnswer, now &+ Timing.requestDeadline)
+        nextAnswer = max(nextAnswer, now &+ patience)
     }
 
     /// When a creation must have been answered; nil: none is under way. A watch that is never created would stay
     /// silent.
-    var deadline: Milliseconds? {
+    var creationDeadline: Milliseconds? {
         guard let oldest = creating.first else { return nil }
         return min(nextAnswer, oldest.askedAt &+ Timing.requestDeadlineMax)
+    }
+
+    /// When to open the stream again; nil: it is open, or need not wait.
+    var retryAt: Milliseconds? {
+        opened == nil && notBefore > 0 && !wanted.isEmpty ? notBefore : nil
     }
 
     // MARK: - Messages
@@ -207,10 +274,18 @@ struct WatchStream {
     /// Finds the receiver before the message is decoded.
     func addressee(of bytes: Bytes) -> Addressee {
         let outline = try? WatchResponse.outline(of: bytes)
-        let watcher = outline.flatMap { UInt64(exactly: $0.watchID) }.flatMap { watchers[$0] }
+        let watcher = watcher(given: outline?.watchID ?? -1)
         return Addressee(
             watcher: watcher, hasTooManyEvents: outline?.hasTooManyEvents ?? false,
             events: outline?.events ?? 0)
+    }
+
+    private func watcher(given id: Int64) -> Watcher? {
+        guard numbersAreTheirs else { return UInt64(exactly: id).flatMap { watchers[$0] } }
+        // No index: proxies are rare.
+        var found: Watcher?
+        watchers.forEach { if $0.isActive, $0.given == id { found = $0 } }
+        return found
     }
 
     /// A message that is not even to be decoded; nil: it is.
@@ -223,39 +298,60 @@ struct WatchStream {
     }
 
     mutating func take(
-        _ response: WatchResponse, bytes: Int, for addressee: Addressee, _ out: inout Outputs
+        _ response: WatchResponse, bytes: Int, for addressee: Addressee, now: Milliseconds,
+        _ out: inout Outputs
     ) -> Outcome {
-        if response.created { return created(response, &out) }
+        if response.created { return created(response, now: now, &out) }
         guard let watcher = addressee.watcher, watcher.isActive else { return .nothing }
         if response.canceled { return ended(watcher, response, &out) }
         return take(response, bytes: bytes, for: watcher, &out)
     }
 
-    private mutating func created(_ response: WatchResponse, _ out: inout Outputs) -> Outcome {
-        guard let watcher = creating.popFirst(), response.events.isEmpty,
-            response.canceled || response.watchID == watcher.id
-        else { return .malformed("watch \(response.watchID) was not to be created now") }
+    private mutating func created(
+        _ response: WatchResponse, now: Milliseconds, _ out: inout Outputs
+    ) -> Outcome {
+        guard let watcher = creating.popFirst(), response.events.isEmpty, let stream = id
+        else { return notCreated(response) }
+        if response.canceled {
+            // By us, before etcd confirmed it, or by etcd.
+            return watcher.isCanceled ? .nothing : ended(watcher, response, &out)
+        }
+        if opened?.numbering == nil {
+            let numbering: Numbering = response.watchID == watcher.id ? .ours : .theirs
+            opened = Opened(id: stream, numbering: numbering, aliveSince: now)
+        }
+        guard isPossible(response.watchID, for: watcher) else { return notCreated(response) }
+        watcher.given = response.watchID
         if watcher.isCanceled {
-            // We canceled it before etcd confirmed it.
-            guard !response.canceled, let stream = id else { return .nothing }
-            out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.id).frame()))
+            out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.given).frame()))
             return .nothing
         }
-        guard !response.canceled else { return ended(watcher, response, &out) }
-        if watcher.createdFrom == watcher.next, response.header.revision >= watcher.next,
-            let stream = id
+        // A proxy confirms with the revision that we asked for, whatever the store's is.
+        if numbersAreOurs, watcher.createdFrom == watcher.next,
+            response.header.revision >= watcher.next
         {
             // There is a past after all.
-            out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.id).frame()))
+            out.act(.send(stream, frame: WatchCancelRequest(watchID: watcher.given).frame()))
             createAgain(watcher)
             return .nothing
         }
         watcher.state = .active
+        watcher.silentSince = nil
         watcher.wasDenied = false
         out.log(
             .debug,
             "watch \(watcher.id) of '\(watcher.key)' begins at revision \(watcher.createdFrom)")
         return .began(watcher.sink)
+    }
+
+    private func notCreated(_ response: WatchResponse) -> Outcome {
+        .malformed("watch \(response.watchID) was not to be created now")
+    }
+
+    /// Whether the server may give this id.
+    private func isPossible(_ given: Int64, for watcher: Watcher) -> Bool {
+        if numbersAreOurs { return given == watcher.id }
+        return given >= 0 && self.watcher(given: given) == nil
     }
 
     private mutating func createAgain(_ watcher: Watcher) {
@@ -366,7 +462,7 @@ struct WatchStream {
     /// A message over the cap on messages names no watcher, and the stream cannot go on behind it: all watchers are gone,
     /// and who had one finds by listing what it may have missed.
     mutating func interruptAll() -> [Watcher.Sink] {
-        id = nil
+        opened = nil
         creating.removeAll()
         return watchers.values.map { watcher in
             forget(watcher)

@@ -183,15 +183,13 @@ struct EndpointList {
 
     /// An entry without a path and a query: a token may be in them.
     private func shown(_ entry: Bytes) -> Bytes {
-        var start = 0
-        if let end = entry.firstIndex(of: UInt8(ascii: ":")),
-            entry[end...].starts(with: Bytes("://"))
-        {
-            start = end + 3
+        let isSeparator = { (byte: UInt8) in
+            byte == UInt8(ascii: "/") || byte == UInt8(ascii: "?") || byte == UInt8(ascii: "#")
         }
-        let end = entry[start...].firstIndex {
-            $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#")
-        }
+        // A scheme has none of them.
+        let mark = entry.firstIndex { $0 == UInt8(ascii: ":") || isSeparator($0) }
+        let start = mark.map { entry[$0...].starts(with: Bytes("://")) ? $0 + 3 : 0 } ?? 0
+        let end = entry[start...].firstIndex(where: isSeparator)
         guard let end, end + 1 < entry.count else { return entry }
         return entry[...end] + Bytes("...")
     }

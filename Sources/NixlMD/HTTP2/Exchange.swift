@@ -176,6 +176,13 @@ final class Exchange {
 
     /// The outcome of a stream that has ended. `reset`: the error code of its RST_STREAM.
     func outcome(reset: UInt32?) -> Outcome {
+        let outcome = plainOutcome(reset: reset)
+        // A middle box may refuse a stream, in any way, and serve everything else.
+        guard case .stream = request.owner, case .lost(let text) = outcome else { return outcome }
+        return .ended(.failed(GRPCStatus(code: GRPCStatus.unavailable, message: text.bytes)))
+    }
+
+    private func plainOutcome(reset: UInt32?) -> Outcome {
         switch defect {
         case .none: break
         case .tooLarge(let size): return .ended(.tooLarge(size))
