@@ -73,13 +73,16 @@ final class NameHistory {
             followed += 1
             let commit = store.commit(followed)
             world.note(commit)
+            // Also by the end of its lease, which is nobody's doing.
+            for change in commit.changes where change.record == nil {
+                guard let (agent, label) = world.parse(change.key), label == Self.mark else {
+                    continue
+                }
+                isOver(evictions.removeValue(forKey: agent))
+            }
             guard let author = commit.author else { continue }
             for change in commit.changes {
-                guard let (agent, label) = world.parse(change.key) else { continue }
-                if label == Self.mark, change.record == nil {
-                    isOver(evictions.removeValue(forKey: agent))
-                }
-                guard label.isEmpty else { continue }
+                guard let (agent, label) = world.parse(change.key), label.isEmpty else { continue }
                 let before = change.previous.flatMap { store.commit($0.modRevision).author }
                 if change.previous != nil, refusing.contains(author), before != author {
                     world.fail("process \(author) took a name although it was told not to")
