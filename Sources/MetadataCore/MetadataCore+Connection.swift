@@ -123,7 +123,7 @@ extension MetadataCore {
     }
 
     private func storeWasReplaced() {
-        log(.warn, "the store behind \(currentTarget) is not the one known before")
+        log(.warn, "the store behind \(currentTarget) was replaced")
         sweep(.replaceStore("the store was replaced"))
         var effects = Effects()
         registration.storeIsAnother("the store was replaced", &effects)
@@ -176,7 +176,7 @@ extension MetadataCore {
         guard mayJudge, connection.losesContact(now: now) else { return }
         log(
             .warn,
-            "no etcd can be reached, it is tried on; last trouble: \(connection.contact.lastTrouble)"
+            "no etcd can be reached, retrying; last failure: \(connection.contact.lastTrouble)"
         )
         forEachWatch { contactLost($0) }
     }

@@ -117,15 +117,16 @@ extension MetadataCore {
         case .message(let bytes):
             guard let response = decoded(bytes, RangeResponse.decode) else { return }
             guard job.canTake(response, keyspace) else {
-                isMalformed("not the page of keys that was asked for")
+                isMalformed("not the requested page of keys")
                 return
             }
             seen(response.header)
             listed(job, job.listed(response, keyspace, &notices.leftOut))
         case .refused(.compacted, let text):
             listAgain(job)
-            note("a list began anew: \(text)")
-            _ = givesUp(if: job.isRestartedTooOften(now: now), "what is listed is compacted")
+            note("a list started again: \(text)")
+            _ = givesUp(
+                if: job.isRestartedTooOften(now: now), "the revision of the list was compacted")
         case .refused(.noSpace, _) where job.isAskingAboutAgents:
             listed(job, job.assumePresent(keyspace, &notices.leftOut))
         case .refused(let failure, let text):

@@ -224,7 +224,7 @@ extension MetadataCore {
             if operations.isEmpty {
                 finishDrain()
             } else if sweeps.isEmpty {
-                sweep(.endAll(.canceled, "the drain of the shutdown has taken its time"))
+                sweep(.endAll(.canceled, "the drain time of the shutdown has passed"))
             }
             return
         }
@@ -257,18 +257,18 @@ extension Plan.Step {
     /// For people who read the log.
     fileprivate var name: StaticString {
         switch self {
-        case .observe: "look at our own keys"
+        case .observe: "read our own keys"
         case .read: "read a label"
         case .write: "write labels"
         case .fence: "fence"
-        case .ask: "ask for a lease"
+        case .ask: "query a lease"
         case .grant: "grant a lease"
         case .claim: "claim the name"
         case .evict: "evict the name's owner"
         case .rehang: "put the keys onto another lease"
         case .revoke: "revoke a lease"
         case .remove: "remove our own keys"
-        case .askDead: "ask for the lease of the name's last owner"
+        case .askDead: "query the lease of the name's last owner"
         case .nothing, .wait, .lose, .withdrawn, .superseded, .nameIsTaken, .contended, .stays,
             .leave, .left:
             ""

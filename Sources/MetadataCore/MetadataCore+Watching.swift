@@ -107,16 +107,16 @@ extension MetadataCore {
         case .message(let bytes):
             guard let response = decoded(bytes, RangeResponse.decode) else { return }
             guard watch.canTake(response) else {
-                isMalformed("not the page of keys that was asked for")
+                isMalformed("not the requested page of keys")
                 return
             }
             seen(response.header)
             carryOut(watch.listed(response, keyspace, &notices), for: watch)
         case .refused(.compacted, let text):
             carryOut(watch.listingIsInterrupted(now: now), for: watch)
-            note("a list began anew: \(text)")
+            note("a list started again: \(text)")
             let isTooOften = watch.isInterruptedTooOften(now: now)
-            _ = givesUp(if: isTooOften, "what is listed is compacted")
+            _ = givesUp(if: isTooOften, "the revision of the list was compacted")
         case .refused(.noSpace, _) where watch.isAskingAboutAgents:
             carryOut(watch.assumePresent(keyspace, &notices), for: watch)
         case .refused(let failure, let text):

@@ -471,7 +471,7 @@ extension Explored {
         case .event(.restored): processes[index].isLost = false
         case .log(_, let text):
             // Of one that leaves for another reason than its host's, etcd refusing to let it.
-            if String(decoding: text.bytes, as: UTF8.self).contains("stays:") {
+            if String(decoding: text.bytes, as: UTF8.self).contains("stay:") {
                 causes.insert(.leaseIsLeft)
             }
         }

@@ -417,7 +417,7 @@ class Agent(Calls):
             return ""
         at, text = self._trouble
         is_over = at < begun and self.stats().connected
-        return "" if is_over else f"; the last trouble: {text}"
+        return "" if is_over else f"; the last failure: {text}"
 
     def stats(self) -> Stats:
         """The counters of nixl_md_stats_t, by the names of its fields."""

@@ -36,10 +36,10 @@ struct Contact {
         troubleAt = now
     }
 
-    /// The last trouble for the end of a text; empty: there never was any.
+    /// The last failure, for the end of a text; empty: none.
     func troubleText(now: Milliseconds) -> Text {
         guard !lastTrouble.isEmpty else { return "" }
-        return "; last trouble, \((now &- troubleAt) / 1000) s ago: \(lastTrouble)"
+        return "; last failure, \((now &- troubleAt) / 1000) s ago: \(lastTrouble)"
     }
 
     mutating func isNewlyLost(now: Milliseconds) -> Bool {

@@ -73,7 +73,7 @@ final class Fetch {
     func answered(_ response: RangeResponse, _ keyspace: Keyspace) -> Outcome {
         assert(isGetting, "nobody asked")
         guard response.canAnswer(request(keyspace)) else {
-            return .malformed("keys that were not asked for")
+            return .malformed("keys that were not requested")
         }
         if case .checking(let found) = state {
             if !response.kvs.isEmpty { return .found(found) }

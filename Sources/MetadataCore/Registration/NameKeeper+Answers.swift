@@ -12,8 +12,8 @@ extension NameKeeper {
         // An older answer changes nothing.
         guard found.revision >= looking.revision else { return }
         if isOfAnotherStore(found) {
-            out.storeIsAnother("its presence key is not the one that was seen")
-            storeIsAnother("the store does not hold what it held", &out)
+            out.storeIsAnother("its presence key differs from the last observation")
+            storeIsAnother("the store shows an older state", &out)
             if let key = found.presence, !leases.isOurs(key.lease) { takeover.hasRisen(key) }
             return
         }
@@ -26,7 +26,7 @@ extension NameKeeper {
             let wasWanted = wantsName
             guard sawLabels(found, now, &out) else {
                 out.storeIsAnother("a label is older than it was")
-                storeIsAnother("the store does not hold what it held", &out)
+                storeIsAnother("the store shows an older state", &out)
                 return
             }
             let before = hanging
@@ -183,7 +183,7 @@ extension NameKeeper {
         }
         let found = keys.observation(response.responses[...], at: response.header.revision)
         if call.revision != 0, found.presence?.revision == call.revision {
-            out.isNotPlausible("a transaction that must have held has not")
+            out.isNotPlausible("a transaction failed that must succeed")
             return
         }
         if case .claim = call.step, found.presence == nil {
@@ -289,7 +289,7 @@ extension NameKeeper {
     func endedEarly(_ early: Milliseconds, _ out: inout Effects) {
         guard early > 0 else { return }
         out.storeIsAnother(
-            "it does not know a lease of ours that had \(early) ms left: it was revoked, or the store was replaced"
+            "it does not know our lease, which had \(early) ms left: it was revoked, or the store was replaced"
         )
     }
 

@@ -213,7 +213,7 @@ extension NameKeeper {
         leases.replaceTarget(keeping: neededLeases)
         leasesLost &+= 1
         lost(
-            "etcd does not know lease \(hex: UInt64(bitPattern: lease)) any more: it ran out, or was revoked",
+            "lease \(hex: UInt64(bitPattern: lease)) does not exist any more: it expired or was revoked",
             &out)
         pacing.lost(now)
     }
@@ -264,7 +264,7 @@ extension NameKeeper {
         switch end.reason {
         case .asked:
             if standing != .superseded { standing = .stranger }
-            published.removeAll(end.status, "everything was withdrawn after it", &out)
+            published.removeAll(end.status, "a later withdrawal removed everything", &out)
         case .withdrawn:
             out.log(.warn, withdrawnText)
             published.removeAll(.mismatch, withdrawnText, &out)

@@ -272,7 +272,7 @@ extension NameKeeper {
     }
 
     private func logStaying(_ refusal: Pacing.Refusal, _ out: inout Effects) {
-        out.log(.warn, "what hangs on the lease of agent '\(agent)' stays: \(refusal.text)")
+        out.log(.warn, "keys on the lease of agent '\(agent)' stay: \(refusal.text)")
     }
 
     private mutating func withdrawalIsRefused(

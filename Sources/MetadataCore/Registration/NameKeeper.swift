@@ -110,7 +110,7 @@ struct NameKeeper: Hashable {
         guard !refusesCall(operation, &out) else { return }
         // A second one that withdraws joins the first.
         guard heartbeat.isOn, !keep || !departure.stopsHeartbeat else {
-            out.complete(operation, .notFound, "no heartbeat runs")
+            out.complete(operation, .notFound, "the heartbeat is off")
             return
         }
         if keep {
@@ -123,7 +123,7 @@ struct NameKeeper: Hashable {
 
     mutating func invalidate(_ operation: OperationID, _ out: inout Effects) {
         guard !refusesCall(operation, &out) else { return }
-        withdraw(operation, "everything was withdrawn after it", &out)
+        withdraw(operation, "a later withdrawal removed everything", &out)
     }
 
     private mutating func withdraw(

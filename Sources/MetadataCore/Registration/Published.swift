@@ -340,7 +340,7 @@ package struct Published: Hashable {
                 label.stuckOn = lease
                 isStuck = true
             } else if isFinal {
-                out.log(.error, "\(why); it is not put back, publish less")
+                out.log(.error, "\(why); it is not restored: publish a smaller blob")
                 label.wanted = Version()
                 label.written = Version()
             }

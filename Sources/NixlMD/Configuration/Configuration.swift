@@ -30,7 +30,7 @@ struct Configuration {
         let config = pointer.pointee
         guard config.flags & ~Self.knownFlags == 0 else {
             throw .invalid(
-                "config.flags has 0x\(hex: UInt64(config.flags & ~Self.knownFlags)), which is no NIXL_MD_CONFIG_..."
+                "config.flags has 0x\(hex: UInt64(config.flags & ~Self.knownFlags)), which is not a NIXL_MD_CONFIG_ flag"
             )
         }
         guard config.reserved == 0 else {
@@ -67,7 +67,7 @@ struct Configuration {
         }
         throw .invalid(
             environment.isIgnored
-                ? "config.endpoints is NULL and the environment is not to be read: give endpoints, like 127.0.0.1:2379"
+                ? "config.endpoints is NULL and the environment is ignored: give endpoints, like 127.0.0.1:2379"
                 : "config.endpoints is NULL and NIXL_ETCD_ENDPOINTS is not set: set one, like 127.0.0.1:2379"
         )
     }
@@ -210,12 +210,13 @@ struct Configuration {
         if !password.isEmpty, endpoints.contains(where: { !$0.tls }) {
             logger.log(
                 .warn,
-                "the password goes over http://, where whoever listens can read it: use https://")
+                "the password goes over http://, where anybody on the network can read it: use https://"
+            )
         }
         if !tls.verify, endpoints.contains(where: { $0.tls }) {
             logger.log(
                 .warn,
-                "NIXL_MD_CONFIG_TLS_NO_VERIFY: whoever answers is taken for etcd, whatever its certificate"
+                "NIXL_MD_CONFIG_TLS_NO_VERIFY: any server is accepted as etcd, whatever its certificate"
             )
         }
     }

@@ -132,7 +132,7 @@ public func nixl_md_list(
         let handle = try Handle.of(md)
         let options = try Options(opts)
         guard options.onDone != nil else {
-            throw .invalid("opts.on_done is NULL: without it nobody is told the list")
+            throw .invalid("opts.on_done is NULL: it receives the list")
         }
         return try handle.start(.list, .list, options, op)
     }
@@ -144,7 +144,7 @@ public func nixl_md_list(
 public func nixl_md_cancel(_ md: OpaquePointer!, _ op: UInt64) -> Int32 {
     statusOf { () throws(Refusal) in
         let handle = try Handle.of(md)
-        guard op != 0 else { throw .invalid("op is 0: pass the id that the starting call gave") }
+        guard op != 0 else { throw .invalid("op is 0: pass the id from the starting call") }
         guard handle.shared.cancel(op) else {
             throw Refusal(
                 StatusCode.notFound,

@@ -75,7 +75,7 @@ final class Handle {
     }
 
     static func unchecked(_ md: OpaquePointer?) throws(Refusal) -> Handle {
-        guard let md else { throw .invalid("md is NULL: pass the handle that nixl_md_open() gave") }
+        guard let md else { throw .invalid("md is NULL: pass the handle from nixl_md_open()") }
         return Unmanaged<Handle>.fromOpaque(UnsafeRawPointer(md)).takeUnretainedValue()
     }
 

@@ -92,7 +92,7 @@ final class Connection {
     func open(_ connector: Connector) {
         let socket = ccurl_active_socket(easy)
         guard socket != CCURL_SOCKET_BAD else {
-            return session.fail("libcurl does not tell its socket")
+            return session.fail("libcurl does not report its socket")
         }
         self.socket = socket
         connector.takeOver(socket)

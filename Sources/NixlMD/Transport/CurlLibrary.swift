@@ -11,7 +11,7 @@ extension Transport {
             return "libcurl cannot be initialised (curl_global_init: \(curl_easy_strerror(result)))"
         }
         guard let info = ccurl_version() else {
-            return "libcurl does not tell its version"
+            return "libcurl does not report its version"
         }
         let version = info.pointee.version_num
         // CURLOPT_CONNECT_TO.

@@ -285,7 +285,7 @@ final class Transport {
             connector.add(connection.easy, now: now) == CURLM_OK
         else {
             guarded { connection.destroy() }
-            lose("libcurl has no memory, or lacks what is needed")
+            lose("libcurl is out of memory, or lacks a feature")
             return nil
         }
         current = connection
