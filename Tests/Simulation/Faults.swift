@@ -38,7 +38,7 @@ extension World {
     }
 
     /// A lease that is lost until some time after a fault has its reason. Nil: everybody's.
-    private func excuse(_ host: Int?, _ lasts: Instant) {
+    func excuse(_ host: Int?, _ lasts: Instant) {
         // Single faults of members are no excuse.
         guard !scenario.isGentle else { return }
         let until = now + lasts + 40_000_000

@@ -19,6 +19,8 @@ final class NameHistory {
     private var removed: [Int: Int] = [:]
     /// Newcomers that have removed a presence key, while their mark is there.
     private var evictions: [Bytes: Eviction] = [:]
+    /// The last one that has done so; whoever takes it removes it.
+    private var newcomer: Int?
     private struct Eviction {
         let holders: Set<Int>
         let at: Instant
@@ -26,12 +28,18 @@ final class NameHistory {
     /// Those that were told not to take what another has.
     var refusing: Set<Int> = []
 
-    /// How often a process may have been told that it was withdrawn. A newcomer is waited for.
-    func removals(of author: Int, now: Instant) -> Int {
+    /// How often a process may have been told that it was withdrawn. It waits for a newcomer whose mark it may read.
+    func removals(of author: Int, _ world: World) -> Int {
+        let mayNotRead = world.refusedUntil[.forbidden] != nil
         let given = evictions.values.filter {
-            $0.holders.contains(author) && now >= $0.at + 10_000_000
+            $0.holders.contains(author) && (mayNotRead || world.now >= $0.at + 10_000_000)
         }
         return (removed[author] ?? 0) + given.count
+    }
+
+    func takeNewcomer() -> Int? {
+        defer { newcomer = nil }
+        return newcomer
     }
 
     private func isOver(_ eviction: Eviction?) {
@@ -95,6 +103,7 @@ final class NameHistory {
                     let mark = world.key(agent, Self.mark)
                     if commit.changes.contains(where: { $0.key == mark && $0.record != nil }) {
                         isOver(evictions.updateValue(eviction, forKey: agent))
+                        newcomer = author
                     } else {
                         isOver(eviction)
                     }

@@ -34,6 +34,7 @@ struct Scenario {
         static let answersLost = 4
         static let restored = 4
         static let keyHung = 3
+        static let newcomersStall = 2
     }
     let memberCount: Int
     let hostCount: Int
@@ -43,6 +44,8 @@ struct Scenario {
     let isGentle: Bool
     /// Several hosts may use one name.
     let sharesNames: Bool
+    /// A process may stand still between the removal of another's presence key and the claim.
+    let newcomersStall: Bool
     /// Some of those do not take a name that another has.
     let hasRefusals: Bool
     let authenticates: Bool
@@ -96,6 +99,7 @@ struct Scenario {
         // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.
         sharesNames =
             kind > 2 && random.oneIn(2) && !faults.contains(.wiped) && !faults.contains(.restored)
+        newcomersStall = sharesNames && Self.isThrown(seed, 10, Chance.newcomersStall)
         hasRefusals = sharesNames && random.oneIn(3)
         authenticates = random.oneIn(4)
         usesHostNames = random.oneIn(4)

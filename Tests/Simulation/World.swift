@@ -170,6 +170,15 @@ public final class World {
         flushCluster()
         scheduleCluster()
         history.follow(self)
+        if let author = history.takeNewcomer() { stallNewcomer(author) }
+    }
+
+    private func stallNewcomer(_ author: Int) {
+        guard scenario.newcomersStall, !isHealing,
+            let host = hosts.first(where: { $0.author == author && !$0.isOver })
+        else { return }
+        excuse(host.index, 5_000_000)
+        host.stalledUntil = max(host.stalledUntil, now + random.within(1_500_000...5_000_000))
     }
 
     private func perform(_ event: Event) {
