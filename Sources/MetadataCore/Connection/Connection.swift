@@ -186,10 +186,11 @@ struct Connection {
     /// have no events.
     private func silenceDue(_ hasStreams: Bool) -> Milliseconds? {
         guard isReady, calls.deadline == nil else { return nil }
-        if let oldest = calls.oldest {
-            return max(oldest, lastReceived) &+ Timing.requestDeadline
-        }
-        return hasStreams ? lastReceived &+ Timing.silence : nil
+        // A list that was just asked for does not put off what the streams need.
+        let ofStreams = hasStreams ? lastReceived &+ Timing.silence : nil
+        guard let oldest = calls.oldest else { return ofStreams }
+        let ofList = max(oldest, lastReceived) &+ Timing.requestDeadline
+        return min(ofList, ofStreams ?? ofList)
     }
 
     private mutating func open(
