@@ -70,7 +70,7 @@ DEMO_EXAMPLES := $(BUILD)/examples/cpp_agent
 SWIFT_FILES := Package.swift Sources Tests/EtcdModel Tests/EtcdModelTests Tests/EtcdProtocolTests \
 	Tests/Fuzz Tests/MetadataCoreTests Tests/NixlMDTests Tests/Simulation Tests/SimulationTests Tests/Simulator Tests/Exploration
 # Not include/nixl_md.h, whose tables of comments are aligned by hand.
-C_FILES = $(wildcard include/*.hpp Benchmarks/*.c) $(shell find Sources Tests $(wildcard examples) -type f \
+C_FILES = $(wildcard include/*.hpp Benchmarks/*.c Benchmarks/apiv3/*.cpp) $(shell find Sources Tests $(wildcard examples) -type f \
 	\( -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' \))
 SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs tools/dist-tarball tools/dist-wheel \
 	tools/etcd-servers tools/fresh-machine tools/fuzz tools/minimal-root \

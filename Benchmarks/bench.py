@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,8 @@ Figures = dict[str, Any]
 HERE = Path(__file__).parent
 LIBRARY = Path(os.environ["NIXL_MD_LIBRARY"])
 
-# nghttp2 is the floor: what HTTP/2 alone costs. etcd-client is a Rust client from PyPI.
+# nghttp2 is the floor: what HTTP/2 alone costs. etcd-client is a Rust client from PyPI. apiv3 is
+# etcd-cpp-apiv3, which NIXL links; only where CMake finds it.
 PEERS = {
     "nixl_md": [str(OUTPUT / "nixl_md_bench")],
     "etcd-client": [sys.executable, str(HERE / "etcd_client_bench.py")],
@@ -48,6 +50,21 @@ def build() -> None:
     for name, (source, more) in libraries.items():
         command = [*compiler, *include, str(HERE / source), "-o", str(OUTPUT / name), *more]
         subprocess.run(command, check=True)
+    build_apiv3()
+
+
+def build_apiv3() -> None:
+    directory = OUTPUT / "apiv3"
+    cmake = shutil.which("cmake")
+    if not cmake:
+        return
+    configure = [cmake, "-S", str(HERE / "apiv3"), "-B", str(directory)]
+    found = subprocess.run([*configure, "-DCMAKE_BUILD_TYPE=Release"], capture_output=True)
+    if found.returncode:
+        print("etcd-cpp-apiv3 is not installed: ratios are to etcd-client")
+        return
+    subprocess.run([cmake, "--build", str(directory)], check=True, stdout=subprocess.DEVNULL)
+    PEERS["apiv3"] = [str(directory / "apiv3_bench")]
 
 
 class Bench:
@@ -134,9 +151,9 @@ def measure_all(bench: Bench, only: set[str]) -> Figures:
     return results
 
 
-def ratio(results: Figures, work: str, name: str) -> float:
+def ratio(results: Figures, work: str, peer: str, name: str) -> float:
     found = results[work]
-    return float(found["nixl_md"][name] / found["etcd-client"][name])
+    return float(found["nixl_md"][name] / found[peer][name])
 
 
 def plot(results: Figures) -> None:
@@ -170,9 +187,11 @@ def print_table(results: Figures) -> None:
         for peer, figures in peers.items():
             told = "  ".join(f"{name} {value:,.1f}" for name, value in figures.items())
             print(f"{work:<16} {peer:<12} {told}")
-        if "etcd-client" in peers:
-            told = "  ".join(f"{name} {ratio(results, work, name):.2f}" for name in ("p50", "cpu"))
-            print(f"{work:<16} {'ratio':<12} {told}")
+        for peer in sorted(set(peers) - {"nixl_md"}):
+            told = "  ".join(
+                f"{name} {ratio(results, work, peer, name):.2f}" for name in ("p50", "cpu")
+            )
+            print(f"{work:<16} {'/ ' + peer:<12} {told}")
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A host that does one kind of work and prints its cost as one line of JSON. Tests/cost uses it too.
-// Usage: nixl_md_bench ENDPOINT NAMESPACE WORK [NUMBER...]; $BENCH_CA_FILE is for https.
+// Usage: nixl_md_bench ENDPOINT NAMESPACE WORK [NUMBER...]; $BENCH_CA_FILE is for https, and with $BENCH_QUIET no latencies
+// are printed, which costs instructions for each.
 #include <dirent.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +18,7 @@
 enum { WARM_UP = 20, TIMEOUT_MS = 60000 };
 
 static const char *endpoint, *name_space;
-static long completed, events, agents_told;
-static bool is_synced;
+static long completed, events, agents_told, synced;
 static uint64_t *latencies;
 static long latency_count;
 
@@ -53,7 +52,7 @@ static void on_done(const nixl_md_result_t *result, void *user) {
 // A blob begins with the time at which it was written.
 static void on_event(const nixl_md_event_t *event, void *user) {
     (void)user;
-    if (event->type == NIXL_MD_EVENT_SYNCED) is_synced = true;
+    if (event->type == NIXL_MD_EVENT_SYNCED) synced++;
     if (event->type == NIXL_MD_EVENT_PRESENT) agents_told++;
     if (event->type != NIXL_MD_EVENT_PUT) return;
     uint64_t written = 0;
@@ -126,6 +125,7 @@ static uint64_t watch(nixl_md_t *md, const char *agent, uint32_t flags) {
 // MARK: What is printed
 
 static void print_latencies(uint64_t used) {
+    if (getenv("BENCH_QUIET")) return;
     printf("{\"cpu_ns\": %llu, \"latency_ns\": [", (unsigned long long)used);
     for (long i = 0; i < latency_count; i++)
         printf("%s%llu", i ? ", " : "", (unsigned long long)latencies[i]);
@@ -191,7 +191,7 @@ static void work_fetch(long size, long count) {
 static void work_event(long count) {
     nixl_md_t *md = opened(NULL);
     watch(md, "writer", 0);
-    while (!is_synced) turn(md);
+    turn_until(md, &synced, 1);
     printf("ready\n");
     fflush(stdout);
     uint64_t *kept = latencies;
@@ -217,7 +217,7 @@ static void work_idle(long count) {
     nixl_md_t *md = opened("bench");
     publish(md, "blob", 4);
     watch(md, "nobody", 0);
-    while (!is_synced) turn(md);
+    turn_until(md, &synced, 1);
     while (nixl_md_tick(md) != 0) {
     }
     const uint64_t start = wall(), before = cpu();
@@ -230,7 +230,7 @@ static void work_rest(long seconds) {
     nixl_md_t *md = opened_alive("bench", 0, 0);
     publish(md, "blob", 4);
     watch(md, NULL, 0);
-    while (!is_synced) turn(md);
+    turn_until(md, &synced, 1);
     const uint64_t start = wall(), before = cpu();
     const uint64_t end = start + (uint64_t)seconds * 1000000000u;
     while (wall() < end) {
@@ -244,16 +244,15 @@ static void work_rest(long seconds) {
 static void work_watches(long count) {
     nixl_md_t *md = opened(NULL);
     watch(md, "first", 0);
-    while (!is_synced) turn(md);
+    turn_until(md, &synced, 1);
     const long kib = status_of("VmRSS:");
     const uint64_t start = wall(), before = cpu();
     for (long i = 0; i < count; i++) {
         char name[32];
         snprintf(name, sizeof name, "agent%ld", i);
-        is_synced = false;
         watch(md, name, 0);
     }
-    while (!is_synced) turn(md);
+    turn_until(md, &synced, 1 + count);
     print_figures(wall() - start, cpu() - before, kib);
 }
 
@@ -297,7 +296,7 @@ static void work_namespace(void) {
     const uint64_t start = wall(), before = cpu();
     agents_told = 0;
     watch(md, NULL, 0);
-    while (!is_synced) turn(md);
+    turn_until(md, &synced, 1);
     print_figures(wall() - start, cpu() - before, kib);
 }
 
