@@ -46,7 +46,11 @@ private func check(_ endpoints: [Endpoint], _ list: EndpointList) {
     for endpoint in endpoints {
         precondition(!endpoint.host.isEmpty && endpoint.port > 0)
         precondition(!endpoint.host.contains(0), "a NUL hides what follows it")
-        again += Bytes(endpoint.tls ? "https://" : "http://") + endpoint.name + Bytes(",")
+        let isIPv6 = endpoint.host.contains(UInt8(ascii: ":"))
+        let host = isIPv6 ? Bytes("[") + endpoint.host + Bytes("]") : endpoint.host
+        // Not its name, which is for people and has a limit.
+        again += Bytes(endpoint.tls ? "https://" : "http://") + host
+        again += Bytes(":") + Bytes(String(endpoint.port).utf8) + Bytes(",")
     }
     guard let read = try? list.parse(again) else { fatalError("a list that is refused as written") }
     precondition(read == endpoints, "a list that is read otherwise")
