@@ -61,7 +61,8 @@ def build_flags() -> tuple[str, ...]:
     """For the C++ hosts."""
     if SANITIZER is None:
         return ()
-    return (f"-fsanitize={SANITIZER}", "-fno-sanitize-recover=all", "-g")
+    more = os.environ.get("NIXL_MD_SANITIZER_FLAGS", "").split()
+    return (f"-fsanitize={SANITIZER}", "-fno-sanitize-recover=all", "-g", *more)
 
 
 def python_environment() -> dict[str, str]:
