@@ -13,8 +13,8 @@ public enum DeframeError: Error, Equatable {
 /// compression, four of length in network order, the message).
 public struct GRPCDeframer: Sendable {
     private static let prefixSize = 5
-    /// No more than this is allocated before as much has come, so that a prefix that lies costs little. Then room is made
-    /// for all at once: growing step by step would copy 8 MiB in one of the steps.
+    /// Of a message longer than twice this, no more is allocated before as much has come, so that a prefix that lies costs
+    /// little. Then room is made for all at once: growing step by step would copy 8 MiB in one of the steps.
     private static let firstReserve = 1 << 20
 
     private let maximumMessage: Int
@@ -52,7 +52,7 @@ public struct GRPCDeframer: Sendable {
         swap(&message, &ready[firstReady])
         firstReady += 1
         if firstReady == ready.count {
-            ready.removeAll(keepingCapacity: ready.count <= 64)
+            ready.empty(keepingRoom: ready.count <= 64)
             firstReady = 0
         }
         return message
@@ -95,7 +95,8 @@ public struct GRPCDeframer: Sendable {
         let needed = body.count + count
         guard needed > body.capacity else { return }
         var roomier = Bytes()
-        roomier.reserveCapacity(needed > Self.firstReserve ? size : min(size, Self.firstReserve))
+        let isLong = size > 2 * Self.firstReserve && needed <= Self.firstReserve
+        roomier.reserveCapacity(isLong ? Self.firstReserve : size)
         body.withUnsafeBytes { roomier.append(copying: $0) }
         body = roomier
     }

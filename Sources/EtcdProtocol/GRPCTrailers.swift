@@ -43,8 +43,14 @@ private enum HeaderText {
         return true
     }
 
+    /// Byte by byte, from the end: names differ there.
     static func equals(_ text: Span<UInt8>, _ literal: StaticString) -> Bool {
-        text.count == literal.utf8CodeUnitCount && begins(text, with: literal)
+        guard text.count == literal.utf8CodeUnitCount else { return false }
+        return text.withUnsafeBytes { bytes in
+            var left = bytes.count
+            while left > 0, lowercased(bytes[left - 1]) == literal.utf8Start[left - 1] { left -= 1 }
+            return left == 0
+        }
     }
 
     private static func lowercased(_ byte: UInt8) -> UInt8 {

@@ -104,8 +104,13 @@ public struct RangeResponse: Sendable, Equatable, EtcdResponse {
     public func canAnswer(_ request: RangeRequest) -> Bool {
         let limit = request.limit > 0 ? Int(clamping: request.limit) : Int.max
         guard kvs.count <= limit, !more || kvs.count == limit else { return false }
+        return isInOrder(from: request.key, to: request.rangeEnd)
+    }
+
+    /// Whether its keys are of this range, in order, each once.
+    public func isInOrder(from start: Bytes, to end: Bytes) -> Bool {
         for (i, kv) in kvs.enumerated() {
-            guard kv.key.isIn(from: request.key, to: request.rangeEnd),
+            guard kv.key.isIn(from: start, to: end),
                 i == 0 || kvs[i - 1].key.precedes(kv.key),
                 kv.modRevision >= 1, kv.modRevision <= header.revision
             else { return false }

@@ -45,11 +45,14 @@ struct WireReader: ~Escapable {
         let type: WireType
     }
     private let span: Span<UInt8>
-    private var offset = 0
+    /// Of the next byte.
+    private(set) var offset: Int
 
+    /// `from`: where a field begins.
     @_lifetime(copy span)
-    init(_ span: Span<UInt8>) {
+    init(_ span: Span<UInt8>, from offset: Int = 0) {
         self.span = span
+        self.offset = min(offset, span.count)
     }
 
     private var left: Int { span.count - offset }

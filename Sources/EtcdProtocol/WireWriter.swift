@@ -3,33 +3,43 @@
 
 /// The protobuf wire format, written into one allocation of exactly the size that was computed before.
 public struct WireWriter {
-    private(set) var bytes: Bytes
+    private let room: UnsafeMutableRawBufferPointer
+    private(set) var count = 0
 
-    init(capacity: Int) {
-        bytes = []
-        bytes.reserveCapacity(capacity)
-    }
+    init(_ room: UnsafeMutableRawBufferPointer) { self.room = room }
 
     /// gRPC's message prefix: not compressed, length in network order (gRPC over HTTP2, 'Length-Prefixed-Message').
     static func frame(size: Int, _ body: (inout WireWriter) -> Void) -> Bytes {
-        var writer = WireWriter(capacity: 5 + size)
-        writer.bytes.append(0)
-        for shift in stride(from: 24, through: 0, by: -8) {
-            writer.bytes.append(UInt8(truncatingIfNeeded: size >> shift))
+        Bytes(unsafeUninitializedCapacity: 5 + size) { room, count in
+            // An array may have room for more than it was asked for.
+            let room = UnsafeMutableRawBufferPointer(start: room.baseAddress, count: 5 + size)
+            var writer = WireWriter(room)
+            writer.byte(0)
+            for shift in stride(from: 24, through: 0, by: -8) {
+                writer.byte(UInt8(truncatingIfNeeded: size >> shift))
+            }
+            body(&writer)
+            precondition(writer.count == room.count, "a size that was computed wrong")
+            count = writer.count
         }
-        body(&writer)
-        return writer.bytes
     }
 
     // None is inlined: the compiler would make some fifty copies for transactions alone.
 
+    private mutating func byte(_ value: UInt8) {
+        precondition(count < room.count, "a size that was computed wrong")
+        room[count] = value
+        count += 1
+    }
+
+    @inline(never)
     private mutating func varint(_ value: UInt64) {
         var rest = value
         while rest >= 0x80 {
-            bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+            byte(UInt8(truncatingIfNeeded: rest) | 0x80)
             rest >>= 7
         }
-        bytes.append(UInt8(truncatingIfNeeded: rest))
+        byte(UInt8(truncatingIfNeeded: rest))
     }
 
     /// `writesZero`: also where proto3 leaves out the default, as in a oneof.
@@ -48,7 +58,11 @@ public struct WireWriter {
     mutating func bytes(_ field: UInt64, _ value: Bytes) {
         guard !value.isEmpty else { return }
         message(field, size: value.count)
-        value.withUnsafeBytes { bytes.append(copying: $0) }
+        precondition(value.count <= room.count - count, "a size that was computed wrong")
+        value.withUnsafeBytes {
+            UnsafeMutableRawBufferPointer(rebasing: room[count...]).copyMemory(from: $0)
+        }
+        count += value.count
     }
 
     /// The head of an embedded message; its fields follow.

@@ -42,10 +42,10 @@ struct LeftOut {
     }
 }
 
-/// How many keys a page should have, so that it is decoded within one tick.
+/// How many keys a page should have.
 enum PageSize {
-    static func adapt(_ limit: inout Int64, to kvs: [KeyValue], most: Int64) {
-        let bytes = kvs.reduce(0) { $0 + $1.key.count + $1.value.count }
+    /// `bytes`: of the last page.
+    static func adapt(_ limit: inout Int64, to bytes: Int, most: Int64) {
         if bytes < Limits.pageBytes / 2 {
             limit = max(limit, min(limit * 2, most))
         } else if bytes > Limits.pageBytes * 2 {

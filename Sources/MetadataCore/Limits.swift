@@ -92,8 +92,12 @@ enum Limits {
     static let batchBytes = 1 << 20
     /// Overhead of one operation of a transaction, without key and value, rounded up.
     static let operationBytes = 64
-    /// Keys in one page of a list without values.
+    /// Keys in the first page of a list without values, and in the largest: etcd counts all keys behind the start of each
+    /// page, so 100 pages of 1,000 keys cost it 5 million steps, and 15 growing ones 700,000.
     static let pageKeys: Int64 = 1000
+    static let pageKeysMax: Int64 = 16_000
+    /// Keys of a page that are decoded and delivered in one tick.
+    static let keysAtOnce = 1000
     /// Keys in the first page of a list with values; adapted to their size after that. A page is decoded in
     /// one tick: with 8 values of 1 MB that took up to 22 ms of a busy machine.
     static let pageValues: Int64 = 2

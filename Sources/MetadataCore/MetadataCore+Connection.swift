@@ -12,13 +12,15 @@ enum CallPurpose {
     // Answers of an earlier epoch are ignored.
     case fetch(Fetch, epoch: Int)
     case page(HostWatch, epoch: Int)
+    /// The first pages of several watches.
+    case pages([Work])
     case list(ListJob, epoch: Int)
     case otherSpelling
 
     /// A page may take the server long, so it has no deadline.
     var takesItsTime: Bool {
         switch self {
-        case .page, .list: true
+        case .page, .pages, .list: true
         case .authenticate, .greeting, .probe, .registration, .fetch, .otherSpelling: false
         }
     }
@@ -185,7 +187,7 @@ extension MetadataCore {
 
     func driveWork() {
         if operations.isEmpty, !work.isEmpty { work.removeAll { $0.isEnded } }
-        while hasFreeCall, !isReplacingStore, let item = work.popFirst() {
+        while hasFreeCall, !isReplacingStore, firstPages.mayAsk, let item = work.popFirst() {
             switch item {
             case .fetch(let fetch, let epoch): sendFetch(fetch, epoch: epoch)
             case .page(let watch, let epoch): sendPage(watch, epoch: epoch)
@@ -255,6 +257,7 @@ extension MetadataCore {
         case .registration(let call): registrationAnswered(call, answer)
         case .fetch(let fetch, let epoch): fetchAnswered(fetch, epoch: epoch, answer)
         case .page(let watch, let epoch): pageAnswered(watch, epoch: epoch, answer)
+        case .pages(let pages): pagesAnswered(pages, answer)
         case .list(let job, let epoch): listAnswered(job, epoch: epoch, answer)
         case .otherSpelling: otherSpellingAnswered(answer)
         }
@@ -267,6 +270,7 @@ extension MetadataCore {
         case .registration(let call): registration.unanswered(call)
         case .fetch(let fetch, let epoch): work.append(.fetch(fetch, epoch: epoch))
         case .page(let watch, let epoch): work.append(.page(watch, epoch: epoch))
+        case .pages(let pages): askAgain(pages)
         case .list(let job, let epoch): work.append(.list(job, epoch: epoch))
         case .otherSpelling: otherSpellingUnanswered()
         }
@@ -276,12 +280,19 @@ extension MetadataCore {
     func decoded<Message: EtcdResponse>(
         _ bytes: Bytes, _ decode: (Bytes) throws(WireError) -> Message
     ) -> Message? {
-        switch connection.decoded(bytes, decode) {
-        case .message(let message): return message
-        case .malformed(let reason):
-            failConnection(reason)
-            return nil
+        let message = try? decode(bytes)
+        let isSound = isSound(message?.header, needsRevision: message?.needsRevision ?? false)
+        return isSound ? message : nil
+    }
+
+    /// Not generic, so that there is one copy of it.
+    @inline(never)
+    private func isSound(_ header: ResponseHeader?, needsRevision: Bool) -> Bool {
+        guard let reason = connection.defect(of: header, needsRevision: needsRevision) else {
+            return true
         }
+        failConnection(reason)
+        return false
     }
 
     /// Checks the header of an answer.

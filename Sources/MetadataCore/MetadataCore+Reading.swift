@@ -115,13 +115,13 @@ extension MetadataCore {
             seen(response.header)
             listed(job, job.answered(response, keyspace, &notices.leftOut))
         case .message(let bytes):
-            guard let response = decoded(bytes, RangeResponse.decode) else { return }
-            guard job.canTake(response, keyspace) else {
-                isMalformed("not the requested page of keys")
+            guard let page = decoded(bytes, RangePage.decode) else { return }
+            guard job.canTake(page, keyspace) else {
+                isMalformed(Text.notThePage)
                 return
             }
-            seen(response.header)
-            listed(job, job.listed(response, keyspace, &notices.leftOut))
+            seen(page.header)
+            listed(job, job.listed(page, keyspace, &notices.leftOut))
         case .refused(.compacted, let text):
             listAgain(job)
             note("a list started again: \(text)")
@@ -140,9 +140,16 @@ extension MetadataCore {
         }
     }
 
+    /// Another tick: takes the next keys of its page.
+    func listOn(_ job: ListJob) {
+        guard job.isUnfinished else { return }
+        listed(job, job.listOn(keyspace, &notices.leftOut))
+    }
+
     private func listed(_ job: ListJob, _ outcome: ListJob.Outcome) {
         switch outcome {
         case .more: ask(job)
+        case .unfinished: paused.postpone(.list(job))
         case .listed(let completion):
             job.finish()
             complete(completion)

@@ -56,7 +56,9 @@ extension MetadataCore {
             failAsSilent("\(currentTarget) left a lease renewal unanswered for \(waited) ms")
             return
         }
-        while let ground = connection.ground, let lease = registration.nextRenewal(now: now) {
+        while connection.takesRequests, let lease = registration.nextRenewal(now: now),
+            let ground = connection.ground
+        {
             let stream = keepAliveStream ?? newID()
             if keepAliveStream == nil {
                 keepAliveStream = stream

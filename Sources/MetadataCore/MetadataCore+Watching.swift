@@ -64,12 +64,12 @@ extension MetadataCore {
         case .listAgain(let ending):
             cancel(ending)
             lookForSilence()
-            pausedWatches.forget(watch)
+            paused.forget(watch)
             work.append(.page(watch, epoch: watch.epoch))
-        case .unfinished: pausedWatches.postpone(watch)
+        case .unfinished: paused.postpone(.watch(watch))
         case .stalled(let ending):
             cancel(ending)
-            pausedWatches.stall(watch)
+            paused.stall(watch)
         case .follow(let revision):
             lookForSilence()
             let range = watch.range
@@ -85,16 +85,71 @@ extension MetadataCore {
     }
 
     func sendPage(_ watch: HostWatch, epoch: Int) {
-        guard watch.expects(epoch) else { return }
-        guard watch.listingGoesOn(with: connection.ground?.connection) else {
-            carryOut(watch.listingIsInterrupted(now: now), for: watch)
+        guard let question = question(of: watch, epoch: epoch) else { return }
+        guard watch.canBeAskedTogether, case .range(let request) = question else {
+            send(question, .page(watch, epoch: epoch))
             return
         }
-        if let question = watch.question(keyspace, notices) {
+        // Those behind it in the queue, too: a request for each would take most of the time of a host that begins thousands.
+        var pages: [Work] = [.page(watch, epoch: epoch)]
+        var operations: [RequestOp] = [.range(request)]
+        let most = min(Int(firstPages.most), configuration.portions.batchOperations)
+        while operations.count < most, let next = work.first, case .page(let other, let its) = next,
+            other.canBeAskedTogether
+        {
+            _ = work.popFirst()
+            guard case .range(let request)? = self.question(of: other, epoch: its) else { continue }
+            pages.append(next)
+            operations.append(.range(request))
+        }
+        if pages.count == 1 {
             send(question, .page(watch, epoch: epoch))
         } else {
-            pausedWatches.stall(watch)
+            firstPages.underWay += 1
+            send(.txn(TxnRequest(compare: [], success: operations)), .pages(pages))
         }
+    }
+
+    /// nil: it has none now.
+    private func question(of watch: HostWatch, epoch: Int) -> CallBody? {
+        guard watch.expects(epoch) else { return nil }
+        guard watch.listingGoesOn(with: connection.ground?.connection) else {
+            carryOut(watch.listingIsInterrupted(now: now), for: watch)
+            return nil
+        }
+        let question = watch.question(keyspace, notices)
+        if question == nil { paused.stall(watch) }
+        return question
+    }
+
+    func pagesAnswered(_ pages: [Work], _ answer: Answer) {
+        guard case .message(let bytes) = answer else {
+            if case .oversized(let size) = answer { firstPages.shrink(from: size) }
+            // Perhaps because of one of them.
+            for case .page(let watch, _) in pages { watch.isToBeAskedAlone() }
+            askAgain(pages)
+            return
+        }
+        firstPages.underWay -= 1
+        guard let response = decoded(bytes, TxnResponse.decode) else { return }
+        seen(response.header)
+        firstPages.adapt(to: bytes.count)
+        for (index, page) in pages.enumerated() {
+            guard case .page(let watch, let epoch) = page, watch.expects(epoch) else { continue }
+            guard index < response.responses.count,
+                case .range(var range) = response.responses[index]
+            else {
+                isMalformed(Text.notThePage)
+                return
+            }
+            range.header = response.header
+            carryOut(watch.listed(range, keyspace, &notices), for: watch)
+        }
+    }
+
+    func askAgain(_ pages: [Work]) {
+        firstPages.underWay -= 1
+        for page in pages { work.append(page) }
     }
 
     func pageAnswered(_ watch: HostWatch, epoch: Int, _ answer: Answer) {
@@ -105,13 +160,13 @@ extension MetadataCore {
             seen(response.header)
             carryOut(watch.answered(response, keyspace, &notices), for: watch)
         case .message(let bytes):
-            guard let response = decoded(bytes, RangeResponse.decode) else { return }
-            guard watch.canTake(response) else {
-                isMalformed("not the requested page of keys")
+            guard let page = decoded(bytes, RangePage.decode) else { return }
+            guard watch.canTake(page) else {
+                isMalformed(Text.notThePage)
                 return
             }
-            seen(response.header)
-            carryOut(watch.listed(response, keyspace, &notices), for: watch)
+            seen(page.header)
+            carryOut(watch.listed(page, keyspace, &notices), for: watch)
         case .refused(.compacted, let text):
             carryOut(watch.listingIsInterrupted(now: now), for: watch)
             note("a list started again: \(text)")
@@ -128,8 +183,8 @@ extension MetadataCore {
 
     /// The host has taken all that waited: watches that stood still go on.
     func resumeStalledWatches() {
-        guard notices.isEmpty, pausedWatches.hasStalled else { return }
-        for watch in pausedWatches.takeStalled() {
+        guard notices.isEmpty, paused.hasStalled else { return }
+        for watch in paused.takeStalled() {
             lookForSilence()
             carryOut(watch.resume(now: now, &notices), for: watch)
         }
@@ -137,8 +192,11 @@ extension MetadataCore {
 
     /// Goes on with one of the pages that were too much for one tick.
     func tellUnfinishedPage() {
-        guard let watch = pausedWatches.takeUnfinished() else { return }
-        carryOut(watch.tellOn(keyspace, &notices), for: watch)
+        switch paused.takeUnfinished() {
+        case .watch(let watch): carryOut(watch.tellOn(keyspace, &notices), for: watch)
+        case .list(let job): listOn(job)
+        case nil: break
+        }
     }
 
     // MARK: - The stream
@@ -148,7 +206,9 @@ extension MetadataCore {
     }
 
     func driveWatchStream() {
-        guard !isReplacingStore, now >= connection.busyUntil, let ground = connection.ground else {
+        guard watchStream.hasWanted, !isReplacingStore, now >= connection.busyUntil,
+            let ground = connection.ground
+        else {
             return
         }
         watchStream.drive(on: ground, now: now, &out)

@@ -7,6 +7,8 @@ public struct CoreConfiguration: Sendable {
     /// Tests reduce these to exercise the step from one portion to the next.
     public struct Portions: Sendable {
         public var pageKeys = Limits.pageKeys
+        public var pageKeysMax = Limits.pageKeysMax
+        public var keysAtOnce = Limits.keysAtOnce
         public var pageValues = Limits.pageValues
         public var batchOperations = Limits.batchOperations
 
@@ -118,7 +120,8 @@ public final class MetadataCore {
     var operations = SortedMap<Operation>()
     var deadlines = DeadlineHeap()
     var sweeps: [Sweep] = []
-    var pausedWatches = PausedWatches()
+    var paused = PausedReaders()
+    var firstPages = FirstPages()
     var drain = Drain()
     /// The host has asked for something since the last `pump`.
     var hasNews = false
@@ -336,8 +339,8 @@ public final class MetadataCore {
     /// When `advance` has something to do next; nil: never.
     public var nextDeadline: Milliseconds? {
         guard !drain.isOver else { return nil }
-        if hasNews || !sweeps.isEmpty || pausedWatches.hasUnfinished
-            || (notices.isEmpty && pausedWatches.hasStalled)
+        if hasNews || !sweeps.isEmpty || paused.hasUnfinished
+            || (notices.isEmpty && paused.hasStalled)
         {
             return now
         }

@@ -34,7 +34,7 @@ extension MetadataCore {
             notices: notices.count, noticeBytes: notices.bytes, deadlines: deadlines.count,
             work: work.count, labels: registration.backlog, watchers: watchStream.count,
             calls: connection.callCount,
-            others: sweeps.count + pausedWatches.stalledCount)
+            others: sweeps.count + paused.stalledCount)
     }
 
     /// Completes an operation exactly once; later calls for it do nothing.

@@ -51,7 +51,7 @@ import Testing
         let half = WireLimits.fields / 2
         let header = repeated("2800", half)
         let nested =
-            WireWriter.frame(size: 0) { writer in
+            WireWriter.frame(size: 2 * WireWriter.size(1, header)) { writer in
                 writer.bytes(1, header)
                 writer.bytes(1, header)
             }.dropFirst(5)

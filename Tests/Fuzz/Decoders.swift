@@ -11,7 +11,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     switch input.number(10) {
     case 0: deframe(&input)
     case 1: readHeaders(&input)
-    case 2: read(input.rest(), RangeResponse.decode)
+    case 2: readRange(&input)
     case 3: read(input.rest(), TxnResponse.decode)
     case 4: read(input.rest(), LeaseGrantResponse.decode)
     case 5: read(input.rest(), LeaseRevokeResponse.decode)
@@ -30,6 +30,21 @@ private func read<Message: EtcdResponse>(
     if let range = message as? RangeResponse {
         _ = range.canAnswer(RangeRequest(key: Bytes("a"), rangeEnd: Bytes("b"), limit: 3))
     }
+}
+
+private func readRange(_ input: inout FuzzInput) {
+    let portion = 1 + input.number(3)
+    let bytes = input.rest()
+    read(bytes, RangeResponse.decode)
+    guard var page = try? RangePage.decode(bytes) else { return }
+    var keys: [KeyValue] = []
+    while page.keysLeft > 0 {
+        guard let response = try? page.next(portion) else { return }
+        precondition(!response.kvs.isEmpty, "keys are left")
+        keys += response.kvs
+    }
+    guard let whole = try? RangeResponse.decode(bytes) else { return }
+    precondition(keys == whole.kvs, "other keys in portions")
 }
 
 private func readWatch(_ input: inout FuzzInput) {

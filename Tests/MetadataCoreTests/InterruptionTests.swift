@@ -281,16 +281,15 @@ import Testing
     }
 
     /// On another connection a snapshot may have been restored: then one page would be of the store before it.
-    @Test func list_halfDone_goesOnWithItsConnectionOnly() {
+    @Test func list_halfDone_goesOnWithItsConnectionOnly() throws {
         let keyspace = Keyspace(namespace: Bytes("/nixl"))
         let job = ListJob(operation: 1, keyspace, .init())
         var leftOut = LeftOut()
         #expect(job.goesOn(with: 1))
         #expect(job.goesOn(with: 2))
-        var page = RangeResponse()
         var label = KeyValue()
         (label.key, label.createRevision, label.modRevision) = (Bytes("/nixl/a/l"), 2, 2)
-        (page.kvs, page.count, page.header.revision) = ([label], 1, 2)
+        let page = try RangePage.decode(RangePage.encoded([label], more: false, revision: 2))
         guard case .more = job.listed(page, keyspace, &leftOut), job.isAskingAboutAgents else {
             Issue.record("whether a label counts for an agent is to be asked")
             return

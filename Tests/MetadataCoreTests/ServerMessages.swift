@@ -191,9 +191,11 @@ enum DecodedWatch {
 
 extension WireWriter {
     static func message(_ body: (inout WireWriter) -> Void) -> Bytes {
-        var writer = WireWriter(capacity: 64)
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 32 << 20, alignment: 1)
+        defer { room.deallocate() }
+        var writer = WireWriter(room)
         body(&writer)
-        return writer.bytes
+        return Bytes(copying: UnsafeRawBufferPointer(rebasing: room[..<writer.count]))
     }
 
     mutating func embedded(_ field: UInt64, _ bytes: Bytes) {
@@ -219,6 +221,16 @@ extension KeyValue {
             $0.int64(4, version)
             if withValue { $0.bytes(5, value) }
             if withLease { $0.int64(6, lease) }
+        }
+    }
+}
+
+extension RangePage {
+    static func encoded(_ kvs: [KeyValue], more: Bool, revision: Int64) -> Bytes {
+        WireWriter.message {
+            $0.header(cluster: 1, revision: revision)
+            for kv in kvs { $0.embedded(2, kv.encoded()) }
+            $0.bool(3, more)
         }
     }
 }

@@ -316,8 +316,10 @@ import Testing
         }
         world.etcd.store.sort { $0.key.precedes($1.key) }
         _ = watch(peer, nil, presenceOnly: true)
+        world.advance(by: 10)
         #expect(peer.events.count == 2501)
         let list = world.submit(peer, .list)
+        world.advance(by: 10)
         let agents = peer.completions[list]?.agents ?? []
         #expect(agents.count == 2500)
         #expect(zip(agents, agents.dropFirst()).allSatisfy { $0.name.precedes($1.name) })
@@ -383,7 +385,7 @@ import Testing
         }
         #expect(peer.core.pendingNotices <= Limits.notices)
         world.settle()
-        world.advance(by: 10)
+        world.advance(by: 200)
         let events = told(peer)
         #expect(events.filter { $0 == "resync" }.count == 1)
         #expect(events.filter { $0.hasPrefix("appeared") }.count == 70_000)

@@ -120,6 +120,8 @@ struct Scenario {
             // A host that ticks every 100 ms gets ten portions a second: with many agents they must be larger, so that
             // a list ends within the shortest time-out.
             portions.pageKeys = Int64(1 + random.below(5) + hostCount / 8)
+            portions.pageKeysMax = portions.pageKeys * 4
+            portions.keysAtOnce = Int(portions.pageKeys)
             portions.pageValues = 1
             portions.batchOperations = 1 + random.below(3) + hostCount / 8
         }

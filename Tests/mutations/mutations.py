@@ -120,8 +120,8 @@ PROTOCOL = [
         "an older lease is revoked though a label hangs on it",
         Edit(
             NEXT,
-            "!published.mayHang(on: $0)",
-            "(MUTANT || !published.mayHang(on: $0))",
+            "!published.mayHang(on: lease)",
+            "(MUTANT || !published.mayHang(on: lease))",
         ),
         rule="keepold",
     ),
@@ -374,8 +374,8 @@ PROTOCOL = [
         "who leaves revokes the lease of the presence key only",
         Edit(
             NEXT,
-            "{ ids.contains($0) } ?? ids.first }",
-            "{ ids.contains($0) } ?? (MUTANT ? nil : ids.first) }",
+            "{ ids.contains($0) } ?? ids.first\n",
+            "{ ids.contains($0) } ?? (MUTANT ? nil : ids.first)\n",
         ),
         rule="revoke",
     ),

@@ -24,7 +24,7 @@ struct ByteMap<Value> {
         func offset(_ key: Bytes) -> Int {
             if let last = keys.last, last.precedes(key) { return keys.count }
             var low = 0
-            var high = keys.count
+            var high = max(0, keys.count - 1)
             while low < high {
                 let middle = (low + high) / 2
                 if keys[middle].precedes(key) { low = middle + 1 } else { high = middle }
@@ -43,8 +43,8 @@ struct ByteMap<Value> {
         mutating func split() -> Chunk {
             let half = count / 2
             let rest = Chunk(keys: Array(keys[half...]), values: Array(values[half...]))
-            keys.removeLast(count - half)
-            values.removeLast(values.count - half)
+            keys.keep(first: half)
+            values.keep(first: half)
             return rest
         }
     }
@@ -63,13 +63,13 @@ struct ByteMap<Value> {
     /// Where a key is, or would be put: in the last chunk that does not begin behind it.
     @inline(never)
     private func place(_ key: Bytes) -> Place {
-        var low = 0
+        guard !chunks.isEmpty else { return Place(chunk: 0, offset: 0) }
+        var low = 1
         var high = chunks.count
         while low < high {
             let middle = (low + high) / 2
             if key.precedes(chunks[middle].keys[0]) { high = middle } else { low = middle + 1 }
         }
-        guard low > 0 else { return Place(chunk: 0, offset: 0) }
         return Place(chunk: low - 1, offset: chunks[low - 1].offset(key))
     }
 
@@ -87,6 +87,23 @@ struct ByteMap<Value> {
     subscript(place: Place) -> Value {
         get { chunks[place.chunk].values[place.offset] }
         set { chunks[place.chunk].values[place.offset] = newValue }
+    }
+
+    /// Exchanges the value of a key that the map holds. As bytes: the compiler would move it word by word, thrice.
+    @inline(never)
+    mutating func exchange(_ place: Place, _ value: inout Value) {
+        let size = MemoryLayout<Value>.size
+        chunks[place.chunk].values.withUnsafeMutableBytes { all in
+            let start = place.offset * MemoryLayout<Value>.stride
+            let here = UnsafeMutableRawBufferPointer(rebasing: all[start..<start + size])
+            withUnsafeMutableBytes(of: &value) { other in
+                withUnsafeTemporaryAllocation(byteCount: size, alignment: 16) { kept in
+                    kept.copyMemory(from: UnsafeRawBufferPointer(here))
+                    here.copyMemory(from: UnsafeRawBufferPointer(other))
+                    other.copyMemory(from: UnsafeRawBufferPointer(kept))
+                }
+            }
+        }
     }
 
     subscript(key: Bytes) -> Value? {

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
+import EtcdProtocol
+
 /// Deadlines of operations, the earliest first. Entries of operations that have completed are dropped when they
 /// surface.
 struct DeadlineHeap {
@@ -13,7 +15,7 @@ struct DeadlineHeap {
     /// Drops all entries but those of operations that are still open.
     mutating func retain(_ isOpen: (OperationID) -> Bool) {
         let kept = items.filter { isOpen($0.operation) }
-        items.removeAll(keepingCapacity: true)
+        items.empty(keepingRoom: true)
         for item in kept { insert(item.operation, at: item.at) }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
+import EtcdProtocol
+
 /// First in, first out, at amortised constant cost.
 struct Queue<Element> {
     private var items: [Element] = []
@@ -15,16 +17,17 @@ struct Queue<Element> {
         items.append(element)
     }
 
+    @inline(never)
     mutating func popFirst() -> Element? {
         guard head < items.count else { return nil }
         let element = items[head]
         head += 1
         if head == items.count {
-            items.removeAll(keepingCapacity: items.count <= 1024)
+            items.empty(keepingRoom: items.count <= 1024)
             head = 0
         } else if head > 1024, head > items.count / 2 {
             // Drop the items taken so far: a queue that never empties must not grow.
-            items.removeFirst(head)
+            items.drop(first: head)
             head = 0
         }
         return element
@@ -40,9 +43,9 @@ struct Queue<Element> {
     }
 
     mutating func removeAll(where isDropped: (Element) -> Bool) {
-        items.removeFirst(head)
+        items.drop(first: head)
         head = 0
-        items.removeAll(where: isDropped)
+        items.drop(where: isDropped)
     }
 }
 

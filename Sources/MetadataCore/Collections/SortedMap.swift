@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
+import EtcdProtocol
+
 /// A map in the order of its keys: iteration is the same on every run, which Dictionary's is not, and appending
 /// ascending ids costs no search. Removing leaves a hole; when holes are the most of it they are closed.
 struct SortedMap<Value> {
@@ -71,16 +73,19 @@ struct SortedMap<Value> {
     private mutating func closeHoles() {
         if count == 0 {
             // Most often there was one: whoever looks at all of them has no holes to pass.
-            ids.removeAll(keepingCapacity: ids.count <= 64)
-            slots.removeAll(keepingCapacity: slots.count <= 64)
+            ids.empty(keepingRoom: ids.count <= 64)
+            slots.empty(keepingRoom: slots.count <= 64)
             return
         }
         guard ids.count > 2 * count + 32 else { return }
-        var kept: [UInt64] = []
-        kept.reserveCapacity(count)
-        for at in ids.indices where slots[at] != nil { kept.append(ids[at]) }
-        ids = kept
-        slots = slots.filter { $0 != nil }
+        var kept = 0
+        for at in ids.indices where slots[at] != nil {
+            ids.swapAt(kept, at)
+            slots.swapAt(kept, at)
+            kept += 1
+        }
+        ids.keep(first: kept)
+        slots.keep(first: kept)
     }
 
     mutating func removeAll() {

@@ -230,14 +230,16 @@ struct Connection {
     mutating func authenticated(_ answer: Answer, now: Milliseconds) -> Wish {
         switch answer {
         case .message(let bytes):
-            switch decoded(bytes, AuthenticateResponse.decode) {
-            case .malformed(let reason): return .failure(reason)
-            case .message(let response):
-                guard response.token.count <= Limits.tokenBytes else {
-                    return .failure(malformed("a token of \(response.token.count) bytes"))
-                }
-                credentials.given(response.token)
+            let response = try? AuthenticateResponse.decode(bytes)
+            let needsRevision = response?.needsRevision ?? false
+            if let reason = defect(of: response?.header, needsRevision: needsRevision) {
+                return .failure(reason)
             }
+            let token = response?.token ?? []
+            guard token.count <= Limits.tokenBytes else {
+                return .failure(malformed("a token of \(token.count) bytes"))
+            }
+            credentials.given(token)
         case .refused(.authenticationNotEnabled, _):
             credentials.isNotNeeded()
         case .refused(let failure, let text):
@@ -469,34 +471,16 @@ struct Connection {
         store.seen(header)
     }
 
-    enum Decoded<Message> {
-        case message(Message)
-        /// An answer that etcd never sends, so no conclusion from it would be sound: drop the connection.
-        case malformed(Text)
-    }
-
-    mutating func decoded<Message: EtcdResponse>(
-        _ bytes: Bytes, _ decode: (Bytes) throws(WireError) -> Message
-    ) -> Decoded<Message> {
-        do throws(WireError) {
-            let message = try decode(bytes)
-            let (header, isNeeded) = (message.header, message.needsRevision)
-            if store.isPlausible(header, isNeeded ? max(1, calls.leastRevision) : 0) {
-                return .message(message)
-            }
-            return .malformed(implausible(header.revision))
-        } catch {
-            return .malformed(malformed("it cannot be decoded"))
-        }
+    /// Why etcd never sends an answer with this header, so that no conclusion from it would be sound: drop the connection.
+    /// `header` nil: the answer cannot be decoded.
+    mutating func defect(of header: ResponseHeader?, needsRevision: Bool) -> Text? {
+        guard let header else { return malformed("it cannot be decoded") }
+        if store.isPlausible(header, needsRevision ? max(1, calls.leastRevision) : 0) { return nil }
+        return malformed("its header cannot be true (revision \(header.revision))")
     }
 
     @inline(never)
-    private func implausible(_ revision: Int64) -> Text {
-        malformed("its header cannot be true (revision \(revision))")
-    }
-
-    @inline(never)
-    func malformed(_ reason: Text) -> Text {
+    mutating func malformed(_ reason: Text) -> Text {
         "\(target) sent a message that is not etcd's: \(reason)"
     }
 

@@ -84,6 +84,8 @@ package struct Leases: Hashable {
 
     /// All that may exist, the oldest first.
     var ids: [Int64] { leases.map { $0.id } }
+    var count: Int { leases.count }
+    func id(at index: Int) -> Int64 { leases[index].id }
     var isEmpty: Bool { leases.isEmpty }
     /// One more needs the place of another.
     var isFull: Bool { leases.count >= Limits.leases }
@@ -119,7 +121,7 @@ package struct Leases: Hashable {
     }
 
     private mutating func dropUnsentTarget() {
-        if targetState == .wanted { leases.removeAll { $0.id == target } }
+        if targetState == .wanted { leases.drop { $0.id == target } }
     }
 
     /// The lowest bit says 'never ends', so that nobody has to ask.
@@ -181,7 +183,7 @@ package struct Leases: Hashable {
             grantIsUnanswered(id)
             return
         }
-        leases.removeAll { $0.id == id }
+        leases.drop { $0.id == id }
         takeNextIncarnation(kind == .neverEnding ? 1 : 0)
         target = Incarnation.lease(incarnation, generation: UInt16(truncatingIfNeeded: top))
         leases.append(Lease(id: target, kind: kind, state: .wanted))
@@ -234,7 +236,7 @@ package struct Leases: Hashable {
 
     /// It is gone, or nothing can be done about it.
     mutating func forget(_ id: Int64) {
-        leases.removeAll { $0.id == id }
+        leases.drop { $0.id == id }
         if target == id { target = 0 }
     }
 

@@ -9,6 +9,8 @@ final class ListJob {
     enum Outcome {
         /// There is more to ask.
         case more
+        /// The rest of the page comes in another tick.
+        case unfinished
         case listed(Completion)
         case failed(Status, Text)
         case malformed(Text)
@@ -24,6 +26,9 @@ final class ListJob {
     /// In the order of keys.
     private var agents: [PresentAgent] = []
     private var held: HeldPage?
+    /// The current page, as far as it is not listed yet.
+    private var page: RangePage?
+    private var isInOrder = true
     /// On which it was begun.
     private var connection: ConnectionID?
     private var restarts = Restarts()
@@ -44,6 +49,8 @@ final class ListJob {
         keys = 0
         agents = []
         held = nil
+        page = nil
+        isInOrder = true
         epoch += 1
     }
 
@@ -52,6 +59,7 @@ final class ListJob {
 
     func finish() {
         isDone = true
+        page = nil
     }
 
     /// Counts one more.
@@ -91,14 +99,28 @@ final class ListJob {
 
     // MARK: - Answers
 
-    func canTake(_ response: RangeResponse, _ keyspace: Keyspace) -> Bool {
-        response.canAnswer(request(keyspace))
+    func canTake(_ page: RangePage, _ keyspace: Keyspace) -> Bool {
+        page.canAnswer(request(keyspace))
     }
 
+    /// Part of a page is not listed yet, and nothing is asked about it.
+    var isUnfinished: Bool { !isDone && held == nil && page != nil }
+
     func listed(
-        _ response: RangeResponse, _ keyspace: Keyspace, _ leftOut: inout LeftOut
+        _ page: RangePage, _ keyspace: Keyspace, _ leftOut: inout LeftOut
     ) -> Outcome {
-        assert(!isDone && held == nil, "no page was asked for")
+        assert(!isDone && held == nil && self.page == nil, "no page was asked for")
+        PageSize.adapt(&limit, to: page.size, most: portions.pageKeysMax)
+        self.page = page
+        return listOn(keyspace, &leftOut)
+    }
+
+    /// The next keys of the page.
+    func listOn(_ keyspace: Keyspace, _ leftOut: inout LeftOut) -> Outcome {
+        guard
+            let response = RangePage.next(
+                of: &page, portions.keysAtOnce, from: cursor, to: Keyspace.end(of: keyspace.root))
+        else { return .malformed(Text.notThePage) }
         if let held = HeldPage(
             response, after: agents.last?.name, at: revision, portion: portions.batchOperations,
             keyspace)
@@ -144,6 +166,8 @@ final class ListJob {
         keys += response.kvs.count
         for kv in response.kvs {
             guard let (agent, label) = leftOut.tellable(kv.key, keyspace) else { continue }
+            // Keys are in another order than names: "a-b/" precedes "a/".
+            if let last = agents.last, agent.precedes(last.name) { isInOrder = false }
             if label.isEmpty {
                 agents.append(
                     PresentAgent(
@@ -159,17 +183,15 @@ final class ListJob {
         guard keys < Limits.listKeys else {
             return .failed(.limit, "the namespace holds more than \(Limits.listKeys) keys")
         }
-        PageSize.adapt(&limit, to: response.kvs, most: portions.pageKeys)
         cursor = last + [0]
-        return .more
+        return page == nil ? .more : .unfinished
     }
 
     private var completion: Completion {
         var completion = Completion(operation: operation, status: .success)
         completion.revision = revision
-        // Keys are in another order than names: "a-b/" precedes "a/".
         var sorted = agents
-        sorted.heapSort { $0.name.precedes($1.name) }
+        if !isInOrder { sorted.heapSort { $0.name.precedes($1.name) } }
         completion.agents = sorted
         return completion
     }

@@ -99,7 +99,7 @@ struct Departure: Hashable {
     }
 
     mutating func abandon(_ operation: OperationID, label: Bytes?) {
-        waiting.removeAll { $0 == operation }
+        waiting.drop { $0 == operation }
         if let label, later[label]?.operation == operation { later[label] = nil }
     }
 

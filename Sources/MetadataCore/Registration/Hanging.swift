@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
+import EtcdProtocol
+
 /// On which leases our presence key may hang, and what follows where it is not there though we did not remove it.
 struct Hanging: Hashable {
     private(set) var leases: [Int64] = []
@@ -45,7 +47,7 @@ struct Hanging: Hashable {
 
     /// We have revoked it, or can do nothing about it.
     mutating func forget(_ lease: Int64) {
-        leases.removeAll { $0 == lease }
+        leases.drop { $0 == lease }
         switch absence {
         case .asking(let rest) where rest != [lease]: absence = .asking(rest.filter { $0 != lease })
         case .isBack(let rest) where rest != [lease]: absence = .isBack(rest.filter { $0 != lease })
@@ -93,7 +95,7 @@ struct Hanging: Hashable {
             // It is about to end, or has run out and is about to be revoked: in a moment it is known.
             return false
         } else {
-            rest.removeAll { $0 == lease }
+            rest.drop { $0 == lease }
             if !rest.isEmpty {
                 absence = isBack ? .isBack(rest) : .asking(rest)
             } else {

@@ -73,8 +73,8 @@ package struct Heartbeating: Hashable {
     }
 
     mutating func abandon(_ operation: OperationID) {
-        starts.removeAll { $0 == operation }
-        stops.removeAll { $0 == operation }
+        starts.drop { $0 == operation }
+        stops.drop { $0 == operation }
     }
 
     /// A broken invariant, checked after each input by assertions; nil: none.

@@ -78,7 +78,12 @@ extension NameKeeper {
 
     /// Those that must not be forgotten when there are too many.
     var neededLeases: [Int64] {
-        leases.isFull ? leases.ids.filter(isNeeded) : []
+        mutating get {
+            guard leases.isFull else { return [] }
+            var needed: [Int64] = []
+            for lease in leases.ids where isNeeded(lease) { needed.append(lease) }
+            return needed
+        }
     }
 
     func isNeeded(_ lease: Int64) -> Bool {
@@ -108,7 +113,8 @@ extension NameKeeper {
                 absence: hanging.absence, hasOwned: standing != .stranger,
                 isKnownDead: takeover.isKnownDead(presence), evictions: takeover.evictions,
                 hasUnread: published.unread > 0, hasWrites: published.hasWork(),
-                leavesBy: departure.way, hasLeftovers: hasLeftovers, spareLease: spareLease,
+                leavesBy: departure.way, hasLeftovers: departure.isUnderWay && hasLeftovers,
+                spareLease: spareLease,
                 deadLease: hasPresence ? takeover.lease : nil)
         }
     }
@@ -118,12 +124,21 @@ extension NameKeeper {
     }
 
     /// While leaving, the lease of the presence key first; otherwise one without known keys.
+    /// Mutating, as `seen` is, to read in place: else the whole state is copied.
     private var spareLease: Int64? {
-        let ids = leases.ids
-        if departure.isUnderWay { return hanging.leases.first { ids.contains($0) } ?? ids.first }
-        if hasPresence, let empty = takeover.emptyLease { return empty }
-        return ids.first {
-            $0 != leases.target && !hanging.contains($0) && !published.mayHang(on: $0)
+        mutating get {
+            if departure.isUnderWay {
+                let ids = leases.ids
+                return hanging.leases.first { ids.contains($0) } ?? ids.first
+            }
+            if hasPresence, let empty = takeover.emptyLease { return empty }
+            for at in 0..<leases.count {
+                let lease = leases.id(at: at)
+                if lease != leases.target, !hanging.contains(lease), !published.mayHang(on: lease) {
+                    return lease
+                }
+            }
+            return nil
         }
     }
 

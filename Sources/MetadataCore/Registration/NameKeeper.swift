@@ -167,11 +167,14 @@ struct NameKeeper: Hashable {
 
     // MARK: - What others ask
 
+    @inline(__always)
     var hasPresence: Bool { if case .ours = presence { true } else { false } }
+    @inline(__always)
     var wantsName: Bool {
         !published.isEmpty || standing == .lost || !hanging.leases.isEmpty
     }
 
+    @inline(__always)
     var needsConnection: Bool {
         departure.isUnderWay || !leases.isEmpty || heartbeat.wantsLease || hasPresence || wantsName
     }
@@ -180,11 +183,13 @@ struct NameKeeper: Hashable {
         mutating get { !departure.isUnderWay && inFlight == nil && published.isSettled() }
     }
 
+    @inline(__always)
     var hasLeft: Bool { !departure.isUnderWay && leases.isEmpty && inFlight == nil }
 
     var backlog: Int { published.backlog + departure.backlog }
 
     /// Who leaves does not ask what others do to the name, and may not look for long: the revision would be compacted away.
+    @inline(__always)
     var watchFrom: Int64? {
         guard !departure.isUnderWay, hasPresence || hanging.absence != nil else { return nil }
         return looking.revision &+ 1
@@ -199,7 +204,7 @@ struct NameKeeper: Hashable {
     }
 
     /// When there is something to do that no answer brings.
-    func nextDeadline(now: Milliseconds) -> Milliseconds? {
+    mutating func nextDeadline(now: Milliseconds) -> Milliseconds? {
         var earliest = leases.nextDeadline
         guard inFlight == nil else { return earliest }
         if let lookAt = hanging.lookAt {

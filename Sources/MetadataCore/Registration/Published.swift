@@ -31,27 +31,45 @@ package struct Published: Hashable {
 
     // MARK: - Keeping count
 
-    /// The only place that changes a label. An absent label is `nothing`.
-    private subscript(name: Bytes) -> Label {
-        @inline(never) get { labels[name] ?? Label() }
-        @inline(never) set {
-            var label = newValue
-            let place = labels.index(of: name)
-            if let place { count(labels[place], -1) }
-            if !label.isQueued, needsWrite(label) {
-                label.isQueued = true
-                queue.append(name)
-            }
-            if !label.isNothing || label.isQueued {
-                count(label, 1)
-                if let place { labels[place] = label } else { labels[name] = label }
-            } else if let place {
-                labels.remove(at: place)
-            }
+    // `take` and `put` enclose every change of a label. An absent label is `nothing`.
+
+    /// Moves a label out of its place, to change it; nil: it has none.
+    @inline(never)
+    private mutating func take(_ name: Bytes, _ label: inout Label) -> ByteMap<Label>.Place? {
+        guard let place = labels.index(of: name) else { return nil }
+        labels.exchange(place, &label)
+        count(&label, -1)
+        return place
+    }
+
+    /// Moves it back.
+    @inline(never)
+    private mutating func put(
+        _ name: Bytes, _ label: inout Label, at place: ByteMap<Label>.Place?
+    ) {
+        if !label.isQueued, needsWrite(label) {
+            label.isQueued = true
+            queue.append(name)
+        }
+        if !label.isNothing || label.isQueued {
+            count(&label, 1)
+            if let place { labels.exchange(place, &label) } else { labels[name] = label }
+        } else if let place {
+            labels.remove(at: place)
         }
     }
 
-    private mutating func count(_ label: Label, _ by: Int) {
+    private subscript(name: Bytes) -> Label {
+        @inline(never) get { labels[name] ?? Label() }
+        @inline(never) set {
+            var label = Label()
+            let place = take(name, &label)
+            label = newValue
+            put(name, &label, at: place)
+        }
+    }
+
+    private mutating func count(_ label: inout Label, _ by: Int) {
         if let sent = label.sent { if sent.isInFlight { inFlight += by } else { inDoubt += by } }
         if case .unread = label.seen { unread += by }
         if label.isNothing { nothings += by }
@@ -141,13 +159,16 @@ package struct Published: Hashable {
     ) {
         lastNumber += 1
         let version = Version(number: lastNumber, blob: blob)
-        var label = self[name]
-        out.complete(label.operation, .replaced, Self.replacedText(name))
+        var label = Label()
+        let place = take(name, &label)
+        if let replaced = label.operation {
+            out.complete(replaced, .replaced, Self.replacedText(name))
+        }
         label.wanted = version
         label.operation = operation
         label.stuckOn = 0
-        self[name] = label
-        complete(name, revision: 0, &out)
+        label.complete(0, &out)
+        put(name, &label, at: place)
     }
 
     static func replacedText(_ name: Bytes) -> Text {
@@ -162,28 +183,7 @@ package struct Published: Hashable {
         } else if label.sent?.operation == operation {
             label.sent?.operation = nil
         }
-        self[name] = label
-        complete(name, revision: 0, &out)
-    }
-
-    /// Completes what waits for a label that is as it was wanted.
-    @inline(never)
-    private mutating func complete(_ name: Bytes, revision: Int64, _ out: inout Effects) {
-        guard let label = labels[name], label.sent == nil, label.operation != nil else { return }
-        switch label.seen {
-        case .nothing where label.wanted.blob == nil:
-            finish(name, revision, &out)
-        case .version(let number, let seenRevision, _) where number == label.wanted.number:
-            finish(name, seenRevision, &out)
-        case .nothing, .version, .unknown, .unread: break
-        }
-    }
-
-    private mutating func finish(_ name: Bytes, _ revision: Int64, _ out: inout Effects) {
-        var label = self[name]
-        out.complete(label.operation, .success, revision: revision)
-        label.operation = nil
-        label.written = label.wanted
+        label.complete(0, &out)
         self[name] = label
     }
 
@@ -280,40 +280,51 @@ package struct Published: Hashable {
         var contents: [(label: Bytes, blob: Bytes?)] = []
         contents.reserveCapacity(names.count)
         for name in names {
-            var label = self[name]
+            var label = Label()
+            let place = take(name, &label)
             contents.append((name, label.wanted.blob))
             label.sent = Sent(version: label.wanted, lease: lease, operation: label.operation)
             label.operation = nil
-            self[name] = label
+            put(name, &label, at: place)
         }
         return contents
     }
 
-    /// Those whose write on this lease is not answered: an answer that comes late may be of an earlier one, on another.
-    @inline(never)
-    private func sent(_ names: [Bytes], on lease: Int64) -> [Bytes] {
-        names.filter { labels[$0]?.sent?.lease == lease }
-    }
+    // The following change only labels whose write on this lease is unanswered: a late answer may be to an earlier write on
+    // another lease.
 
     mutating func areWritten(
         _ names: [Bytes], on lease: Int64, at revision: Int64, _ out: inout Effects
     ) {
-        for name in sent(names, on: lease) {
-            self[name].isWritten(revision, &out)
-            complete(name, revision: revision, &out)
+        for name in names {
+            var label = Label()
+            let place = take(name, &label)
+            if label.sent?.lease == lease {
+                label.isWritten(revision, &out)
+                label.complete(revision, &out)
+            }
+            put(name, &label, at: place)
         }
     }
 
     /// They were not written, and will not be: they are wanted still.
     mutating func areNotWritten(_ names: [Bytes], on lease: Int64, _ out: inout Effects) {
-        for name in sent(names, on: lease) {
-            self[name].isNotWritten(name, &out)
-            complete(name, revision: 0, &out)
+        for name in names {
+            var label = self[name]
+            guard label.sent?.lease == lease else { continue }
+            label.isNotWritten(name, &out)
+            label.complete(0, &out)
+            self[name] = label
         }
     }
 
     mutating func areUnanswered(_ names: [Bytes], on lease: Int64) {
-        for name in sent(names, on: lease) { self[name].sent?.isInFlight = false }
+        for name in names {
+            var label = self[name]
+            guard label.sent?.lease == lease else { continue }
+            label.sent?.isInFlight = false
+            self[name] = label
+        }
     }
 
     /// etcd refused to write them, and each keeps its old value. `isInDoubt`: unless the write was applied. `isFinal`:
@@ -324,9 +335,9 @@ package struct Published: Hashable {
     ) -> Bool {
         let lease = self.lease
         var isStuck = false
-        for name in sent(names, on: sentOn) {
+        for name in names {
             var label = self[name]
-            guard var sent = label.sent else { continue }
+            guard var sent = label.sent, sent.lease == sentOn else { continue }
             let why: Text = "label '\(name)': \(text(sent.version.blob?.count ?? 0))"
             out.complete(sent.operation, status, why)
             let isNews = label.wanted == sent.version && label.wanted != label.written
@@ -344,8 +355,8 @@ package struct Published: Hashable {
                 label.wanted = Version()
                 label.written = Version()
             }
+            label.complete(0, &out)
             self[name] = label
-            complete(name, revision: 0, &out)
         }
         return isStuck
     }
@@ -374,8 +385,8 @@ package struct Published: Hashable {
             var label = self[name]
             if let here, here.revision < label.seen.revision { hasGoneBack = true }
             label.isSeen(name, here, isOver: isOver, at: revision, &out)
+            label.complete(revision, &out)
             self[name] = label
-            complete(name, revision: revision, &out)
         }
         for foreign in found[position...] {
             self[foreign.label].seen = .unknown(revision: foreign.revision, lease: foreign.lease)
@@ -411,18 +422,20 @@ package struct Published: Hashable {
             label.seen = kv.map { .unknown(revision: $0.modRevision, lease: $0.lease) } ?? .nothing
             if isOver { label.isNotWritten(name, &out) }
         }
+        label.complete(kv?.modRevision ?? 0, &out)
         self[name] = label
-        complete(name, revision: kv?.modRevision ?? 0, &out)
     }
 
     /// Labels on this lease are gone. `isOver` as in `observed`.
     mutating func leaseIsGone(_ lease: Int64, isOver: Bool, _ out: inout Effects) {
         guard isHanging(on: lease) else { return }
         for name in labels.keys where self[name].seen.lease == lease {
-            self[name].seen = .nothing
+            var label = self[name]
+            label.seen = .nothing
             // It had moved, and was not read yet.
-            if isOver, self[name].isInDoubt { self[name].isNotWritten(name, &out) }
-            complete(name, revision: 0, &out)
+            if isOver, label.isInDoubt { label.isNotWritten(name, &out) }
+            label.complete(0, &out)
+            self[name] = label
         }
     }
 
@@ -433,8 +446,8 @@ package struct Published: Hashable {
             label.seen = .nothing
             label.stuckOn = 0
             label.isNotWritten(name, &out)
+            label.complete(0, &out)
             self[name] = label
-            complete(name, revision: 0, &out)
         }
     }
 
@@ -446,8 +459,9 @@ package struct Published: Hashable {
         var again = Published()
         var queued = 0
         var rule: StaticString?
-        labels.forEach { _, label in
-            again.count(label, 1)
+        labels.forEach { _, found in
+            var label = found
+            again.count(&label, 1)
             if label.isQueued {
                 queued += 1
             } else if lease != 0, needsWrite(label) {

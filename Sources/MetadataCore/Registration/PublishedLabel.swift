@@ -69,6 +69,20 @@ extension Published.Label {
         wanted = sent?.version ?? written
     }
 
+    /// Completes what waits for it, where it is as it was wanted.
+    mutating func complete(_ revision: Int64, _ out: inout Effects) {
+        guard sent == nil, operation != nil else { return }
+        let at: Int64
+        switch seen {
+        case .nothing where wanted.blob == nil: at = revision
+        case .version(let number, let seenAt, _) where number == wanted.number: at = seenAt
+        case .nothing, .version, .unknown, .unread: return
+        }
+        out.complete(operation, .success, revision: at)
+        operation = nil
+        written = wanted
+    }
+
     mutating func isWritten(_ revision: Int64, _ out: inout Effects) {
         guard let sent else { return }
         seen =

@@ -65,15 +65,21 @@ package struct Registration: Hashable {
 
     // MARK: - How things are
 
+    // What is asked at every step is inlined, or mutating, which reads in place: else the whole state is copied for it, with a
+    // retain for every array in it.
+
     /// Whether anything needs etcd.
+    @inline(__always)
     var needsConnection: Bool { keeper.needsConnection }
     /// Nothing waits to be written.
     package var isIdle: Bool { mutating get { keeper.isIdle } }
     /// A shutdown has nothing left to do.
+    @inline(__always)
     package var hasLeft: Bool { keeper.hasLeft }
     /// On which everything is to hang; 0: none.
     package var lease: Int64 { keeper.leases.target }
     /// The revision from which to watch the presence key; nil: do not watch.
+    @inline(__always)
     package var watchFrom: Int64? { keeper.watchFrom }
     /// Calls that wait for their turn.
     var backlog: Int { keeper.backlog }
@@ -88,7 +94,9 @@ package struct Registration: Hashable {
     func count(into counters: inout CoreCounters) { keeper.count(into: &counters) }
 
     /// When there is something to do that no answer brings.
-    package func nextDeadline(now: Milliseconds) -> Milliseconds? { keeper.nextDeadline(now: now) }
+    package mutating func nextDeadline(now: Milliseconds) -> Milliseconds? {
+        keeper.nextDeadline(now: now)
+    }
 
     // MARK: - Requests
 
@@ -113,7 +121,9 @@ package struct Registration: Hashable {
     mutating func nextRenewal(now: Milliseconds) -> Int64? { keeper.leases.nextRenewal(now: now) }
 
     /// For how long a renewal has been without an answer that is over its deadline.
-    func overdueRenewal(now: Milliseconds) -> Milliseconds? { keeper.leases.overdue(now: now) }
+    mutating func overdueRenewal(now: Milliseconds) -> Milliseconds? {
+        keeper.leases.overdue(now: now)
+    }
 
     // MARK: - What becomes of them
 

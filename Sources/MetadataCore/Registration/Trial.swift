@@ -41,7 +41,7 @@ struct Trial: Hashable {
     /// Once what was refused is written, it was the other lease: what is refused from here on has another reason.
     mutating func wrote(_ labels: [Bytes], on lease: Int64) {
         guard isOn(lease), refused != nil else { return }
-        refused?.removeAll { labels.contains($0) }
+        refused?.drop { labels.contains($0) }
         if refused?.isEmpty ?? false { phase = .none }
     }
 

@@ -164,12 +164,24 @@ final class HostWatch {
 
     var isAskingAboutAgents: Bool { listing.isAskingAboutAgents }
 
-    func canTake(_ response: RangeResponse) -> Bool { listing.canTake(response) }
+    /// Its first page is small, and needs no answer before it.
+    var canBeAskedTogether: Bool { isOfOneAgent && isListing && listing.canBeAskedTogether }
+    /// What was asked together was refused.
+    func isToBeAskedAlone() { listing.isAskedAlone = true }
+
+    func canTake(_ page: RangePage) -> Bool { listing.canTake(page) }
 
     func listed(
         _ response: RangeResponse, _ keyspace: Keyspace, _ notices: inout Notices
     ) -> Outcome {
-        listed(listing.listed(response, keyspace, &views, &notices), &notices)
+        guard listing.canTake(response) else { return .malformed(Text.notThePage) }
+        return listed(listing.listed(response, keyspace, &views, &notices), &notices)
+    }
+
+    func listed(
+        _ page: RangePage, _ keyspace: Keyspace, _ notices: inout Notices
+    ) -> Outcome {
+        listed(listing.listed(page, keyspace, &views, &notices), &notices)
     }
 
     func answered(
@@ -276,12 +288,16 @@ final class HostWatch {
     }
 }
 
-/// Watches that go on when their time comes, and not before.
-struct PausedWatches {
+/// Watches and lists that go on when their time comes, and not before.
+struct PausedReaders {
+    enum Unfinished {
+        case watch(HostWatch)
+        case list(ListJob)
+    }
     /// Watches that resume when the host has taken all events.
     private var stalled: [HostWatch] = []
-    /// They have a page to tell that was too much for one tick.
-    private var unfinished: [HostWatch] = []
+    /// Each has a page that is too much for one tick.
+    private var unfinished: [Unfinished] = []
 
     var stalledCount: Int { stalled.count }
     var hasStalled: Bool { !stalled.isEmpty }
@@ -289,7 +305,7 @@ struct PausedWatches {
 
     mutating func stall(_ watch: HostWatch) { stalled.append(watch) }
 
-    mutating func postpone(_ watch: HostWatch) { unfinished.append(watch) }
+    mutating func postpone(_ reader: Unfinished) { unfinished.append(reader) }
 
     mutating func takeStalled() -> [HostWatch] {
         let watches = stalled
@@ -297,12 +313,12 @@ struct PausedWatches {
         return watches
     }
 
-    mutating func takeUnfinished() -> HostWatch? {
-        unfinished.isEmpty ? nil : unfinished.removeFirst()
+    mutating func takeUnfinished() -> Unfinished? {
+        unfinished.isEmpty ? nil : unfinished.remove(at: 0)
     }
 
     /// It does not wait any more.
     mutating func forget(_ watch: HostWatch) {
-        stalled.removeAll { $0 === watch }
+        stalled.drop { $0 === watch }
     }
 }

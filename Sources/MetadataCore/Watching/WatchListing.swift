@@ -44,8 +44,11 @@ struct WatchListing {
     private var held: HeldPage?
     /// On which it was begun.
     private var connection: ConnectionID?
-    /// The current page, and how much of it is delivered.
+    /// The current page, as far as it is not decoded yet.
+    private var rest: RangePage?
+    /// The decoded keys of it, and how many of them are delivered.
     private var page: Page?
+    private let keysAtOnce: Int
     /// Views up to this key are in accord with the list.
     private var passed: Bytes?
 
@@ -55,7 +58,8 @@ struct WatchListing {
         end = Keyspace.end(of: prefix)
         batchOperations = portions.batchOperations
         limit = presenceOnly ? portions.pageKeys : portions.pageValues
-        most = presenceOnly ? portions.pageKeys : Limits.pageValuesMax
+        most = presenceOnly ? portions.pageKeysMax : Limits.pageValuesMax
+        keysAtOnce = portions.keysAtOnce
     }
 
     // MARK: - Questions
@@ -67,13 +71,15 @@ struct WatchListing {
     }
 
     /// The next; its answer is one of a transaction while `isAskingAboutAgents`.
-    func question(_ keyspace: Keyspace) -> CallBody {
+    // Mutating, to read in place: else all of it is copied.
+    mutating func question(_ keyspace: Keyspace) -> CallBody {
         if let held { return .txn(held.question) }
         return .range(request)
     }
 
     var isAskingAboutAgents: Bool { held != nil }
 
+    @inline(__always)
     private var request: RangeRequest {
         RangeRequest(
             key: cursor, rangeEnd: end, limit: limit, revision: revision, keysOnly: presenceOnly)
@@ -90,13 +96,38 @@ struct WatchListing {
 
     // MARK: - Answers
 
-    func canTake(_ response: RangeResponse) -> Bool { response.canAnswer(request) }
+    /// Only the first page, which no other has to precede.
+    var canBeAskedTogether: Bool { revision == 0 && held == nil && !isAskedAlone }
+    var isAskedAlone = false
 
+    mutating func canTake(_ page: RangePage) -> Bool { page.canAnswer(request) }
+    mutating func canTake(_ response: RangeResponse) -> Bool { response.canAnswer(request) }
+
+    mutating func listed(
+        _ page: RangePage, _ keyspace: Keyspace, _ views: inout AgentViews,
+        _ notices: inout Notices
+    ) -> Outcome {
+        assert(held == nil && self.page == nil && rest == nil, "no page was asked for")
+        PageSize.adapt(&limit, to: page.size, most: most)
+        rest = page
+        return decodeOn(keyspace, &views, &notices)
+    }
+
+    /// The next keys of the page.
+    private mutating func decodeOn(
+        _ keyspace: Keyspace, _ views: inout AgentViews, _ notices: inout Notices
+    ) -> Outcome {
+        guard let response = RangePage.next(of: &rest, keysAtOnce, from: cursor, to: end) else {
+            return .malformed(Text.notThePage)
+        }
+        return listed(response, keyspace, &views, &notices)
+    }
+
+    /// Decoded keys that may be told at once.
     mutating func listed(
         _ response: RangeResponse, _ keyspace: Keyspace, _ views: inout AgentViews,
         _ notices: inout Notices
     ) -> Outcome {
-        assert(held == nil && page == nil, "no page was asked for")
         if presenceOnly,
             let held = HeldPage(
                 response, after: open?.agent, at: revision, portion: batchOperations, keyspace)
@@ -154,7 +185,7 @@ struct WatchListing {
     mutating func tellOn(
         _ keyspace: Keyspace, _ views: inout AgentViews, _ notices: inout Notices
     ) -> Outcome {
-        guard var page else { return .more }
+        guard var page else { return rest == nil ? .more : decodeOn(keyspace, &views, &notices) }
         let kvs = page.response.kvs
         var left = Limits.operationsAtOnce
         while page.next < kvs.count, tell(kvs[page.next], keyspace, &views, &notices, &left) {
@@ -175,12 +206,11 @@ struct WatchListing {
         guard !isLast, let last = page.lastKey else { return .done(revision: revision) }
         // The smallest key after it.
         cursor = last + [0]
-        PageSize.adapt(&limit, to: kvs, most: most)
-        return .more
+        return rest == nil ? .more : .unfinished
     }
 
     /// Whether a page is delivered in part.
-    var isUnfinished: Bool { page != nil }
+    var isUnfinished: Bool { page != nil || (rest != nil && held == nil) }
 
     /// Delivers an agent, and GONE for departed agents before it, at most `left` of them. Returns whether it was
     /// delivered.

@@ -130,6 +130,8 @@ struct WatchStream {
     var numbersAreTheirs: Bool { opened?.numbering == .theirs }
 
     var isOpen: Bool { id != nil }
+    /// A watcher waits for its creation.
+    var hasWanted: Bool { !wanted.isEmpty }
     var stream: StreamID? { id }
     var count: Int { watchers.count }
 
@@ -272,7 +274,7 @@ struct WatchStream {
     // MARK: - Messages
 
     /// Finds the receiver before the message is decoded.
-    func addressee(of bytes: Bytes) -> Addressee {
+    mutating func addressee(of bytes: Bytes) -> Addressee {
         let outline = try? WatchResponse.outline(of: bytes)
         let watcher = watcher(given: outline?.watchID ?? -1)
         return Addressee(

@@ -91,7 +91,7 @@ final class Exchange {
         firstFrame += 1
         offset = 0
         if firstFrame == frames.count {
-            frames.removeAll(keepingCapacity: frames.count <= 64)
+            frames.empty(keepingRoom: frames.count <= 64)
             firstFrame = 0
         }
     }

@@ -180,11 +180,14 @@ final class HTTP2Session {
     fileprivate func frameBegins() { framesReceived += 1 }
 
     fileprivate func header(
-        _ exchange: Exchange?, _ name: UnsafeBufferPointer<UInt8>,
+        _ stream: UnsafeMutableRawPointer?, _ name: UnsafeBufferPointer<UInt8>,
         _ value: UnsafeBufferPointer<UInt8>
     ) {
         headerBytesReceived += name.count + value.count + 32
-        exchange?.receive(header: name, value)
+        guard let stream else { return }
+        Unmanaged<Exchange>.fromOpaque(stream)._withUnsafeGuaranteedRef {
+            $0.receive(header: name, value)
+        }
     }
 
     fileprivate func data(_ exchange: Exchange, _ bytes: UnsafeBufferPointer<UInt8>) {
@@ -213,7 +216,7 @@ final class HTTP2Session {
                 conclude(exchange, reset: code)
             }
         }
-        exchanges.removeAll { $0 === exchange }
+        exchanges.drop { $0 === exchange }
     }
 
     fileprivate func goaway(last: Int32, code: UInt32, text: Bytes) {
@@ -254,15 +257,17 @@ final class HTTP2Session {
 private enum HTTP2Handler {
     static var all: cnghttp2_handler {
         cnghttp2_handler(
-            frame_begins: { session($0)?.frameBegins() },
+            frame_begins: { context in with(session: context) { $0.frameBegins() } },
             frame_received: { context, stream, type, flags in
                 guard let exchange = exchange(stream) else { return }
-                session(context)?.frame(exchange, type: type, flags: flags)
+                with(session: context) { $0.frame(exchange, type: type, flags: flags) }
             },
             header: { context, stream, name, nameLength, value, valueLength in
-                session(context)?.header(
-                    exchange(stream), UnsafeBufferPointer(start: name, count: nameLength),
-                    UnsafeBufferPointer(start: value, count: valueLength))
+                with(session: context) {
+                    $0.header(
+                        stream, UnsafeBufferPointer(start: name, count: nameLength),
+                        UnsafeBufferPointer(start: value, count: valueLength))
+                }
             },
             data: { context, stream, bytes, count in
                 guard let exchange = exchange(stream) else { return }
@@ -296,6 +301,13 @@ private let headSize = 9
 
 private func session(_ context: UnsafeMutableRawPointer?) -> HTTP2Session? {
     context.map { Unmanaged<HTTP2Session>.fromOpaque($0).takeUnretainedValue() }
+}
+
+/// Without a retain and a release: nghttp2 calls while somebody else holds the session.
+@inline(__always)
+private func with(session context: UnsafeMutableRawPointer?, _ body: (HTTP2Session) -> Void) {
+    guard let context else { return }
+    Unmanaged<HTTP2Session>.fromOpaque(context)._withUnsafeGuaranteedRef { body($0) }
 }
 
 private func exchange(_ stream: UnsafeMutableRawPointer?) -> Exchange? {

@@ -24,7 +24,7 @@ struct OutputQueue {
 
     /// Enough for one send; more would wait in front of what is urgent.
     private static let bytesMax = 64 << 10
-    private static let piecesMax = 56
+    private static let piecesMax = 14
     /// Nothing is moved within `copied`, so it must be sent whole from time to time.
     private static let copiedMax = 128 << 10
     /// A body that is shorter is copied: a reference costs more.
@@ -62,10 +62,10 @@ struct OutputQueue {
 
     /// Calls `send` with what waits; it returns how much of it went, or less than 0.
     mutating func send(_ send: (UnsafeBufferPointer<csystem_part>) -> Int64) -> Int64 {
-        var parts: InlineArray<64, csystem_part> = .init(
+        var parts: InlineArray<16, csystem_part> = .init(
             repeating: csystem_part(bytes: nil, count: 0))
         var used = 0
-        for piece in pieces[first...] where used < 64 {
+        for piece in pieces[first...] where used < 16 {
             // The array's elements stay where they are for as long as the queue holds it unchanged.
             parts[used] = Self.part(of: piece.body ?? copied, piece.start, piece.end)
             used += 1
@@ -102,7 +102,7 @@ struct OutputQueue {
     /// All is sent.
     private mutating func removeAll() {
         first = 0
-        pieces.removeAll(keepingCapacity: pieces.count <= 8)
+        pieces.empty(keepingRoom: pieces.count <= 8)
         copied.removeAll(keepingCapacity: copied.count <= Self.keptBytes)
     }
     private static let keptBytes = 2048

@@ -40,7 +40,7 @@ final class TransportEvents {
         if head == items.count {
             removeAll()
         } else if head >= 1024, head > items.count / 2 {
-            items.removeFirst(head)
+            items.drop(first: head)
             head = 0
         }
         return event
@@ -48,7 +48,7 @@ final class TransportEvents {
 
     func removeAll() {
         // A burst must not keep its memory.
-        items.removeAll(keepingCapacity: items.count <= 1024)
+        items.empty(keepingRoom: items.count <= 1024)
         head = 0
         pendingBytes = 0
     }
@@ -56,9 +56,9 @@ final class TransportEvents {
     /// Drops what is reported about a request of which nothing is wanted any more.
     func removeAll(of owner: RequestOwner) {
         guard count > 0 else { return }
-        items.removeFirst(head)
+        items.drop(first: head)
         head = 0
-        items.removeAll { event in
+        items.drop { event in
             switch (event, owner) {
             case (.reply(let id, _), .call(let call)): id == call
             case (.message(let id, _), .stream(let stream)): id == stream

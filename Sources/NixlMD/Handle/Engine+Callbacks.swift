@@ -31,14 +31,14 @@ extension Engine {
             }
             if isOverTime || gate.isForked { break }
         }
-        stats.callbacks &+= UInt64(run)
+        counted.callbacks &+= UInt64(run)
         return Int32(run)
     }
 
     /// Whether there is a notice to tell.
     private func fillBatch() -> Bool {
         guard batchTold == batch.count else { return true }
-        batch.removeAll(keepingCapacity: true)
+        batch.empty(keepingRoom: true)
         batchTold = 0
         while batch.count < TickBudget.batch, let notice = core.nextNotice() {
             batch.append(notice)
@@ -74,8 +74,8 @@ extension Engine {
             guard let operation = shared.listener(of: event.watch, isEnded: isEnded) else {
                 return false
             }
-            stats.events &+= 1
-            if case .resync = event.kind { stats.resyncs &+= 1 }
+            counted.events &+= 1
+            if case .resync = event.kind { counted.resyncs &+= 1 }
             Delivery.deliver(event, to: operation)
             return operation.onEvent != nil
         case .ownership(let event):

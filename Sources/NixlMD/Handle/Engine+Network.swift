@@ -80,7 +80,7 @@ extension Engine {
     func takeCalls(_ now: Milliseconds) {
         if intakeTaken == intake.count {
             // Release the memory of a burst.
-            intake.removeAll(keepingCapacity: intake.count <= 1024)
+            intake.empty(keepingRoom: intake.count <= 1024)
             intakeTaken = 0
             shared.takeCalls(&intake)
         }

@@ -64,8 +64,13 @@ final class Engine {
     var batch: [Notice] = []
     var batchTold = 0
 
-    /// The counters of ticks; other types have the rest of `nixl_md_stats_t`.
-    var stats = nixl_md_stats_t()
+    /// What this tick has called; other types count the rest of `nixl_md_stats_t`.
+    struct Counted {
+        var callbacks: UInt64 = 0
+        var events: UInt64 = 0
+        var resyncs: UInt64 = 0
+    }
+    var counted = Counted()
     var meter = TickMeter()
 
     init(
@@ -131,7 +136,9 @@ final class Engine {
         // Send the requests that callbacks started before this tick ends. A callback may have taken long, and the
         // network was not read in that time.
         now = Self.clock()
+        let taken = callsTaken
         takeCalls(now)
+        guard callsTaken > taken else { return callbacks }
         core.advance(now: now, hasHeardAll: false)
         settle(now)
         return callbacks
@@ -148,8 +155,7 @@ final class Engine {
         let hasMore =
             intakeTaken < intake.count || transport.hasMore || batchTold < batch.count
             || core.pendingNotices > 0 || core.isShutDown
-        collectStats()
-        shared.endTurn(hasMore: hasMore, dueAt: deadline, stats: stats)
+        shared.endTurn(hasMore: hasMore, dueAt: deadline) { collect(&$0) }
     }
 
     // MARK: Time
@@ -166,7 +172,12 @@ final class Engine {
 
     // MARK: Statistics
 
-    private func collectStats() {
+    /// Into where the host reads them; `counted` is added.
+    private func collect(_ stats: inout nixl_md_stats_t) {
+        stats.callbacks &+= counted.callbacks
+        stats.events &+= counted.events
+        stats.resyncs &+= counted.resyncs
+        counted = Counted()
         let (cpu, wall) = (meter.cpu, meter.wall)
         stats.size = UInt32(MemoryLayout<nixl_md_stats_t>.size)
         stats.tick_wall_max_ns = max(stats.tick_wall_max_ns, wall)
@@ -210,5 +221,6 @@ struct ReadyList {
         }
     }
 
+    @inline(__always)
     subscript(index: Int) -> csystem_ready { entries[index] }
 }

@@ -136,12 +136,13 @@ final class SharedState {
     }
 
     /// `hasMore`: the tick has left something to the next.
-    func endTurn(hasMore: Bool, dueAt: Milliseconds?, stats turn: nixl_md_stats_t) {
+    func endTurn(
+        hasMore: Bool, dueAt: Milliseconds?,
+        collect: (inout nixl_md_stats_t) -> Void
+    ) {
         gate.locked {
-            let (ticks, idle) = (stats.ticks &+ 1, stats.ticks_idle)
-            stats = turn
-            stats.ticks = ticks
-            stats.ticks_idle = idle
+            stats.ticks &+= 1
+            collect(&stats)
             stats.operations_open = UInt64(operations.count)
             stats.watches_open = UInt64(operations.watches)
             self.dueAt = dueAt

@@ -11,8 +11,9 @@ struct TickMeter {
     private var wallStart: UInt64
     private var cpuStart: UInt64
 
-    /// A shorter part counts as CPU time in full.
-    private static let short: UInt64 = 200_000
+    /// A shorter part of a tick, and a shorter part of the host, counts as CPU time in full.
+    private static let short: UInt64 = 1_000_000
+    private static let shortOfHost: UInt64 = 200_000
 
     init() {
         wallStart = csystem_monotonic()
@@ -28,7 +29,7 @@ struct TickMeter {
         body()
         wallStart = csystem_monotonic()
         let spent = wallStart &- begin
-        cpuStart = spent > Self.short ? csystem_thread_cpu() : now &+ spent
+        cpuStart = spent > Self.shortOfHost ? csystem_thread_cpu() : now &+ spent
     }
 
     /// CPU time of the part under way, and the thread's.

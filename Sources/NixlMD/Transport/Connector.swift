@@ -73,7 +73,7 @@ final class Connector {
         // Fails only for a handle that is not there.
         _ = curl_multi_remove_handle(multi, easy)
         for socket in sockets where socket.easy == easy { forget(socket) }
-        sockets.removeAll { $0.easy == easy }
+        sockets.drop { $0.easy == easy }
     }
 
     func act(on socket: Int32, events: UInt32, now: Milliseconds) {
@@ -152,7 +152,7 @@ final class Connector {
             return Int32(CCURL_SOCKET_BAD)
         }
         // An earlier socket with that number is closed.
-        sockets.removeAll { $0.descriptor == socket }
+        sockets.drop { $0.descriptor == socket }
         sockets.append(
             WatchedSocket(
                 descriptor: socket, easy: easy, wanted: 0, registered: 0, isOurs: false))

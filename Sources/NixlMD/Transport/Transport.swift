@@ -101,21 +101,28 @@ final class Transport {
         guard current != nil || !draining.isEmpty else { return }
         guarded {
             repeat {
-                for connection in connections {
-                    connection.write(&budget)
-                    finish(connection, now: now)
-                }
+                let current = current
+                for connection in draining { write(connection, now: now) }
+                if let current { write(current, now: now) }
             } while startWaiting(now: now)
         }
     }
 
+    private func write(_ connection: Connection, now: Milliseconds) {
+        connection.write(&budget)
+        finish(connection, now: now)
+    }
+
     /// Call this at the end of every turn: until then epoll has the old interest.
     func updateInterest() {
-        for connection in connections {
-            if let socket = connection.socket { connector.want(connection.interest, of: socket) }
-        }
+        for connection in draining { want(connection) }
+        if let current { want(current) }
         let failure = connector.updateInterest()
         if failure != 0 { lose("the system refused to watch the connection (errno \(failure))") }
+    }
+
+    private func want(_ connection: Connection) {
+        if let socket = connection.socket { connector.want(connection.interest, of: socket) }
     }
 
     /// The next event, in order.
@@ -245,7 +252,7 @@ final class Transport {
     }
 
     private func abandon(_ owner: RequestOwner) {
-        waiting.removeAll { $0.owner == owner }
+        waiting.drop { $0.owner == owner }
         for connection in connections where connection.session.abandon(owner) { break }
         events.removeAll(of: owner)
     }
@@ -361,7 +368,7 @@ final class Transport {
 
     private func remove(_ connection: Connection) {
         if current === connection { current = nil }
-        draining.removeAll { $0 === connection }
+        draining.drop { $0 === connection }
         connector.remove(connection.easy)
         connection.destroy()
     }
