@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions and system calls of one publish, fetch, event, renewal and idle tick, against what
-costs.json records. They do not depend on the machine's speed. NIXL_MD_RECORD=1 records anew."""
+"""What costs.json records, and more by a margin is a failure: instructions and system calls of one
+publish, fetch, event, renewal and idle tick, of one agent in a namespace that is watched or listed,
+of one watch; memory and descriptors. They do not depend on the machine's speed.
+NIXL_MD_RECORD=1 records anew."""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ RECORD = Path(__file__).with_name("costs.json")
 # For other versions of the C library and of libcurl, and for answers that come in more pieces.
 INSTRUCTIONS_MARGIN = 1.10
 CALLS_MARGIN = 1.0
+MEMORY_MARGIN = 1.15
 # The least of so many: what the system does beside us only adds.
 ATTEMPTS = 4
 SECONDS = 3600
@@ -40,6 +43,8 @@ class Kind:
     more: int
     # Somebody must write what the host waits for.
     is_written: bool = False
+    # The namespace holds as many agents.
+    is_filled: bool = False
 
 
 KINDS = {
@@ -48,7 +53,12 @@ KINDS = {
     "event_4k": Kind(("event", str(SIZE)), 20, 120, is_written=True),
     "renewal": Kind(("renew",), 10, 60),
     "idle_tick": Kind(("idle",), 1000, 11000),
+    "agent_watched": Kind(("namespace",), 1000, 3000, is_filled=True),
+    "agent_listed": Kind(("list",), 1000, 3000, is_filled=True),
+    "watch": Kind(("watches",), 100, 300),
 }
+# Of which memory and descriptors are measured.
+HELD = {"handle": Kind(("handles",), 20, 60), "watch": Kind(("watches",), 1000, 5000)}
 
 
 class Runner:
@@ -59,11 +69,12 @@ class Runner:
     ) -> None:
         self._host, self._etcd, self._namespace = host, etcd, namespace
         self._directory = directory
-        self._environment = {**os.environ, "LD_LIBRARY_PATH": str(soname)}
+        self._environment = {**os.environ, "LD_LIBRARY_PATH": str(soname), "BENCH_QUIET": "1"}
         self._environment.pop("NIXL_LOG_LEVEL", None)
 
-    def run(self, tool: list[str], kind: Kind, count: int) -> None:
-        host = [str(self._host), self._etcd.endpoint, self._namespace.decode()]
+    def run(self, tool: list[str], kind: Kind, count: int) -> str:
+        namespace = self._filled(count) if kind.is_filled else self._namespace
+        host = [str(self._host), self._etcd.endpoint, namespace.decode()]
         process = subprocess.Popen(
             [*tool, *host, *kind.work, str(count)],
             env=self._environment,
@@ -75,11 +86,24 @@ class Runner:
             if kind.is_written:
                 assert process.stdout and process.stdout.readline() == "ready\n"
                 self._write(count)
-            _, errors = process.communicate(timeout=SECONDS)
+            out, errors = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
             process.wait()
         assert process.returncode == 0, errors
+        return out
+
+    def _filled(self, agents: int) -> bytes:
+        """A namespace that holds so many, as NIXL's agents are: a presence key and a label."""
+        namespace = self._namespace + b"%d/" % agents
+        gateway = self._etcd.gateway
+        if not gateway.get(b"%s/agent0/" % namespace):
+            lease = gateway.grant(SECONDS)
+            for first in range(0, agents, 50):
+                keys = [b"%s/agent%d/" % (namespace, i) for i in range(first, first + 50)]
+                pairs = [(key, b"") for key in keys] + [(key + b"l", b"blob") for key in keys]
+                gateway.put_all(pairs, lease)
+        return namespace
 
     def _write(self, count: int) -> None:
         """One at a time, and as many again as the host does not count."""
@@ -156,3 +180,19 @@ def test_system_calls(runner: Runner, name: str) -> None:
     wanted = recorded(name, "system calls")
     limit = wanted + CALLS_MARGIN if wanted else 0.0
     check(name, "system calls", cost(runner.calls, KINDS[name], limit), limit)
+
+
+def held(runner: Runner, kind: Kind, what: str) -> float:
+    """Of one: the difference, so that what all share is not counted."""
+    more, fewer = (json.loads(runner.run([], kind, n))[what] for n in (kind.more, kind.fewer))
+    return round(float(more - fewer) / (kind.more - kind.fewer), 2)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_memory(runner: Runner, name: str) -> None:
+    limit = recorded(name, "KiB") * MEMORY_MARGIN
+    check(name, "KiB", held(runner, HELD[name], "kib"), limit)
+
+
+def test_descriptors(runner: Runner) -> None:
+    check("handle", "descriptors", held(runner, HELD["handle"], "descriptors"), 6)
