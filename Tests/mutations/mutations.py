@@ -643,8 +643,8 @@ OTHERS = [
         "a peer that is silent is not asked whether it lives",
         Edit(
             "Connection.swift",
-            "now >= lastReceived &+ Timing.silence\n",
-            "now >= lastReceived &+ Timing.silence && !MUTANT\n",
+            "guard isReady, calls.deadline == nil else",
+            "guard isReady, !MUTANT, calls.deadline == nil else",
         ),
     ),
     Mutation(
