@@ -73,8 +73,9 @@
  *         fprintf(stderr, "%s: %s %s\n", (const char *)user, nixl_md_status_string(r->status), r->text);
  *     }
  *     static void on_event(const nixl_md_event_t *e, void *user) {
- *         (void)user;
+ *         (void)user;                                       // of the watch, and of this agent itself (from 101)
  *         if (e->type == NIXL_MD_EVENT_GONE) drop_peer(e->agent, e->agent_len);
+ *         if (e->type == NIXL_MD_EVENT_SUPERSEDED) stopping = 1;
  *     }
  *
  *     nixl_md_config_t config;
@@ -82,6 +83,7 @@
  *     config.size = sizeof config;
  *     config.agent = "alpha";
  *     config.agent_len = NIXL_MD_NUL_TERMINATED;
+ *     config.on_event = on_event;
  *     nixl_md_t *md = NULL;
  *     if (nixl_md_open(&config, &md) != NIXL_MD_SUCCESS) die(nixl_md_last_error(NULL));
  *
@@ -94,7 +96,7 @@
  *     nixl_md_publish(md, NULL, 0, blob, blob_len, &opts, NULL);      // under "metadata"
  *     nixl_md_watch(md, "beta", NIXL_MD_NUL_TERMINATED, on_event, NULL, NULL);
  *
- *     struct pollfd p = {.fd = nixl_md_efd(md), .events = POLLIN};
+ *     struct pollfd p = {nixl_md_efd(md), POLLIN, 0};
  *     while (!stopping) {                                   // or: call nixl_md_tick every 100 ms
  *         poll(&p, 1, -1);
  *         nixl_md_tick(md);
@@ -226,26 +228,32 @@ NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
     NIXL_MD_EVENT_DELETE = 2,    /**< a label is gone, its agent is still present: drop that blob */
     NIXL_MD_EVENT_GONE = 3,      /**< the agent and all its labels are gone: drop its metadata */
     /**
-     * A new process took the agent's name: drop its metadata and fetch again. Forget all labels of the agent; PUT
-     * follows for each label that the new process writes. Ignore a later DELETE of a forgotten label. Starting or
-     * stopping a heartbeat is not a restart.
+     * A new process took the agent's name: drop its metadata and forget all its labels. With labels, PUT follows for
+     * each label that the new process writes; with presence only, fetch what you need. Ignore a later DELETE of a
+     * forgotten label. Starting or stopping a heartbeat is not a restart.
      */
     NIXL_MD_EVENT_RESTARTED = 4,
-    NIXL_MD_EVENT_RETURNED = 5,  /**< the same process as before GONE is back: load its metadata again */
+    /** The same process as before GONE is back. With labels, PUT follows for each; with presence only, fetch again. */
+    NIXL_MD_EVENT_RETURNED = 5,
     NIXL_MD_EVENT_SYNCED = 6,    /**< the state at the start (or after RESYNC) is complete; changes follow */
     /**
-     * Keep your peers, but they may be stale. `text` says why: no etcd could be reached for 1 s, or this watch has not
-     * begun, or not finished its list, within 5 s. Everything else may work.
+     * Keep your peers, but they may be stale. `text` says why: etcd has not answered for 1 s since the library noticed
+     * that (an etcd that hangs is noticed within some seconds), or this watch has not begun, or not finished its list,
+     * within 5 s. Everything else may work.
      */
     NIXL_MD_EVENT_CONTACT_LOST = 7,
-    NIXL_MD_EVENT_CONTACT_REGAINED = 8, /**< the watch continues where it stopped: do nothing */
+    /** Contact is back: do nothing. If events were missed, RESYNC comes as well, possibly before this event. */
+    NIXL_MD_EVENT_CONTACT_REGAINED = 8,
     /**
      * Events may have been missed: the host was too slow, etcd compacted its history, or the store was replaced (a
      * lease that ended early counts as a sign of that). Do nothing: the differences follow as ordinary events, then
      * SYNCED.
      */
     NIXL_MD_EVENT_RESYNC = 9,
-    /** The watch is over; `status` says why. The last event of a watch, exactly once. */
+    /**
+     * The watch is over; `status` says why. The last event of a watch, exactly once. After CANCELED you wanted it.
+     * After any other status watch again, when what `text` names is mended.
+     */
     NIXL_MD_EVENT_ENDED = 10,
     /**
      * The watch sees this agent for the first time: fetch its metadata if you need it (with labels, PUT follows). After
@@ -263,9 +271,12 @@ NIXL_MD_ENUM(nixl_md_event_type, int32_t) {
      * are missing; the log names them.
      */
     NIXL_MD_EVENT_RESTORED = 102,
-    /** Another process took over this agent's name. Final: this handle writes nothing more. Close it. */
+    /** Another process took over this agent's name. Final: this handle writes nothing more. Close it after the tick. */
     NIXL_MD_EVENT_SUPERSEDED = 103,
-    /** Somebody deleted the keys. They stay deleted and the lease is revoked. Publish again to claim the name. */
+    /**
+     * Somebody deleted this agent's presence key. The library removes the rest and revokes the lease. Publish again to
+     * claim the name. (A label that somebody else deletes alone has no event here, and is not written again.)
+     */
     NIXL_MD_EVENT_WITHDRAWN = 104
 };
 
@@ -355,7 +366,11 @@ typedef struct nixl_md_config {
      * list. Either all are https or none.
      */
     const char *endpoints;
-    const char *name_space; /**< key prefix, used byte for byte. NULL: $NIXL_ETCD_NAMESPACE, else the default */
+    /**
+     * Key prefix, used byte for byte. NULL: $NIXL_ETCD_NAMESPACE, else the default. An agent's keys are
+     * `<namespace>/<agent>/`, the presence key, and `<namespace>/<agent>/<label>`: `/nixl/agents//alpha/metadata`.
+     */
+    const char *name_space;
     /** This agent's name: 1 to NIXL_MD_MAX_AGENT bytes without '/' or NUL. NULL: an observer, which cannot write. */
     const char *agent;
     size_t agent_len;
@@ -509,10 +524,12 @@ nixl_md_status_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
  * NIXL_MD_ERR_SHUT_DOWN, which it then does on every call (the efd is readable), and close.
  *
  * From now on starting calls are refused, watches end, and waiting fetches complete as CANCELED. Queued writes are
- * sent. After them, or when a quarter of the drain is left, the library revokes this agent's leases. That removes
+ * sent. After them, or when only a quarter of `drain_ms` is left, the library revokes this agent's leases. That removes
  * everything this agent published and nothing else, even while etcd's database is full. Operations that are still open
- * after `drain_ms` complete as CANCELED. To leave the keys of an agent without a heartbeat in etcd, close the handle
- * without a shutdown. Any thread, and from callbacks.
+ * after `drain_ms` complete as CANCELED. The shutdown does not report whether etcd has revoked them in time: where you
+ * must know, wait for the completion of nixl_md_invalidate() first. What stays ends with the TTL; without a heartbeat it
+ * stays. To leave the keys of an agent without a heartbeat in etcd, close the handle without a shutdown. Any thread, and
+ * from callbacks.
  *
  * @param drain_ms the longest that the shutdown may take; 0: withdraw nothing, complete everything at the next tick
  * @retval NIXL_MD_SUCCESS shutting down
@@ -619,7 +636,7 @@ nixl_md_status_t nixl_md_unpublish(nixl_md_t *md,
  * the next publish or the next call of this function gets the next lease.
  *
  * A renewal is due min(interval, TTL/3) after the last answered one was sent, minus a jitter of up to 20 %. So ticks, or
- * contact with etcd, may pause for TTL - interval - one round trip before the lease expires. The default TTL is 3 x the
+ * contact with etcd, may pause for TTL - min(interval, TTL/3) - one round trip before the lease expires. The default TTL is 3 x the
  * interval: with 2 x, a lost renewal would be repeated just when the lease expires. Peers see GONE within TTL + 2 s of
  * this process's death while etcd keeps its leader; an election or a restart of etcd gives every lease its full TTL
  * again. A TTL below 5 s does not survive a change of leader. etcd grants at least about 2 s.
@@ -710,8 +727,9 @@ nixl_md_status_t nixl_md_fetch(nixl_md_t *md,
 /**
  * @brief Watches one agent, or every agent of the namespace.
  *
- * The watch first delivers the current state (PRESENT, PUT), then SYNCED, then every change exactly once, in the order
- * of etcd's revisions, across reconnects and restarts of etcd. An agent is present while its presence key exists or, if
+ * The watch first delivers the current state (PRESENT, PUT; nothing of an absent agent), then SYNCED, then every change
+ * exactly once, in the order of etcd's revisions, across reconnects and restarts of etcd. Keys that other clients put
+ * under an agent's prefix count as its labels. An agent is present while its presence key exists or, if
  * the watch never saw one, while it has a label with a blob. GONE ends all labels of the agent. When the agent appears
  * again, the event is RETURNED (the same process) or RESTARTED (a new one). A watch of the namespace remembers at least
  * the 4,096 agents that departed last; an agent that departed before them may appear as PRESENT. Any thread, and from
@@ -805,7 +823,8 @@ nixl_md_status_t nixl_md_cancel(nixl_md_t *md, uint64_t op);
  * @retval NIXL_MD_ERR_IN_CALLBACK called from a callback of this handle
  * @retval NIXL_MD_ERR_BUSY another thread is inside tick or close
  * @retval NIXL_MD_ERR_FORKED the handle belongs to the parent process, or a callback of this tick has forked and this is the child
- * @retval NIXL_MD_ERR_BACKEND a system call failed; the text names it. Tick again later.
+ * @retval NIXL_MD_ERR_BACKEND a system call failed; the text names it. Tick again after some milliseconds: the efd may
+ *         be readable all the time
  */
 int32_t nixl_md_tick(nixl_md_t *md);
 
