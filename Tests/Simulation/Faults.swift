@@ -209,6 +209,7 @@ extension World {
             host.stalledUntil = now + lasts
         case .clockJumped:
             host.clockOffset += lasts
+            host.jumped += lasts
             host.excusedUntil = max(host.excusedUntil, host.clock)
             host.wake(at: now)
         default:

@@ -29,12 +29,13 @@ final class NameHistory {
     var refusing: Set<Int> = []
 
     /// How often a process may have been told that it was withdrawn. It waits for a newcomer whose mark it may read.
-    func removals(of author: Int, _ world: World) -> Int {
-        let mayNotRead = world.refusedUntil[.forbidden] != nil
+    func removals(of host: SimulatedHost) -> Int {
+        let mayNotRead = host.world.refusedUntil[.forbidden] != nil
+        let now = host.world.now + host.jumped
         let given = evictions.values.filter {
-            $0.holders.contains(author) && (mayNotRead || world.now >= $0.at + 10_000_000)
+            $0.holders.contains(host.author) && (mayNotRead || now >= $0.at + 10_000_000)
         }
-        return (removed[author] ?? 0) + given.count
+        return (removed[host.author] ?? 0) + given.count
     }
 
     func takeNewcomer() -> Int? {

@@ -230,7 +230,7 @@ final class OwnershipLedger {
             nothingIsLeft()
         case .withdrawn:
             removals += 1
-            let known = host.world.history.removals(of: author, host.world)
+            let known = host.world.history.removals(of: host)
             if removals > known {
                 host.fail(
                     "WITHDRAWN \(removals) times; others removed its presence key \(known) times")

@@ -25,6 +25,8 @@ final class SimulatedHost {
     /// Notices taken in one tick.
     let appetite: Int
     var clockOffset: Instant
+    /// How far its clock has jumped in all.
+    var jumped: Instant = 0
     var stalledUntil: Instant = 0
     /// By its own clock: what was due by then may be late, for it was held up or its clock jumped.
     var excusedUntil: Milliseconds = 0

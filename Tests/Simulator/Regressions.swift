@@ -73,5 +73,8 @@ struct Regression {
         Regression(seed: 2259, shows: "a successor revokes the lease that it has emptied: LOST"),
         Regression(
             seed: 1319, shows: "who left for long watched its key from a compacted revision"),
+        Regression(
+            seed: 5218,
+            shows: "a start of the heartbeat failed for a fence that a leaving agent was refused"),
     ]
 }

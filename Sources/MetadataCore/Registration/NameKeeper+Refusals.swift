@@ -152,7 +152,8 @@ extension NameKeeper {
             } else {
                 unanswered(call)
             }
-            if !isFull {
+            // Who leaves tries it no other way, and whoever waits is served after the withdrawal.
+            if !isFull, !departure.isUnderWay {
                 failWaiting(status, "the agent's keys cannot be written: \(text)", &out)
             }
         case .ask where departure.isUnderWay:
