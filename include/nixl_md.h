@@ -527,9 +527,9 @@ nixl_md_status_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
  * sent. After them, or when only a quarter of `drain_ms` is left, the library revokes this agent's leases. That removes
  * everything this agent published and nothing else, even while etcd's database is full. Operations that are still open
  * after `drain_ms` complete as CANCELED. The shutdown does not report whether etcd has revoked them in time: where you
- * must know, wait for the completion of nixl_md_invalidate() first. What stays ends with the TTL; without a heartbeat it
- * stays. To leave the keys of an agent without a heartbeat in etcd, close the handle without a shutdown. Any thread, and
- * from callbacks.
+ * must know, wait for the completion of nixl_md_invalidate() first. Keys that were not removed in time go with the TTL, or
+ * stay if there is no heartbeat. To leave the keys of an agent without a heartbeat in etcd, close the handle without a
+ * shutdown. Any thread, and from callbacks.
  *
  * @param drain_ms the longest that the shutdown may take; 0: withdraw nothing, complete everything at the next tick
  * @retval NIXL_MD_SUCCESS shutting down
@@ -636,9 +636,9 @@ nixl_md_status_t nixl_md_unpublish(nixl_md_t *md,
  * the next publish or the next call of this function gets the next lease.
  *
  * A renewal is due min(interval, TTL/3) after the last answered one was sent, minus a jitter of up to 20 %. So ticks, or
- * contact with etcd, may pause for TTL - min(interval, TTL/3) - one round trip before the lease expires. The default TTL is 3 x the
- * interval: with 2 x, a lost renewal would be repeated just when the lease expires. Peers see GONE within TTL + 2 s of
- * this process's death while etcd keeps its leader; an election or a restart of etcd gives every lease its full TTL
+ * contact with etcd, may pause for TTL - min(interval, TTL/3) - one round trip before the lease expires. The default TTL
+ * is 3 x the interval: with 2 x, a lost renewal would be repeated just when the lease expires. Peers see GONE within
+ * TTL + 2 s of this process's death while etcd keeps its leader; an election or a restart of etcd gives every lease its full TTL
  * again. A TTL below 5 s does not survive a change of leader. etcd grants at least about 2 s.
  *
  * If the lease expires while the process lives (no ticks, no contact), `on_event` gets LOST, the library writes all
