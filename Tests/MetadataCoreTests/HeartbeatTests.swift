@@ -310,4 +310,21 @@ import Testing
         #expect(world.etcd.leases.isEmpty)
         #expect(world.etcd.requests - requests <= 2)
     }
+
+    /// Also after a publish that ended so: nothing is wanted of that any more.
+    @Test(arguments: [true, false])
+    func start_noSpaceUntilItsTimeout_isTold(publishesFirst: Bool) {
+        let alpha = world.add("alpha")
+        world.refusals[.leaseGrant] = noSpace
+        if publishesFirst {
+            let call = HostCall.publish(label: Bytes("a"), blob: Bytes("1"))
+            let operation = world.submit(alpha, call, timeout: 1000)
+            world.advance(by: 3000)
+            #expect(status(alpha, operation) == .noSpace)
+        }
+        let start = HostCall.startHeartbeat(interval: 1000, ttlSeconds: 5)
+        let operation = world.submit(alpha, start, timeout: 1000)
+        world.advance(by: 3000)
+        #expect(status(alpha, operation) == .noSpace)
+    }
 }

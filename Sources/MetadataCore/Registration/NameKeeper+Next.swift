@@ -316,7 +316,7 @@ extension NameKeeper {
         let isThere: Bool
         switch presence {
         case .ours(let lease, _): isThere = lease == leases.target && published.isSettled()
-        case .absent, .anothers: isThere = !wantsName
+        case .absent, .anothers: isThere = !wantsName && leases.targetState ?? .alive == .alive
         }
         guard isThere else { return }
         // etcd had applied the write that it refused.
