@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The protobuf wire format, written into one allocation of exactly the size that was computed before.
+///
+/// Sizes come from the same values as the bytes, so no input reaches the preconditions; they keep a mistake of ours from writing
+/// beyond the allocation. `RequestTests` compares both for each request.
 public struct WireWriter {
     private let room: UnsafeMutableRawBufferPointer
     private(set) var count = 0

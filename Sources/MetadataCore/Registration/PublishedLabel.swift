@@ -69,7 +69,7 @@ extension Published.Label {
         wanted = sent?.version ?? written
     }
 
-    /// Completes what waits for it, where it is as it was wanted.
+    /// Completes the waiting operation if the store holds the wanted version.
     mutating func complete(_ revision: Int64, _ out: inout Effects) {
         guard sent == nil, operation != nil else { return }
         let at: Int64

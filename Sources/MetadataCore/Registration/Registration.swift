@@ -65,8 +65,8 @@ package struct Registration: Hashable {
 
     // MARK: - How things are
 
-    // What is asked at every step is inlined, or mutating, which reads in place: else the whole state is copied for it, with a
-    // retain for every array in it.
+    // Queries of every step are inlined or `mutating`, so that they read in place. Otherwise the compiler copies the whole
+    // state for each, with a retain for every array in it.
 
     /// Whether anything needs etcd.
     @inline(__always)

@@ -166,7 +166,7 @@ final class HostWatch {
 
     /// Its first page is small, and needs no answer before it.
     var canBeAskedTogether: Bool { isOfOneAgent && isListing && listing.canBeAskedTogether }
-    /// What was asked together was refused.
+    /// etcd refused the transaction that read the first pages of several watches.
     func isToBeAskedAlone() { listing.isAskedAlone = true }
 
     func canTake(_ page: RangePage) -> Bool { listing.canTake(page) }

@@ -123,7 +123,7 @@ struct WatchListing {
         return listed(response, keyspace, &views, &notices)
     }
 
-    /// Decoded keys that may be told at once.
+    /// Decoded keys that may be delivered now.
     mutating func listed(
         _ response: RangeResponse, _ keyspace: Keyspace, _ views: inout AgentViews,
         _ notices: inout Notices
