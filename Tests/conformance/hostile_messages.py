@@ -174,7 +174,7 @@ def told(link: Link, fields: Fields) -> Fields:
 
 
 def after_creation(*make: Callable[[Call, int], Fields]) -> Case:
-    """A watch is created rightly, and then this is sent."""
+    """A watch is created rightly, and then this is sent. A quick host reads each message in a tick of its own."""
 
     def request(call: Call) -> bool:
         watch_id = creation(call)
@@ -185,9 +185,10 @@ def after_creation(*make: Callable[[Call, int], Fields]) -> Case:
         link.reply(call, link.watch(call) or [])
         for one in make:
             link.reply(call, told(link, one(call, watch_id)))
+        link.server.unasked += len(make)
         return True
 
-    return Case(request=request)
+    return Case(request=request, floods=True)
 
 
 def created_with(*fields: tuple[int, object]) -> Case:
