@@ -15,7 +15,7 @@ package final class Member {
     package internal(set) var isIsolated = false
     /// How far it has applied what the cluster has committed.
     var applied: Int64 = 1
-    /// What it will have applied when.
+    /// Revisions that this member will apply, and when.
     var applying: [(revision: Int64, at: Instant)] = []
     /// Extra time that it takes to apply.
     package var lag: Instant = 0
@@ -57,7 +57,7 @@ package final class Cluster {
     package internal(set) var store = Store()
     package internal(set) var clusterID: UInt64 = 0xc1
     package let members: [Member]
-    /// What it has to send: taken by whoever drives it after each call.
+    /// Packets to send. The caller takes them after each call.
     package var outbox: [(connection: Int, packet: ServerPacket)] = []
     /// Requests that ran although nobody waited for their answer any more.
     package private(set) var lateExecutions = 0
@@ -85,13 +85,14 @@ package final class Cluster {
         /// Since etcd 3.4.44, 3.5.30 and 3.6.11 a transaction may put a key onto a lease only with permission to write
         /// all keys of the lease (server/etcdserver/apply/auth.go, checkPutAuth).
         package var checksLeasesOfPuts = false
-        /// Whoever first meets the end of the space has etcd write and is told that there was none
-        /// (server/etcdserver/apply/quota.go, quotaApplierV3): of the writes refused so, one in so many; 0: none.
+        /// The first write that finds no space is carried out; every later one gets NOSPACE
+        /// (server/etcdserver/apply/quota.go, quotaApplierV3). Of these, one in so many is also
+        /// refused as it ran out; 0: none.
         package var writesWithoutSpaceOneIn = 0
         /// etcd 3.5.0 to 3.5.6 refuses every transaction while its database is full, also one that puts nothing.
         package var refusesAllWithoutSpace = false
-        /// A leader that was cut off from the others tells the time to live of leases as it last knew them, until it
-        /// notices (server/etcdserver/v3_server.go, leaseTimeToLive).
+        /// A leader that is cut off from the others answers with the time to live that it last
+        /// knew, until it notices (server/etcdserver/v3_server.go, leaseTimeToLive).
         package var tellsLeasesWithoutQuorum = false
 
         package init() {}
@@ -102,17 +103,17 @@ package final class Cluster {
     var leader: Int? = 0
     private var electionAt: Instant?
     private var leaseCheckAt: Instant = 0
-    /// By lease; the leader's.
+    /// The leader's leases, and when each expires.
     var expiries: [Int64: Instant] = [:]
     var lastToken: UInt64 = 0
     /// Whether the client of a connection has closed it, though its server may not have heard of it.
     package var isAbandoned: (Int) -> Bool = { _ in false }
-    /// Writes of which one in so many is told to have timed out, and perhaps carried out later; 0: none.
+    /// One write in so many is answered with a timeout, and perhaps carried out later; 0: none.
     package var timesOutOneIn = 0
     /// Writes of which one in so many is never answered: its connection breaks, and perhaps it is carried out, later;
     /// 0: none.
     package var breaksOneIn = 0
-    /// What the role of the clients' user allows; nil: everything.
+    /// The role of the clients' user; nil allows everything.
     package var role: Role?
     /// Its NOSPACE alarm is on.
     package var isFull = false
@@ -122,10 +123,10 @@ package final class Cluster {
     package var isPasswordChanged = false
     /// Members that no client knows; they live.
     package var unknownMembers = 0
-    /// By client: leases that ended without its doing.
+    /// For each client, the number of leases that ended although it did not revoke them.
     private var lost: [Int: Int] = [:]
     private var countedLost: Set<Int64> = []
-    /// Told to have timed out; are carried out all the same.
+    /// Requests that were answered with a timeout and are carried out later.
     var late: [(at: Instant, connection: ServerConnection, request: Request)] = []
 
     package init(members count: Int, settings: Settings = Settings(), seed: UInt64 = 1) {

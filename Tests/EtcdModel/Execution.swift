@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What a member does with a request once it may: the answer comes from the replicated store.
+/// A member carries out a request: the answer comes from the replicated store.
 extension Cluster {
     func header(_ revision: Int64) -> WireOutput {
         var inner = WireOutput()
@@ -73,10 +73,10 @@ extension Cluster {
     private struct Branch {
         let isTaken: Bool
         let operations: [Operation]
-        /// Of the transactions among the operations, in their order.
+        /// The nested transactions, in the order of the operations.
         let inner: [Branch]
 
-        /// Everything that is to be done.
+        /// All operations, with those of nested transactions.
         var all: [Operation] { operations + inner.flatMap { $0.all } }
     }
 

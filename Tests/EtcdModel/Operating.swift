@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What operators and accidents do to a cluster.
+// Operators and accidents.
 
 extension Cluster {
     /// When a lease is gone at the latest if nobody renews it and etcd keeps its leader.
@@ -56,7 +56,7 @@ extension Cluster {
         leadershipMayChange()
     }
 
-    /// Starts again with its data. What happened meanwhile it learns soon.
+    /// Starts again with its data. It soon learns what happened meanwhile.
     package func start(_ index: Int, at time: Instant) {
         now = max(now, time)
         guard !members[index].isRemoved else { return }
@@ -147,7 +147,7 @@ extension Cluster {
 
     private func begin(_ new: Store, keepsID: Bool, at time: Instant) {
         for member in members { stop(member.index, resets: true, at: time) }
-        // Those that had run out may have been told so.
+        // The client may already know that these leases have run out.
         for (lease, end) in expiries where end <= time && store.leases[lease] != nil {
             noteLost(lease)
         }

@@ -6,7 +6,7 @@ import EtcdProtocol
 /// Microseconds of the world's clock.
 package typealias Instant = UInt64
 
-/// What a client sends on a connection, in the order in which it was sent.
+/// A client's packet on a connection, in the order of sending.
 package enum ClientPacket {
     case call(UInt64, EtcdMethod, frame: [UInt8], token: [UInt8])
     case openStream(UInt64, EtcdMethod, token: [UInt8])
@@ -16,7 +16,7 @@ package enum ClientPacket {
     case goodbye
 }
 
-/// What a server sends on a connection.
+/// A server's packet on a connection.
 package enum ServerPacket {
     case reply(UInt64, Outcome)
     case message(UInt64, [UInt8])
@@ -98,6 +98,6 @@ struct ServerWatcher {
     let first: Int64
     /// The next revision to tell.
     var next: Int64
-    /// It has told everything that its member knows.
+    /// The watcher has sent everything that its member knows.
     var isSynced: Bool
 }

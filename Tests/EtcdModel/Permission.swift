@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What a role allows: keys from the first on and before the second; nothing beside these.
+/// A role allows the keys from `first` up to and excluding `second`, and no others.
 package struct Role {
     package typealias KeyRange = (key: [UInt8], rangeEnd: [UInt8])
     package var read: [KeyRange]

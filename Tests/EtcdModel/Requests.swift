@@ -29,7 +29,7 @@ package struct RangeQuery {
     }
 }
 
-/// What a transaction does.
+/// An operation of a transaction.
 package indirect enum Operation {
     case range(RangeQuery)
     case put(key: [UInt8], value: [UInt8], lease: Int64)

@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-// What arrives at a member.
+// Packets that arrive at a member.
 
 extension Cluster {
     /// A client's connection begins. False: nobody listens there.
@@ -225,7 +225,7 @@ extension Cluster {
             expiries[id] = now + Instant(ttl) * 1_000_000
             output.int(3, ttl)
         } else {
-            // An election may give it its time again; its client has been told.
+            // An election may extend the lease, but its client already knows that it ended.
             noteLost(id)
         }
         return output.bytes

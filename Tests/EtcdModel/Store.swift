@@ -34,7 +34,8 @@ package struct Change {
 package struct Commit {
     package let revision: Int64
     package let changes: [Change]
-    /// Whose request it was; -1: an operator's; nil: the server's own doing (a lease ran out or was revoked).
+    /// The client that asked for the change; -1: an operator; nil: the server itself (a lease ran
+    /// out or was revoked).
     package let author: Int?
     /// Carried out when its client did not wait for it any more.
     package let isLate: Bool
@@ -67,11 +68,11 @@ package final class Store {
     /// Leases and their TTL in seconds.
     package private(set) var leases: [Int64: Int64] = [:]
 
-    /// Whose request made each lease that there ever was.
+    /// The client that asked for each lease, ended ones included.
     package private(set) var grantors: [Int64: Int] = [:]
     /// Nobody waited for them any more when they were made, nor has anybody heard of them since.
     package private(set) var lateLeases: Set<Int64> = []
-    /// What is done now was given up by its client.
+    /// The client has given up the request that is being carried out.
     var isLate = false
     /// All up to here came with a snapshot; 0: the store began empty.
     package private(set) var restored: Int64 = 0

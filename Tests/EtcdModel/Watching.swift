@@ -60,14 +60,14 @@ extension Cluster {
         if !isSynced { member.syncAt = member.syncAt ?? now + random.within(0...100_000) }
     }
 
-    /// A revision has been applied: watchers that are up to date are told.
+    /// Sends a revision that was applied to the watchers that are up to date.
     func tellWatchers(_ member: Member, _ revision: Int64) {
         let commit = store.commit(revision)
         for connection in member.connections {
             for stream in connection.streams where stream.isOpen {
                 for index in stream.watchers.indices {
                     let watcher = stream.watchers[index]
-                    // One that waits for a revision of the future hears nothing before it.
+                    // A watcher of a future revision gets nothing before it.
                     guard watcher.isSynced, watcher.next <= revision else { continue }
                     stream.watchers[index].next = revision + 1
                     let events = commit.changes.filter {
@@ -80,7 +80,7 @@ extension Cluster {
         }
     }
 
-    /// The member has got a snapshot: it knows the newest state and told nobody how it came about.
+    /// After a snapshot a member knows the newest state, but not the revisions that led to it.
     func watchersFellBehind(_ member: Member) {
         for connection in member.connections {
             for stream in connection.streams {
@@ -93,7 +93,7 @@ extension Cluster {
         member.syncAt = member.syncAt ?? now + 100_000
     }
 
-    /// Watchers that began in the past are told what they have missed: many revisions in one message.
+    /// Sends watchers that began in the past the revisions that they missed, many in one message.
     func syncWatchers(_ member: Member) {
         member.syncAt = nil
         for connection in member.connections {
@@ -131,7 +131,8 @@ extension Cluster {
         for revision in max(2, first)...max(2, last) where revision <= store.revision {
             for change in store.commit(revision).changes
             where covers(watcher.key, watcher.rangeEnd, change.key) {
-                // One that goes on after a portion may lose it as well, which no client can notice.
+                // A watcher that continues after a partial message may lose the rest as well; no
+                // client can notice.
                 let isForgotten =
                     settings.forgetsCompactedDeletions && change.record == nil
                     && revision <= store.compacted && revision <= watcher.first
@@ -176,7 +177,7 @@ extension Cluster {
         return event.bytes
     }
 
-    /// An empty message says that all up to its revision has been told.
+    /// An empty message says that every event up to its revision was sent.
     func tellProgress(_ member: Member) {
         guard now >= member.progressAt else { return }
         member.progressAt = now + random.within(1_000_000...20_000_000)

@@ -8,7 +8,7 @@ import Testing
 
 /// Leases, as etcd's server/lease/lessor.go and server/etcdserver/api/v3rpc/lease.go have them.
 @Suite struct LeaseTests {
-    @Test func aLeaseHasATTLOfAtMost9000000000Seconds() throws {
+    @Test func grant_ttlAbove9000000000_isRefused() throws {
         let client = Client()
         #expect(client.grant(7, ttl: 9_000_000_000).text == "ok")
         #expect(client.grant(8, ttl: 9_000_000_001).text == "11 etcdserver: too large lease TTL")
@@ -19,7 +19,7 @@ import Testing
         #expect(try client.timeToLive(8).ttl == -1)
     }
 
-    @Test func aLeaseIsGrantedOnceAndRevokedOnce() throws {
+    @Test func leaseID_usedTwice_isRefused() throws {
         let client = Client()
         client.grant(7)
         #expect(client.grant(7).text == "9 etcdserver: lease already exists")
@@ -29,7 +29,7 @@ import Testing
         #expect(try client.get("k") == nil)
     }
 
-    @Test func timeToLiveTellsTheKeysOfALease() throws {
+    @Test func timeToLive_listsTheKeysOfALease() throws {
         let client = Client()
         client.grant(7, ttl: 10)
         client.put("a", lease: 7)
@@ -43,7 +43,7 @@ import Testing
         #expect(Optional(answer).body.suffix(6) == keys)
     }
 
-    @Test func aGrantThatComesLateBringsARevokedLeaseBack() throws {
+    @Test func grant_late_bringsARevokedLeaseBack() throws {
         for seed in 1...20 {
             let client = Client(seed: UInt64(seed))
             client.cluster.breaksOneIn = 1
@@ -60,7 +60,7 @@ import Testing
         Issue.record("no grant came late")
     }
 
-    @Test func aPutThatComesLateIsCarriedOut() {
+    @Test func put_late_isCarriedOut() {
         #expect(lateRuns { $0.put("k") } > 0)
     }
 

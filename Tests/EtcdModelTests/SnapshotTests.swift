@@ -35,7 +35,7 @@ import Testing
         return try WatchResponse.decode(message, keepValues: true)
     }
 
-    @Test func allIsAsItWasAndTheLeaseHasItsTime() throws {
+    @Test func snapshot_restored_hasItsKeysAndLeases() throws {
         restored(bump: 0)
         #expect(client.resets == 1)
         #expect(try client.get("a")?.value == Bytes("1"))
@@ -49,7 +49,7 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func theClusterMayKeepItsID(keepsID: Bool) throws {
+    func snapshot_restored_mayKeepTheClusterID(keepsID: Bool) throws {
         let before = client.cluster.clusterID
         restored(bump: 0, keepsID: keepsID)
         let header = try client.range(RangeRequest(key: Bytes("a"))).header
@@ -57,7 +57,7 @@ import Testing
     }
 
     /// The same revision is of another history now.
-    @Test func withoutABumpRevisionsAreUsedAgain() throws {
+    @Test func snapshot_withoutABump_reusesRevisions() throws {
         restored(bump: 0)
         client.put("d", "1")
         #expect(try client.get("d")?.modRevision == 4)
@@ -65,7 +65,7 @@ import Testing
         #expect(told.events.map { $0.kv.key } == [Bytes("a"), Bytes("b"), Bytes("d")])
     }
 
-    @Test func withABumpTheRevisionIsAheadAndCompacted() throws {
+    @Test func snapshot_withABump_isAheadAndCompacted() throws {
         restored(bump: 1000)
         let now = try client.range(RangeRequest(key: Bytes("a")))
         #expect(now.header.revision == 1003)
@@ -79,7 +79,7 @@ import Testing
         #expect(told.events.map { $0.kv.key } == [Bytes("d")])
     }
 
-    @Test func aSnapshotStaysAsItIs() throws {
+    @Test func snapshot_isNotChangedByLaterWrites() throws {
         restored(bump: 0)
         client.put("a", "3")
         let second = client.cluster.store.snapshot()

@@ -5,12 +5,12 @@ import EtcdModel
 import EtcdProtocol
 import Testing
 
-/// What a seed may change about the model, because etcd's versions differ or because accidents happen.
+/// Switches of the model: differences between etcd's versions, and accidents. A seed chooses them.
 @Suite struct SwitchTests {
     // MARK: - Keys without their lease (3.7)
 
     @Test(arguments: [false, true])
-    func keysOnlyAnswersMayLeaveTheLeaseOut(leavesOut: Bool) throws {
+    func keysOnlyAnswers_mayOmitLeases(leavesOut: Bool) throws {
         let client = Client { $0.leavesOutLeasesOfKeys = leavesOut }
         client.grant(7)
         client.put("k", lease: 7)
@@ -51,7 +51,7 @@ import Testing
         return "TTL \(try LeaseKeepAliveResponse.decode(message).ttl)"
     }
 
-    @Test func aRoleAllowsItsKeysOnly() throws {
+    @Test func role_allowsOnlyItsKeys() throws {
         let client = clientOfARole()
         let refused = "7 etcdserver: permission denied"
         #expect(client.put("a/2", lease: 7).text == "ok")
@@ -60,7 +60,7 @@ import Testing
         let tooFar = RangeRequest(key: Bytes("a/"), rangeEnd: Bytes("b"))
         #expect(client.send(.range, tooFar).text == refused)
         #expect(try client.get("a/1") != nil)
-        // What is compared counts, and the branch that is not taken.
+        // Both the comparison and the branch that is not taken count.
         let compare = Compare(key: Bytes("b"), target: .modRevision(5))
         #expect(
             client.txn([.range(RangeRequest(key: Bytes("a/1")))], compare: [compare]).text
@@ -72,7 +72,7 @@ import Testing
         #expect(client.revoke(7).text == "ok")
     }
 
-    @Test func aLeaseIsRevokedByWhoMayWriteAllItsKeys() {
+    @Test func revoke_needsPermissionForAllKeysOfTheLease() {
         let client = clientOfARole()
         hangForeignKey(client)
         #expect(client.revoke(7).text == "7 etcdserver: permission denied")
@@ -81,7 +81,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func renewalsMayNeedPermission(isNeeded: Bool) throws {
+    func renewal_mayNeedPermission(isNeeded: Bool) throws {
         let client = clientOfARole { $0.checksRenewals = isNeeded }
         #expect(try renew(client) == "TTL 10")
         hangForeignKey(client)
@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func renewalsMayNeedAToken(isNeeded: Bool) throws {
+    func renewal_mayNeedAToken(isNeeded: Bool) throws {
         let client = Client {
             $0.checksRenewals = isNeeded
             $0.credentials = (Bytes("root"), Bytes("secret"))
@@ -109,7 +109,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func aPutOntoALeaseMayNeedPermissionForAllItsKeys(isNeeded: Bool) {
+    func putOntoALease_mayNeedPermissionForAllItsKeys(isNeeded: Bool) {
         let client = clientOfARole { $0.checksLeasesOfPuts = isNeeded }
         hangForeignKey(client)
         let refused = "7 etcdserver: permission denied"
@@ -117,7 +117,7 @@ import Testing
         #expect(client.put("a/2").text == "ok")
     }
 
-    @Test func keysOfALeaseAreToldToWhoMayReadThem() {
+    @Test func timeToLive_keysNeedPermissionToRead() {
         let client = clientOfARole()
         #expect(client.send(.leaseTimeToLive, KeysOfLease(id: 7)).text == "ok")
         hangForeignKey(client)
@@ -132,7 +132,7 @@ import Testing
     private let noSpace = "8 etcdserver: mvcc: database space exceeded"
 
     @Test(arguments: [0, 1])
-    func whatIsRefusedForWantOfSpaceMayBeCarriedOut(oneIn: Int) throws {
+    func noSpace_mayBeCarriedOut(oneIn: Int) throws {
         let client = Client { $0.writesWithoutSpaceOneIn = oneIn }
         client.grant(7)
         client.put("k", "1", lease: 7)
@@ -143,14 +143,14 @@ import Testing
         #expect(try client.timeToLive(8).ttl == (oneIn == 0 ? -1 : 10))
     }
 
-    /// What fails by itself says so.
-    @Test func whatFailsWithoutSpaceSaysWhy() {
+    /// A write that fails for lack of space gets that status.
+    @Test func noSpace_hasItsOwnStatus() {
         let client = Client { $0.writesWithoutSpaceOneIn = 1 }
         client.cluster.isFull = true
         #expect(client.put("k", lease: 7).text == "5 etcdserver: requested lease not found")
     }
 
-    @Test func leasesAreRenewedAndRevokedWithoutSpace() throws {
+    @Test func noSpace_leasesAreRenewedAndRevoked() throws {
         let client = Client()
         client.grant(7)
         client.put("k", lease: 7)
@@ -161,7 +161,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func transactionsThatOnlyRemoveMayBeRefusedWithoutSpace(refusesAll: Bool) throws {
+    func noSpace_removingTransactionsMayBeRefused(refusesAll: Bool) throws {
         let client = Client { $0.refusesAllWithoutSpace = refusesAll }
         client.put("k")
         client.cluster.isFull = true
@@ -173,7 +173,7 @@ import Testing
     // MARK: - A leader that does not know that it is none
 
     @Test(arguments: [false, true])
-    func aLeaderThatWasCutOffMayTellWhatItKnew(tells: Bool) throws {
+    func leaderCutOff_mayAnswerStaleTimeToLive(tells: Bool) throws {
         let client = Client(members: 3) { $0.tellsLeasesWithoutQuorum = tells }
         client.grant(7, ttl: 100)
         client.cluster.isolate(0, true, at: client.now)

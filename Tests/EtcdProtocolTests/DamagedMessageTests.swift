@@ -63,13 +63,13 @@ import Testing
         }
     }
 
-    /// A longer varint than is needed is one all the same.
+    /// A varint that is longer than necessary is still valid.
     @Test func paddedNumber() throws {
         #expect(try LeaseKeepAliveResponse.decode(hex("10 85808080808080808000")).id == 5)
         #expect(try LeaseKeepAliveResponse.decode(hex("9080808000 05")).id == 5)
     }
 
-    /// Of a transaction in a transaction only the outcome is read, and nothing inside it: no recursion.
+    /// Only the outcome of a nested transaction is read, nothing inside it: no recursion.
     @Test func deepNesting() throws {
         var nested = Bytes()
         for _ in 0..<20_000 {
@@ -86,7 +86,7 @@ import Testing
     /// Each message 20,000 times with a few bytes changed, put in or taken out, as itself and taken for another.
     /// The seed is part of the test: a failure comes again.
     @Test(arguments: Sample.all)
-    func mutations(sample: Sample) {
+    func damagedMessages_neverTrap(sample: Sample) {
         var random = SeededRandom(seed: UInt64(sample.bytes.count))
         let original = sample.bytes
         var refused = 0

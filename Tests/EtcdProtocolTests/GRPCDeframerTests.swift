@@ -84,7 +84,7 @@ import Testing
         #expect(!deframer.isMidMessage)
     }
 
-    /// Told from the prefix; what came before it is not lost, what comes after it is not taken.
+    /// The prefix alone reveals it. Earlier messages are kept, later bytes are not taken.
     @Test func tooLarge() {
         var deframer = GRPCDeframer(maximumMessage: 10)
         #expect(failure(&deframer, framed(Bytes(repeating: 1, count: 10))) == nil)
@@ -133,7 +133,7 @@ import Testing
 
     /// A prefix that promises 16 MiB is believed for 1 MiB until as much has come, and then for all: the message is
     /// moved once, and then only appended to.
-    @Test func lyingPrefixCostsLittle() throws {
+    @Test func prefixOfAHugeLength_allocatesLittle() throws {
         var deframer = GRPCDeframer(maximumMessage: 16 << 20)
         try deframer.append(hex("0001000000 07").span)
         #expect(deframer.isMidMessage)

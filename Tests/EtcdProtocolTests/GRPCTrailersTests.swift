@@ -34,7 +34,7 @@ import Testing
                 == GRPCStatus(code: 3, message: bytes("etcdserver: request is too large")))
     }
 
-    @Test func nothingYet() {
+    @Test func noTrailers_haveNoStatus() {
         let read = trailers()
         #expect(read.httpStatus == nil)
         #expect(read.status == nil)
@@ -49,7 +49,7 @@ import Testing
         #expect(read.contentTypeIsGRPC)
     }
 
-    @Test func statusBeginsAnew() {
+    @Test func status_ofALaterBlock_replacesTheEarlier() {
         let read = trailers(
             ":status:103", "content-type: application/grpc", "grpc-status: 5", "grpc-message: x",
             ":status:502")
@@ -105,7 +105,7 @@ import Testing
             trailers("grpc-status: 2", "grpc-message: %00%ff").status?.message == [0, 0xff])
     }
 
-    @Test func otherFieldsAreOfNoInterest() {
+    @Test func otherFields_areIgnored() {
         let read = trailers(
             ":status:200", "grpc-statu: 1", "grpc-status-x: 1", "x-grpc-status: 1",
             " grpc-status: 1", ":", "grpc-status : 1")

@@ -73,7 +73,7 @@ import Testing
         return response
     }
 
-    @Test func whatCanAnswerARange() {
+    @Test func canAnswerARange_needsMoreOrAllKeys() {
         var request = RangeRequest(key: Bytes("b"), rangeEnd: Bytes("d"))
         request.limit = 2
         #expect(page([]).canAnswer(request))

@@ -46,8 +46,8 @@ import Testing
         #expect(!canAnswer(6), "more behind fewer than asked for")
     }
 
-    @Test func damage() throws {
-        // Of the message: found at once. In a key: with its portion.
+    @Test func damagedPage_isAnError() throws {
+        // A fault in the message is found at once; one in a key, with its portion.
         #expect(failure { () throws(WireError) in try RangePage.decode(hex("120a0a")) } != nil)
         var page = try RangePage.decode(hex("12030a0161 12030a0962"))
         #expect(failure { () throws(WireError) in try page.next(1) } == nil)

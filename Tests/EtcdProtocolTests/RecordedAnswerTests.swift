@@ -4,7 +4,7 @@
 import EtcdProtocol
 import Testing
 
-/// What etcd 3.4.23 sent over gRPC when these tests were written; 3.5.1 sent the same but for the ids in the header.
+/// Recorded from etcd 3.4.23 over gRPC. 3.5.1 sent the same, except for the ids in the header.
 @Suite struct RecordedAnswerTests {
     private let header = "08d6f4e08c80e9bca46210c096fad3e8b18bc364"
 
@@ -44,7 +44,7 @@ import Testing
         #expect(written(range.kvs.first))
     }
 
-    @Test func transactionWhoseConditionFailed() throws {
+    @Test func transaction_conditionFailed() throws {
         let done = try TxnResponse.decode(
             hex("0a18\(header)18032002 1a150a130a021803120b0a016b100318032001304d2001"))
         #expect(!done.succeeded)

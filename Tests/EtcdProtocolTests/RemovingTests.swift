@@ -7,7 +7,7 @@ import Testing
 /// Our own ways to remove elements do what those of the standard library do.
 @Suite struct RemovingTests {
     @Test(arguments: 0...7)
-    func asTheStandardLibrary(count: Int) {
+    func removing_equalsTheStandardLibrary(count: Int) {
         let all = Array(0..<count).map { [UInt8($0)] }
         for mask in 0..<(1 << count) {
             func isDropped(_ element: [UInt8]) -> Bool { mask >> Int(element[0]) & 1 == 1 }

@@ -41,7 +41,7 @@ struct SeededRandom: RandomNumberGenerator {
     }
 }
 
-/// What `body` throws, if it does.
+/// The error that `body` throws, or nil.
 func failure<Value>(_ body: () throws(WireError) -> Value) -> WireError? {
     do throws(WireError) {
         _ = try body()

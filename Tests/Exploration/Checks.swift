@@ -5,7 +5,7 @@ import EtcdProtocol
 import MetadataCore
 
 extension Explored {
-    /// What must never be so; nil: it is not.
+    /// A violated invariant; nil: none.
     func wrong() -> String? {
         if causes.contains(.evictedLate) {
             return "an eviction was carried out after its process had left"
@@ -50,7 +50,7 @@ extension Explored {
         return nil
     }
 
-    /// What must be so when nothing is to be done and nothing is on its way.
+    /// A violated invariant of a state in which nothing is left to do or on its way; nil: none.
     func wrongAtRest() -> String? {
         guard late.isEmpty else { return nil }
         let owner = store[Self.presence].map { $0.lease }

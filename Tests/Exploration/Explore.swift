@@ -11,7 +11,7 @@ struct Exploration {
         let parent: Int32
         let happening: Happening
     }
-    /// Of each state but the first, by its number less one.
+    /// The origin of each state except the first; the index is the state's number less one.
     private var origins: [Origin] = []
     private var known: [Int: Int32] = [:]
     private var frontier: [(state: Explored, id: Int32)] = []
@@ -47,7 +47,7 @@ struct Exploration {
         findSpinning()
     }
 
-    /// From every state one must be reached in which nothing is to be done.
+    /// From every state, one must be reachable in which nothing is left to do.
     private mutating func findSpinning() {
         var starts = [Int](repeating: 0, count: known.count + 1)
         for edge in ordinary { starts[Int(edge.to) + 1] += 1 }
@@ -163,7 +163,7 @@ func explore(_ name: String, _ bounds: Bounds, atMost limit: Int) -> Bool {
     print("\(name): \(exploration.states) states, \(exploration.steps) steps, \(end), \(time)")
     for (text, path) in exploration.failures {
         print("  FAILED: \(text)")
-        // What is under way says what was sent, refused, answered.
+        // Operations under way show what was sent, refused and answered.
         var state = Explored(bounds)
         for happening in path {
             state.happen(happening)

@@ -4,7 +4,7 @@
 import EtcdProtocol
 import MetadataCore
 
-/// What may happen in one exploration, and how often.
+/// The kinds of events in one exploration, and how many of each.
 struct Bounds: Hashable {
     var processes = 1
     var labels = 1
@@ -24,7 +24,7 @@ struct Bounds: Hashable {
     var missed = 0
     /// Refusals of what reads, asks and grants.
     var reads = 0
-    /// Grants that are refused, and carried out all the same or not.
+    /// Grants that are refused, whether they were carried out or not.
     var grants = 0
     /// The heartbeat is stopped with WITHDRAW.
     var stops = 0
@@ -104,24 +104,25 @@ struct Process: Hashable {
     /// Operations that have not ended, by what they are to make of a label: process-wide numbers.
     var open: [OperationID] = []
     var lastOperation: OperationID = 0
-    /// By label: what the host asked for last, and with which operation; and what it was told last that it holds.
+    /// For each label: the host's last call, its operation, and the value that the host last got as
+    /// held.
     var asked: [UInt8] = []
     var askedBy: [OperationID] = []
     var confirmed: [UInt8] = []
-    /// By bits: labels whose last call did not succeed. What they hold is what an earlier one asked for.
+    /// A bit for each label whose last call did not succeed; an earlier call decides what it holds.
     var refusedLabels: UInt8 = 0
     var hasHeartbeat = false
     var hasWithdrawn = false
-    /// It was told that everything is withdrawn, and has asked for nothing since.
+    /// The host got the completion of a withdrawal, and has called for nothing since.
     var isGone = false
     /// It is being shut down.
     var isShut = false
     /// A publish that was called while everything was being withdrawn.
     var later: OperationID = 0
     var evictions: Int8 = 0
-    /// An operator has removed its keys, which it knew to be there, and it was told nothing since.
+    /// An operator has removed its keys after it knew them, and no event has followed.
     var isRemoved = false
-    /// It was told LOST, and not RESTORED yet.
+    /// LOST was reported, and not RESTORED yet.
     var isLost = false
     var told: Told = []
 
@@ -135,7 +136,7 @@ struct Process: Hashable {
     }
 }
 
-/// What has happened, for the checks.
+/// Past events that the checks need.
 struct Causes: OptionSet, Hashable {
     let rawValue: UInt16
     static let operators = Causes(rawValue: 1)
@@ -192,7 +193,7 @@ struct Explored: Hashable {
         }.joined(separator: " | ")
     }
 
-    /// Only the order of revisions means something: they are numbered anew, in their order.
+    /// Only the order of revisions matters: they are renumbered in their order.
     mutating func canonize() {
         var all: [Int64] = []
         forEachRevision { if $0 > 1 { all.append($0) } }

@@ -56,7 +56,7 @@ struct SmallStore: Hashable {
         records.removeAll(where: isRemoved)
     }
 
-    /// By an operator.
+    /// An operator removes keys.
     mutating func removeAll(butLabels: Bool) {
         revision += 1
         remove(at: revision) { [presence] in !butLabels || $0.key == presence }

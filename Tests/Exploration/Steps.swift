@@ -4,7 +4,7 @@
 import EtcdProtocol
 import MetadataCore
 
-/// What may happen next. Each is named by what happens to whom.
+/// The possible next events. A name says who does what.
 enum Happening: Hashable {
     case starts(Int)
     case publishes(Int)
@@ -27,7 +27,7 @@ enum Happening: Hashable {
     case breaks(Int, carriedOut: Int)
     case refused(Int, request: Int)
     case noSpace(Int, request: Int, carriedOut: Bool)
-    /// etcd answers that it has taken too long, and carries it out all the same: now, later, or never.
+    /// etcd answers with a timeout, and carries it out now, later, or never.
     case timesOut(Int, request: Int, carriedOut: Bool)
     /// The host gives up its last call about the first label.
     case abandons(Int)
@@ -422,7 +422,7 @@ extension Explored {
         }
     }
 
-    // MARK: - What is told
+    // MARK: - Reports to the host
 
     @discardableResult
     private mutating func give<Result>(
@@ -456,7 +456,7 @@ extension Explored {
             processes[index].isRemoved = false
             processes[index].isLost = true
         case .event(.withdrawn):
-            // Its withdrawal was refused, as nobody told that it had been carried out.
+            // Its withdrawal was refused, because nobody reported that it had been carried out.
             if processes[index].hasWithdrawn, causes.contains(.readingRefused) {
                 causes.insert(.removedUnseen(index))
             }
@@ -470,7 +470,8 @@ extension Explored {
         case .isNotPlausible: processes[index].told.insert(.implausible)
         case .event(.restored): processes[index].isLost = false
         case .log(_, let text):
-            // Of one that leaves for another reason than its host's, etcd refusing to let it.
+            // The agent leaves for another reason than its host's call: etcd refuses the
+            // withdrawal.
             if String(decoding: text.bytes, as: UTF8.self).contains("stay:") {
                 causes.insert(.leaseIsLeft)
             }
@@ -479,7 +480,7 @@ extension Explored {
 
     private mutating func isGone(_ index: Int) {
         processes[index].isRemoved = false
-        // What was called for meanwhile comes now.
+        // A call that the host made meanwhile follows now.
         if processes[index].later != 0, processes[index].askedBy[0] == processes[index].later {
             processes[index].hasWithdrawn = false
             processes[index].later = 0

@@ -18,7 +18,7 @@
 
 enum { most = 2048, texts = 10 };
 
-// What libFuzzer gives, read from the front; zeros behind its end.
+// libFuzzer's bytes, read from the front; zeros after their end.
 static struct {
     const uint8_t *at;
     size_t left;
@@ -46,7 +46,7 @@ static size_t take(char *text, size_t limit) {
     return count;
 }
 
-// Their text is a part of the environment for ever, and is changed there: setenv would keep each.
+// The environment keeps pointing at this text, which is changed in place: setenv would leak each.
 static char variables[3][most + 32];
 static const char *const names[3] = {
     "NIXL_ETCD_ENDPOINTS=", "NIXL_ETCD_NAMESPACE=", "NIXL_LOG_LEVEL="};
@@ -60,7 +60,7 @@ static void setEnvironment(void) {
         const bool isNew = *text == '\0';
         const uint8_t kind = byte();
         strcpy(text, names[i]);
-        // Of another name it is not set.
+        // Under another name it counts as unset.
         if (kind % 4 == 0) text[0] = 'X';
         char *value = text + strlen(text);
         if (kind % 4 == 1 && i == 0) {

@@ -30,7 +30,7 @@ private final class AnyServer {
     var lastWatch: Int64 = 0
     var revision: Int64 = 5
     var lastOperation: OperationID = 0
-    /// Those that have not ended.
+    /// Operations that have not ended.
     var open: Set<OperationID> = []
     var watches: Set<OperationID> = []
     var actions = 0

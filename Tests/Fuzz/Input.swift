@@ -3,7 +3,7 @@
 
 import EtcdProtocol
 
-/// What libFuzzer gives, read from the front; zeros behind its end.
+/// libFuzzer's bytes, read from the front; zeros after their end.
 struct FuzzInput {
     private let bytes: Bytes
     private var offset = 0

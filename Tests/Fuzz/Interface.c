@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Calls the whole interface by chance from several threads, on handles that come and go, before an etcd and before nobody.
-// What the header forbids is not done: a handle is opened and closed while nobody else uses it. A trap, a report of a
-// sanitizer and a broken promise of the header are finds. Usage: interface SECONDS SEED ENDPOINT...
+// Makes random calls of the whole interface from several threads, on handles that come and go, with
+// an etcd and without one. It obeys the header: a handle is opened and closed while no other thread
+// uses it. A trap, a sanitizer's report or a broken promise of the header is a finding. Usage:
+// interface SECONDS SEED ENDPOINT...
 
 #define _GNU_SOURCE
 #include "nixl_md.h"
@@ -33,7 +34,7 @@ enum { handles = 6, callers = 4, blobSize = 70000 };
 static struct Slot {
     pthread_rwlock_t lock;
     nixl_md_t *md;
-    // Completions and ENDs that are owed, told, and owed by calls that are under way.
+    // Completions and ENDs that are owed, delivered, and owed by calls under way.
     _Atomic int64_t open;
     _Atomic uint64_t lastOp;
 } slots[handles];
@@ -107,7 +108,7 @@ static uint64_t someTime(void) {
     return times[chance(sizeof times / sizeof *times)];
 }
 
-// What a starting call has returned.
+// Counts the operation that a starting call has returned.
 static void started(struct Slot *slot, nixl_md_status_t status, bool isOwed, uint64_t op) {
     atomic_fetch_add(&calls, 1);
     if (status == NIXL_MD_SUCCESS) {
@@ -282,7 +283,7 @@ int main(int count, char **arguments) {
     CHECK(nixl_md_fetch(NULL, nobody, 6, NULL, 0, NULL, NULL) == NIXL_MD_ERR_INVALID_PARAM);
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
-    // Else whoever opens and closes waits for ever.
+    // Otherwise the thread that opens and closes waits forever.
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     for (int i = 0; i < handles; i++) {
         pthread_rwlock_init(&slots[i].lock, &attributes);

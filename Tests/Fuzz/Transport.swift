@@ -26,7 +26,7 @@ private final class AnyClient {
     /// Owners that may still be answered.
     private var open: [RequestOwner] = []
     private var nextID: UInt64 = 1
-    /// What the server has sent and the session was not given yet.
+    /// Bytes from the server that the session has not read yet.
     private var pending = Bytes()
 
     init(_ input: inout FuzzInput) {

@@ -59,7 +59,7 @@ import Testing
         #expect(map.isEmpty)
     }
 
-    /// What an insertion moves is at most one chunk, and the list of chunks when one is split.
+    /// An insertion moves at most one chunk, and the list of chunks when it splits one.
     @Test(arguments: [1, -1, 2_654_435_761])
     func insertion_of4096_movesLittle(stride: Int) {
         var map = ByteMap<Int>()

@@ -10,7 +10,7 @@ import Testing
 @Suite struct HeartbeatTests: WorldSuite {
     let world = World()
 
-    /// What a peer that watches the agent is told from now on.
+    /// A peer that watches the agent; the result is the events that it has got since.
     func peer() -> () -> [String] {
         let peer = world.add(nil, seed: 9)
         world.submit(peer, .watch(agent: Bytes("alpha"), presenceOnly: false), timeout: nil)
@@ -34,7 +34,7 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func heartbeat_afterPublish_rehangsAndPeersAreToldNothing() {
+    @Test func heartbeat_afterPublish_rehangsWithoutAnEvent() {
         let alpha = world.add("alpha")
         publish(alpha)
         publish(alpha, "b", "2")
@@ -116,7 +116,7 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func start_canceledOrTimedOut_endsTheWaitingOnly(isCanceled: Bool) {
+    func start_canceledOrTimedOut_heartbeatStaysOn(isCanceled: Bool) {
         world.isDown = true
         let alpha = world.add("alpha")
         let start = world.submit(
@@ -177,7 +177,7 @@ import Testing
         #expect(alpha.core.counters.leaseID == 0)
     }
 
-    @Test func grant_refused_isToldToAllThatWait() {
+    @Test func grant_refused_completesEveryWaitingCall() {
         world.isDown = true
         let alpha = world.add("alpha")
         let start = heartbeat(alpha)
@@ -313,7 +313,7 @@ import Testing
 
     /// Also after a publish that ended so: nothing is wanted of that any more.
     @Test(arguments: [true, false])
-    func start_noSpaceUntilItsTimeout_isTold(publishesFirst: Bool) {
+    func start_noSpaceUntilItsTimeout_completesWithNoSpace(publishesFirst: Bool) {
         let alpha = world.add("alpha")
         world.refusals[.leaseGrant] = noSpace
         if publishesFirst {

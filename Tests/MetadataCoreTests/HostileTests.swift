@@ -54,8 +54,8 @@ import Testing
         world.settle()
     }
 
-    /// Half a minute of a server that answers everything like this: nothing is told, and it is asked some three times a
-    /// second. When it answers well again, so do we.
+    /// For half a minute the server gives this answer to everything: the host gets no event, and
+    /// the core asks some three times a second. When the server recovers, so does the core.
     private func expectNothing(_ instead: @escaping (EtcdMethod, Reply) -> Reply) {
         watch()
         #expect(told() == ["appeared alpha", "put alpha a=1", "synced"])
@@ -192,7 +192,7 @@ import Testing
             guard let id = (try? WatchResponse.outline(of: bytes))?.watchID, id > 0 else {
                 return bytes
             }
-            // Of a field that is there twice the last counts.
+            // The last value of a repeated field counts.
             let given = UInt8(id + 100)
             return bytes + [2 << 3, given | 0x80, given >> 7]
         }
@@ -239,7 +239,7 @@ import Testing
             }
         }
         #expect(peer.connects == connects)
-        // But not for ever: then the stream is opened again.
+        // The wait is bounded: then the stream is opened again.
         if isPartial {
             let streams = peer.watchStreams
             for _ in 0..<6 {
@@ -253,7 +253,7 @@ import Testing
         }
     }
 
-    /// It is told at most three times a second, with a new connection in between.
+    /// At most three reports a second, with a new connection in between.
     @Test func watch_compactedOverAndOver_isPaced() {
         watch()
         _ = told()
@@ -317,8 +317,8 @@ import Testing
         #expect(told() == ["put alpha a=2"])
     }
 
-    /// The labels of a restore are refused for ever, and nothing says why.
-    @Test func restore_contradictedForEver_isPaced() {
+    /// The labels of a restore are always refused, without a reason.
+    @Test func restore_alwaysContradicted_isPaced() {
         let alpha = world.add("alpha")
         world.submit(alpha, .publish(label: Bytes("a"), blob: Bytes("1")))
         world.submit(alpha, .startHeartbeat(interval: 1000, ttlSeconds: 5))

@@ -126,7 +126,7 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func store_rolledBack_holdsWhatWasToldLast(isAnotherCluster: Bool) {
+    func store_rolledBack_holdsTheLastCompletedState(isAnotherCluster: Bool) {
         let alpha = world.add("alpha")
         publish(alpha)
         publish(alpha, "old", "1")
@@ -144,7 +144,7 @@ import Testing
     }
 
     /// `etcdutl snapshot restore --bump-revision`: the same cluster, lease and keys, a newer revision.
-    @Test func store_rolledBackWithBumpedRevision_holdsWhatWasToldLast() {
+    @Test func store_rolledBackWithBumpedRevision_holdsTheLastCompletedState() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -195,7 +195,7 @@ import Testing
         #expect(world.etcd.store.isEmpty)
     }
 
-    /// Nothing is put anew on the way: a process that has left owns nothing that it could defend.
+    /// Nothing is written again: a process that has left has no key to defend.
     @Test func store_rolledBackAfterTheWithdrawal_isNotTakenOver() {
         let alpha = world.add("alpha")
         world.submit(alpha, .watch(agent: Bytes("beta"), presenceOnly: true), timeout: nil)
@@ -249,7 +249,8 @@ import Testing
         #expect(hangsEverything(on: alpha.core.ownLease))
     }
 
-    /// What was not answered in the old store means nothing in the new one, whose revisions are low again.
+    /// An unanswered request to the old store means nothing in the new one, whose revisions are
+    /// low.
     @Test func store_wipedAfterALostRehang_isFilledOnce() {
         let alpha = world.add("alpha")
         publish(alpha)

@@ -6,9 +6,9 @@ import Testing
 @testable import EtcdProtocol
 @testable import MetadataCore
 
-/// What is asserted after each input of the registration: that it sees what it is there for.
+/// The registration's own invariants, asserted after each input, must notice a violation.
 @Suite struct InvariantTests {
-    @Test func departure_withoutOne_nobodyWaits() {
+    @Test func departure_withoutAWithdrawal_hasNoWaiter() {
         var departure = Departure()
         #expect(departure.broken == nil)
         departure.wait(1)
@@ -17,7 +17,7 @@ import Testing
         #expect(departure.broken == nil)
     }
 
-    @Test func takeover_fromNobody_leavesNoLease() {
+    @Test func takeover_withoutAnOwner_leavesNoLease() {
         var takeover = Takeover()
         takeover.asked(isEmpty: true)
         #expect(takeover.broken != nil)

@@ -30,7 +30,7 @@ import Testing
         #expect(used.count == 32_767)
         #expect(Incarnation.of(lease: leases.target) != first)
         #expect(leases.broken == nil)
-        // What is still there of the first incarnation is ours.
+        // Leases that remain from the first incarnation are ours.
         #expect(leases.ids.allSatisfy { leases.isOurs($0) })
     }
 

@@ -106,7 +106,7 @@ import Testing
         }
     }
 
-    @Test func namespace_ofMany_isListedInFewRequestsAndToldOnce() {
+    @Test func namespace_ofMany_isListedInFewRequestsAndReportedOnce() {
         var puts: [DecodedOp] = []
         for number in 0..<5000 {
             puts.append(
@@ -176,7 +176,7 @@ import Testing
         expectAll(watchMany())
     }
 
-    @Test func watches_connectionLostAmidTheirLists_areListedAgain() {
+    @Test func watches_connectionLostDuringTheirLists_areListedAgain() {
         befall(.answerLost)
         let peer = watchMany()
         world.advance(by: 3000)

@@ -153,7 +153,7 @@ import Testing
         #expect(stored(a)?.value == Bytes("3"))
     }
 
-    @Test func write_lateWhileTheLabelWasPutByAnother_isFoundOut() {
+    @Test func write_lateWhileTheLabelWasPutByAnother_isNoticed() {
         let alpha = world.add("alpha")
         publish(alpha)
         befall(.late)
@@ -340,7 +340,7 @@ import Testing
         #expect(hangsEverything(on: alpha.core.counters.leaseID))
     }
 
-    @Test func invalidate_answerLostThenCanceled_isNobodyElses() {
+    @Test func invalidate_answerLostThenCanceled_isNotTakenForAnOperators() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -417,8 +417,8 @@ import Testing
         #expect(hangsEverything(on: alpha.core.counters.leaseID))
     }
 
-    /// A claim that comes late just then undoes it, or does not: what the host is told is true.
-    @Test func operatorRemoves_thenALateClaim_isUndoneOrTold() {
+    /// A late claim may undo the removal or not; the host's report is true in both cases.
+    @Test func operatorRemoves_thenALateClaim_isUndoneOrReported() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         befall(.late)

@@ -22,13 +22,14 @@ final class ModelEtcd {
     var store: [(key: Bytes, kv: KeyValue)] = []
     var history: [WatchResponse.Event] = []
     var leases: [Int64: Lease] = [:]
-    /// By stream, then by watch id.
+    /// The key is the stream, then the watch id.
     var watches: [StreamID: [Int64: Watch]] = [:]
-    /// What watches are to be sent: taken by the world after each request.
+    /// Messages of watches. The world takes them after each request.
     var outbox: [(StreamID, Bytes)] = []
     /// Largest blob that is accepted.
     var maximumRequest = 1_572_864
-    /// Of keys without values, as 3.7.0 does (https://github.com/etcd-io/etcd/issues/22209).
+    /// Answers keys-only reads without the lease, as 3.7.0 does
+    /// (https://github.com/etcd-io/etcd/issues/22209).
     var hidesLeases = false
     var requests = 0
 

@@ -111,7 +111,7 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func publish_tooLarge_namesBothSizesAndLeavesWhatWas() {
+    @Test func publish_tooLarge_namesBothSizesAndKeepsTheOldBlob() {
         let alpha = world.add("alpha")
         publish(alpha)
         world.etcd.maximumRequest = 250
@@ -137,7 +137,7 @@ import Testing
     }
 
     /// The second takes the place of the first, which is still on its way.
-    @Test func unpublish_twiceAtOnce_bothAreTold() {
+    @Test func unpublish_twiceAtOnce_bothComplete() {
         let alpha = world.add("alpha")
         publish(alpha)
         publish(alpha, "b", "2")
@@ -248,7 +248,7 @@ import Testing
         #expect(status(second, operation) == .success)
     }
 
-    /// What its lease would hold for ever, had it a predecessor that never comes back.
+    /// If a predecessor had never come back, its lease would hold the keys forever.
     @Test func restart_ofAnAgentWithoutHeartbeat_leavesOneLease() {
         let first = world.add("alpha", seed: 1)
         publish(first)
@@ -279,7 +279,7 @@ import Testing
     }
 
     @Test(arguments: [true, false], [true, false])
-    func operatorRemoves_keysOfALivingAgent_isToldAndNotUndone(all: Bool, isLeased: Bool) {
+    func operatorRemoves_keysOfALivingAgent_isReportedAndNotUndone(all: Bool, isLeased: Bool) {
         let alpha = world.add("alpha")
         if isLeased { heartbeat(alpha) }
         publish(alpha)
@@ -315,7 +315,7 @@ import Testing
 
     /// Stock NIXL, and who else writes with etcdctl, puts the presence key over what is there.
     @Test(arguments: [0, 77], [true, false])
-    func presenceKey_putOverByAnother_isThatOnes(lease: Int64, isLeased: Bool) {
+    func presenceKey_overwrittenByAnother_belongsToIt(lease: Int64, isLeased: Bool) {
         let alpha = world.add("alpha")
         if isLeased { heartbeat(alpha) }
         publish(alpha)
@@ -361,7 +361,7 @@ import Testing
     }
 
     /// Something revokes it whenever it sees it: the second restore waits, and each longer.
-    @Test func lease_revokedAgainAndAgain_isRestoredAtAPace() {
+    @Test func lease_revokedAgainAndAgain_isRestoredWithBackOff() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -373,7 +373,7 @@ import Testing
         #expect(alpha.core.counters.leasesLost >= 5)
     }
 
-    @Test func presenceKey_comeAndGoneWhileAway_isNoObstacle() {
+    @Test func presenceKey_comeAndGoneWhileAway_nameIsFree() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)

@@ -27,19 +27,19 @@ import Testing
     }
 
     /// It waits for 100 ms after the last refusal, however many there were.
-    @Test func publish_afterRefusals_waitsLittle() {
+    @Test func publish_afterRefusals_backsOffLittle() {
         var pacing = Pacing()
         for now in [1000, 2000, 4000, 8000, 16_000] as [Milliseconds] { pacing.refused(now) }
         #expect(pacing.retryAt == 18_000)
         pacing.isPublished()
         #expect(pacing.retryAt == 16_100)
-        // The pauses do not begin anew.
+        // The back-off does not start over.
         pacing.refused(16_100)
         #expect(pacing.retryAt == 18_100)
     }
 
     /// Something may revoke the lease whenever it sees it: publishing does not make that faster.
-    @Test func publish_afterLosses_waitsAsLong() {
+    @Test func publish_afterLosses_backsOffAsLong() {
         var pacing = Pacing()
         pacing.lost(1000)
         pacing.lost(2000)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import MetadataCore
 
-/// What is wanted x what was seen -> the next step, row by row, and what holds in all rows.
+/// Wanted state x observed state -> next step, row by row, and what holds in all rows.
 @Suite struct PlanTests {
     /// Lease 8 is wanted; 6 is an older one of ours, 40 another process's.
     struct Situation {
@@ -55,7 +55,7 @@ import Testing
 
     // MARK: - Leaving, and over
 
-    /// What else was seen does not matter to who leaves.
+    /// The other observations do not matter to an agent that leaves.
     @Test func leaving_anyState_revokesLeaseByLease() {
         each(Self.presences, Self.leases, Self.doubts, Self.absences) { situation in
             situation.wanted.isLeaving = true
@@ -204,7 +204,7 @@ import Testing
 
     // MARK: - The key is missing
 
-    @Test func absence_eachCase() {
+    @Test func absence_eachCase_hasItsStep() {
         let steps: [Plan.Step] = [
             .ask(6), .observe, .lose(lease: 6), .observe, .wait(until: 1001), .ask(6),
             .withdrawn,

@@ -18,7 +18,7 @@ final class RandomFates {
     /// Another process of the same name, from some moment on.
     var rival: World.Node?
     var submitted: [Submitted] = []
-    /// Of the agent's presence key.
+    /// The operator removed the agent's presence key.
     var operatorHasRemoved = false
     var wasWithdrawnLate = false
     private(set) var failures: [String] = []
@@ -211,7 +211,8 @@ final class RandomFates {
             node, .publish(label: Bytes("rival"), blob: Bytes("rival")), timeout: 30_000)
     }
 
-    /// Nothing is written for a while: who withdraws or publishes then is told so, and nothing spins.
+    /// etcd refuses all writes for a while: a withdrawal or publish then gets that status, and
+    /// nothing spins.
     private func refuseEverything() {
         let status = random.pick(Self.refusals)
         let isFull = status.code == GRPCStatus.resourceExhausted
@@ -220,7 +221,7 @@ final class RandomFates {
         world.refusals = [.txn: status]
         // Leases can be revoked while the database is full, but none is granted.
         world.refusals[isFull ? .leaseGrant : .leaseRevoke] = status
-        // What is refused is often old by then: given up by its host, or its lease has ended.
+        // By the time it is refused, the host may have given it up, or its lease may have ended.
         world.isDown = random.oneIn(2)
         if world.isDown { cut() }
         for _ in 0..<random.below(4) {
@@ -230,7 +231,8 @@ final class RandomFates {
         }
         // 'No space' is no answer to a reading.
         if random.oneIn(2), status.code != GRPCStatus.resourceExhausted { refuseReads(status) }
-        // Somebody may compact the database, so that 'no space' is told when the time-out has passed.
+        // The database may be compacted meanwhile: 'no space' must be reported after the time-out
+        // has passed.
         let timeout: Milliseconds? = isFull ? 20_000 : nil
         let operations = [
             submit(random.pick(Self.withdrawals), timeout: nil),
@@ -263,7 +265,8 @@ final class RandomFates {
         world.fates = [(.leaseRevoke, isCarriedOut ? .answerLost : .late)]
         submitForSomeTime(random.pick(Self.withdrawals))
         world.advance(by: 100)
-        // What follows may be told as refused, and then that the keys are gone: both are true.
+        // A later withdrawal may be reported as refused, and then that the keys are gone: both are
+        // true.
         if isCarriedOut { wasWithdrawnLate = true }
         world.fates = []
         world.isDown = wasDown

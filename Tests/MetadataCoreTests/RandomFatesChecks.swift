@@ -5,7 +5,7 @@ import EtcdProtocol
 
 @testable import MetadataCore
 
-/// What must hold of an agent, whatever befell its requests, when all has been well for a minute.
+/// An agent must satisfy this after a minute without faults, whatever happened to its requests.
 extension RandomFates {
     func check() {
         for each in submitted where agent.completions[each.operation] == nil {
@@ -79,7 +79,7 @@ extension RandomFates {
         if world.etcd.value(label) == nil { fail("the other's label is missing") }
     }
 
-    // MARK: - What the host was told
+    // MARK: - Events and completions of the host
 
     private func checkEvents() {
         // A withdrawal ends what was lost: then there is nothing to put back, and nothing to tell.
@@ -135,7 +135,7 @@ extension RandomFates {
         }
     }
 
-    /// What each label must hold after what the host was told of its calls.
+    /// The completions decide what each label must hold.
     private func checkBlobs() {
         for label in Self.labels.map({ Bytes($0) }) {
             guard case .some(let blob) = expected(label) else { continue }
@@ -171,8 +171,8 @@ extension RandomFates {
         return expected
     }
 
-    /// By what the host was told of its calls, in their order. nil: a withdrawal that nobody waits for any more ends it or
-    /// not.
+    /// Follows from the completions, in their order. nil: a withdrawal that timed out may have
+    /// ended it or not.
     private var isHeartbeatExpected: Bool? {
         var isOn: Bool? = false
         for each in submitted {
@@ -183,7 +183,7 @@ extension RandomFates {
             case .stopHeartbeat:
                 switch status {
                 case .success, .notFound: isOn = false
-                // One that etcd refuses leaves it on.
+                // A withdrawal that etcd refuses leaves the heartbeat on.
                 case .permission, .noSpace, .backend: break
                 default: isOn = nil
                 }

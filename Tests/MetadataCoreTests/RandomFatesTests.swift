@@ -13,7 +13,7 @@ import Testing
     /// One defect fails many seeds; a few tell enough.
     static let failuresTold = 3
 
-    @Test func agent_anythingBefallsItsRequests_settles() {
+    @Test func agent_randomFatesOfItsRequests_settles() {
         let first = number("NIXL_MD_FATES_FIRST") ?? 1
         let count = number("NIXL_MD_FATES_SEEDS") ?? 1500
         var failed = 0

@@ -58,7 +58,7 @@ import Testing
         #expect(hangsEverything(on: alpha.core.ownLease))
     }
 
-    @Test func stopWithKeep_ofALabelThatCannotBeMoved_isTold() {
+    @Test func stopWithKeep_ofALabelThatCannotBeMoved_completesWithThatStatus() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)

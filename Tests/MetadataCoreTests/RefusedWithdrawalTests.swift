@@ -6,19 +6,20 @@ import Testing
 @testable import EtcdProtocol
 @testable import MetadataCore
 
-/// What etcd refuses: what is told, to whom and when, and what is left.
+/// etcd refuses a withdrawal: which operation completes when and how, and which keys are left.
 @Suite struct RefusedWithdrawalTests: WorldSuite {
     let world = World()
-    /// Of no class of its own: `Failure.other`, told as BACKEND.
+    /// A status without a class of its own: `Failure.other`, reported as BACKEND.
     let corrupt = GRPCStatus(code: 15, message: Bytes("etcdserver: corrupt cluster"))
-    /// What etcd says to one without credentials, once authentication is switched on.
+    /// etcd's answer to a client without credentials, once authentication is switched on.
     let noUser = GRPCStatus(code: 3, message: Bytes("etcdserver: user name is empty"))
 
     // MARK: - Withdrawals
 
     /// Header: 'completes with ... UNAUTHENTICATED, PERMISSION, NO_SPACE, BACKEND'.
     @Test(arguments: [true, false], [true, false])
-    func withdrawal_refusedForAnyReason_isToldOverOneConnection(isStop: Bool, isCorrupt: Bool) {
+    func withdrawal_refusedForAnyReason_completesOnTheSameConnection(isStop: Bool, isCorrupt: Bool)
+    {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -40,7 +41,7 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func withdrawal_noCredentials_isTold() {
+    @Test func withdrawal_noCredentials_completesWithUnauthenticated() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -82,7 +83,7 @@ import Testing
     }
 
     /// Somebody removed the presence key alone: the labels are there, and stay.
-    @Test func withdrawal_refusedWhileLabelsAreLeft_isTold() {
+    @Test func withdrawal_refusedWhileLabelsAreLeft_completesWithThatStatus() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -96,7 +97,8 @@ import Testing
         #expect(status(alpha, operation) == .backend)
     }
 
-    /// As above, by an agent that was told nothing of it: WITHDRAWN, and the labels go without their lease.
+    /// As above, for an agent without a report of it: WITHDRAWN, and the labels go without their
+    /// lease.
     @Test func withdrawn_revocationRefusedWhileLabelsAreLeft_removesThem() {
         let alpha = world.add("alpha")
         publish(alpha)
@@ -107,7 +109,7 @@ import Testing
         #expect(alpha.ownership == ["WITHDRAWN"])
     }
 
-    @Test func withdrawal_lostThenRefused_isToldAndNotCarriedOut() {
+    @Test func withdrawal_lostThenRefused_failsAndIsNotCarriedOut() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -122,9 +124,9 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
-    /// The host may not read either: what can be told is that the withdrawal is refused.
+    /// The host may not read either: the only report left is that the withdrawal is refused.
     @Test(arguments: [true, false])
-    func withdrawal_lostThenEverythingRefused_isTold(isCarriedOut: Bool) {
+    func withdrawal_lostThenEverythingRefused_completesWithThatStatus(isCarriedOut: Bool) {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -154,7 +156,7 @@ import Testing
     }
 
     @Test(arguments: [true, false])
-    func keys_goneAfterARefusedWithdrawal_areTold(isLeaseRevoked: Bool) {
+    func keys_goneAfterARefusedWithdrawal_areReported(isLeaseRevoked: Bool) {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
@@ -207,7 +209,7 @@ import Testing
     }
 
     /// A claim on that lease was never answered, so it is not given up.
-    @Test func stop_keepsAndTheLeaseCannotBeRevoked_isTold() {
+    @Test func stop_keepsAndTheLeaseCannotBeRevoked_completesWithThatStatus() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         befall(.answerLost)
@@ -258,7 +260,8 @@ import Testing
         #expect(world.etcd.leases.isEmpty)
     }
 
-    /// A write is on its way, the revocation is refused, and the lease ends: nothing is granted and claimed anew.
+    /// A write is on its way, the revocation is refused, and the lease ends: no new grant, no new
+    /// claim.
     @Test func shutdown_refusedThenLeaseEnds_endsWhatIsOpen() {
         var registration = Registration(
             agent: Bytes("alpha"), presenceKey: Bytes(presence), refusesTakeover: false,
@@ -368,7 +371,7 @@ import Testing
         #expect(alpha.ownership.isEmpty)
     }
 
-    @Test func publish_permissionRefused_isToldAtOnce() {
+    @Test func publish_permissionRefused_completesAtOnce() {
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)

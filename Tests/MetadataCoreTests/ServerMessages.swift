@@ -152,7 +152,7 @@ struct DecodedPair {
 }
 
 extension DecodedPair {
-    /// Of a request about one lease.
+    /// The lease id in a request about one lease.
     static func lease(_ frame: Bytes) -> Int64 {
         (try? DecodedPair(Bytes(frame.dropFirst(5)).span).numbers[1]) ?? 0
     }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import MetadataCore
 
-/// What a slow etcd answers costs a pause; a token costs an Authenticate only where it was refused.
+/// A slow answer of etcd costs a pause; a token costs an Authenticate only where it was refused.
 @Suite struct SlowServerTests: WorldSuite {
     let world = World()
     private var timedOut: GRPCStatus {
@@ -126,7 +126,7 @@ import Testing
         #expect(world.authentications == 2)
     }
 
-    /// Some mistake of the server's: nothing is to be had by asking faster.
+    /// A mistake of the server's: asking faster would not help.
     @Test func freshTokensRefused_authenticatePausesUpToAThirdOfTheTTL() {
         world.tokens = []
         let alpha = world.add("alpha", user: "alice")

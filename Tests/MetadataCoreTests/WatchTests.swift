@@ -34,7 +34,7 @@ import Testing
         return (alpha, peer)
     }
 
-    @Test func watch_ofAnAgent_tellsStateThenChanges() {
+    @Test func watch_ofAnAgent_reportsStateThenChanges() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         publish(alpha, "a", "1")
@@ -51,7 +51,7 @@ import Testing
         #expect(told(peer).isEmpty)
     }
 
-    @Test func watch_presenceOnly_tellsNoLabels() {
+    @Test func watch_presenceOnly_reportsNoLabels() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         _ = watch(peer, nil, presenceOnly: true)
@@ -105,7 +105,7 @@ import Testing
         #expect(told(peer) == ["put alpha a=2", "put alpha a=2", "put alpha a=2"])
     }
 
-    @Test func watch_longInterruption_tellsContactLost() {
+    @Test func watch_longInterruption_reportsContactLost() {
         let alpha = world.add("alpha")
         let peer = world.add(nil, seed: 2)
         _ = watch(peer, "alpha")
@@ -177,7 +177,8 @@ import Testing
         #expect(peer.ownership == ["LOST", "RESTORED"])
     }
 
-    /// What revokes it while we are there is told by the watch; what runs out while we are away proves nothing.
+    /// The watch reports a revocation while we are connected; an expiry while we are away proves
+    /// nothing.
     @Test(arguments: [true, false])
     func watch_ownLeaseEnded_doesNotResync(isRevoked: Bool) {
         let (_, peer) = anAgentThatWatchesAnother()
@@ -346,7 +347,7 @@ import Testing
         #expect(peer.completions[later]?.blob == Bytes("1"))
     }
 
-    @Test func server_silent_isLeft() {
+    @Test func server_silent_anotherConnectionIsMade() {
         let peer = world.add(nil, endpoints: 2)
         _ = watch(peer, "alpha")
         world.advance(by: 1000)

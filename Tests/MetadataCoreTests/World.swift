@@ -5,9 +5,9 @@ import EtcdProtocol
 
 @testable import MetadataCore
 
-/// Cores against one model of etcd, with a clock that only moves when told.
+/// Cores and one model of etcd. The test moves the clock.
 final class World {
-    /// One process: a core and what its host has been told.
+    /// One process: a core, and the events and completions that its host got.
     final class Node {
         let core: MetadataCore
         var connection: ConnectionID?
@@ -40,7 +40,7 @@ final class World {
     /// Requests are taken and never answered; `executes`: but carried out.
     var isSilent = false
     var executesSilently = false
-    /// What becomes of the requests that are sent next; the ordinary when none is left.
+    /// The fate of the next requests; a request for which none is left is carried out and answered.
     enum Fate {
         case ordinary
         /// Carried out, and the connection breaks before the answer.
@@ -56,17 +56,17 @@ final class World {
     var forbidden: Bytes?
     /// Empty ones of which nobody knows any more: granted when nobody waited, or not revoked when asked to.
     private(set) var leftLeases: Set<Int64> = []
-    /// A revocation was not answered, or refused so that it may be carried out all the same.
+    /// A revocation was not answered, or was refused although it may be carried out.
     private(set) var hasRevocationInDoubt = false
     private var lateRequests: [(EtcdMethod, Bytes)] = []
-    /// Those that etcd takes; nil: it knows no users.
+    /// The tokens that etcd takes; nil: authentication is off.
     var tokens: Set<Bytes>?
     private(set) var authentications = 0
     /// With what a stream of renewals is ended at the next one; each once.
     var renewalRefusals: [GRPCStatus] = []
-    /// What comes instead of etcd's answer to a request.
+    /// Replaces etcd's answer to a request.
     var answerInstead: ((EtcdMethod, Reply) -> Reply)?
-    /// What comes instead of a message of the stream of watches; nil: nothing.
+    /// Replaces a message of the stream of watches; a nil result drops it.
     var messageInstead: ((Bytes) -> Bytes?)?
 
     func add(
@@ -202,7 +202,7 @@ final class World {
         }
     }
 
-    /// What etcd says before it looks at a request; nil: it may be carried out.
+    /// etcd's refusal before it looks at a request; nil: the request may be carried out.
     private func authenticated(_ method: EtcdMethod, _ token: Bytes) -> Reply? {
         guard let tokens else { return nil }
         if method == .authenticate {
@@ -233,7 +233,8 @@ final class World {
         if case .refused(let status) = fate, method == .leaseRevoke,
             etcd.isEmpty(DecodedPair.lease(frame))
         {
-            // To remove nothing needs no permission; where a whole member refuses, an empty lease stays.
+            // Removing nothing needs no permission; where a whole member refuses, an empty lease
+            // stays.
             if status.code == GRPCStatus.permissionDenied {
                 fate = .ordinary
             } else {
@@ -277,7 +278,7 @@ final class World {
         node.core.receive(.connectionLost(connection, "reset"), now: now)
     }
 
-    /// What a member that hung carries out when it goes on.
+    /// A member that hung carries out its requests when it continues.
     func executeLate() {
         for (method, frame) in lateRequests {
             let before = Set(etcd.leases.keys)

@@ -5,7 +5,7 @@ import EtcdProtocol
 
 @testable import MetadataCore
 
-/// What suites about one world ask of it again and again.
+/// Steps that the suites about one world share.
 protocol WorldSuite {
     var world: World { get }
 }
@@ -22,7 +22,7 @@ extension WorldSuite {
         GRPCStatus(code: 8, message: Bytes("etcdserver: mvcc: database space exceeded"))
     }
 
-    /// Of requests of this kind, the n-th from now on has this fate.
+    /// The n-th of the following requests of this kind has this fate.
     func befall(_ fate: World.Fate, _ method: EtcdMethod = .txn, nth: Int = 1) {
         for _ in 1..<nth { world.fates.append((method, .ordinary)) }
         world.fates.append((method, fate))

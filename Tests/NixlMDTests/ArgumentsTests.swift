@@ -14,7 +14,9 @@ import Testing
             (4500, 4600, 4500, 5), (50, 0, 50, 1), (0, 51, 50, 1),
             (28_800_000, 0, 28_800_000, 86_400),
         ] as [(UInt64, UInt64, UInt64, Int64)])
-    func fillsInDefaults(interval: UInt64, ttl: UInt64, interval2: UInt64, ttlSeconds: Int64) {
+    func absentTimes_takeDefaults(
+        interval: UInt64, ttl: UInt64, interval2: UInt64, ttlSeconds: Int64
+    ) {
         let times = try? heartbeatTimes(interval: interval, ttl: ttl)
         #expect(times?.0 == interval2)
         #expect(times?.seconds == ttlSeconds)
@@ -37,7 +39,7 @@ import Testing
         .unauthenticated, .permission, .forked, .busy, .inCallback, .shutDown, .limit, .noSpace,
     ]
 
-    @Test func everyStatusHasANameAndANearest() {
+    @Test func everyStatus_hasANameAndANearestOfNIXL() {
         var codes: Set<Int32> = []
         for status in Self.statuses {
             codes.insert(status.code)
@@ -48,7 +50,7 @@ import Testing
         #expect(codes.count == Self.statuses.count)
     }
 
-    @Test func leavesNIXLsOwnAndFoldsTheRest() {
+    @Test func nixlsOwnStatusesStay_othersAreFolded() {
         for code in Int32(-12)...1 { #expect(StatusCode.fold(code) == code) }
         #expect(StatusCode.fold(NIXL_MD_ERR_TIMED_OUT.rawValue) == -3)
         #expect(StatusCode.fold(NIXL_MD_ERR_TOO_LARGE.rawValue) == -2)
@@ -64,7 +66,7 @@ import Testing
 @Suite struct OperationTableTests {
     private func options() throws -> Options { try Options(nil) }
 
-    @Test func idsAscendAndAreNeverUsedTwice() throws {
+    @Test func operationIds_ascendWithoutReuse() throws {
         var table = OperationTable()
         var last: OperationID = 0
         for _ in 0..<1000 {
@@ -78,7 +80,7 @@ import Testing
         #expect(table.ids.count == table.count)
     }
 
-    @Test func isBounded() throws {
+    @Test func operationsBeyondTheLimit_areRefused() throws {
         var table = OperationTable()
         var first: OperationID = 0
         for i in 0..<OperationTable.capacity {

@@ -40,18 +40,18 @@ private func refusal(_ text: String) -> String {
         ("etcd.example.", endpoint("etcd.example.")),
         ("10.example", endpoint("10.example")),
     ])
-    func takesOneEntry(text: String, expected: Endpoint) {
+    func entry_isParsed(text: String, expected: Endpoint) {
         #expect(parse(text) == [expected])
         #expect(parse(" ,;\t\(text) ;, \n") == [expected])
     }
 
-    @Test func separatesAndKeepsTheOrder() {
+    @Test func entries_areSeparatedInOrder() {
         let expected = [endpoint("b"), endpoint("a", 1), endpoint("::1", isAddress: true)]
         #expect(parse("b,a:1;[::1]") == expected)
         #expect(parse(" b , http://a:1/ ;; http://[::1] ,") == expected)
     }
 
-    @Test func dropsWhatComesTwice() {
+    @Test func duplicates_areDropped() {
         #expect(parse("a, http://A:2379/, a:1") == [endpoint("a"), endpoint("a", 1)])
     }
 
@@ -76,7 +76,7 @@ private func refusal(_ text: String) -> String {
         "http://user:secret@host:2379", "user:secret@host", "http://u:secret,more@host",
         "http://u:a;secret@host:1", "a:1,http://secret@host",
     ])
-    func neverShowsAPassword(_ text: String) {
+    func error_neverShowsAPassword(_ text: String) {
         let told = refusal(text)
         #expect(told.contains("config.user"))
         #expect(!told.contains("secret"))
@@ -86,11 +86,11 @@ private func refusal(_ text: String) -> String {
         "http://host:2379/?token=secret", "host?token=secret", "ftp://host/secret", "host:1#secret",
         "http://a:1,https://b:1/secret", "/secret/http://", "h?token=secret://a",
     ])
-    func neverShowsAPathOrAQuery(_ text: String) {
+    func error_neverShowsAPathOrAQuery(_ text: String) {
         #expect(!refusal(text).contains("secret"), "\(refusal(text))")
     }
 
-    @Test func boundsTheirNumber() {
+    @Test func tooManyEntries_areRefused() {
         let many = (1...64).map { "h\($0)" }
         #expect(parse(many.joined(separator: ","))?.count == 64)
         #expect(refusal((many + ["x"]).joined(separator: ",")).contains("NIXL_MD_MAX_ENDPOINTS"))
@@ -98,7 +98,7 @@ private func refusal(_ text: String) -> String {
         #expect(parse((many + ["h1"]).joined(separator: ","))?.count == 64)
     }
 
-    @Test func boundsTheHost() {
+    @Test func longHost_isRefused() {
         #expect(parse(String(repeating: "a", count: 253))?.count == 1)
         #expect(parse(String(repeating: "a", count: 254)) == nil)
     }

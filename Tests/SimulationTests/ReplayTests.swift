@@ -4,9 +4,9 @@
 import Simulation
 import Testing
 
-/// What a failure prints is of use only if it happens again.
+/// A failure's output is useful only if its seed fails again.
 @Suite struct ReplayTests {
-    @Test func theSameSeedGivesTheSameRun() {
+    @Test func sameSeed_replaysTheSameRun() {
         let (first, second) = (Run(seed: 7, steps: 3_000), Run(seed: 7, steps: 3_000))
         #expect(first.digest == second.digest)
         #expect(first.digest != Run(seed: 8, steps: 3_000).digest)

@@ -105,7 +105,7 @@ struct Simulate {
         func printStates(of seeds: Range<UInt64>) {
             lock.withLock {
                 let half = seeds.lowerBound + UInt64(seeds.count / 2)
-                // The first five say what is seen of the store, the others what is wanted and was told.
+                // The first five describe the store as seen, the others the wanted state and the host's events.
                 for (name, length) in [("wanted and seen", Int.max), ("seen", 5)] {
                     var first: [ArraySlice<UInt8>: UInt64] = [:]
                     for (state, seed) in states {

@@ -19,7 +19,7 @@ def compare(tree: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(tree / "tools/abi"), str(LIBRARY)], capture_output=True, text=True)
 
 
-def test_is_that_of_the_baseline() -> None:
+def test_abi_equals_its_baseline() -> None:
     done = compare(TREE)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -33,7 +33,7 @@ def test_is_that_of_the_baseline() -> None:
         ("nixl_md_efd(", "nixl_md_descriptor(", "nixl_md_descriptor"),
     ],
 )
-def test_change_is_found(tmp_path: Path, before: str, after: str, named: str) -> None:
+def test_abi_change_is_found(tmp_path: Path, before: str, after: str, named: str) -> None:
     for name in (*NEEDED, BASELINE):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TREE / name, tmp_path / name)

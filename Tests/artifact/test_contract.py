@@ -13,7 +13,7 @@ import contract
 import pytest
 
 TEXT_OF_THREADS = ("Any thread", "One thread at a time")
-# What the rules at the top say of a parameter holds for all functions.
+# The rules at the top of the header for a parameter hold for all functions.
 RULES = contract.HEADER[: contract.HEADER.index("#ifndef NIXL_MD_H")]
 # They return no status.
 PLAIN = {
@@ -28,7 +28,7 @@ def test_every_function_has_its_comment() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_purpose_and_thread(name: str) -> None:
+def test_every_comment_states_purpose_and_thread(name: str) -> None:
     text = contract.FUNCTIONS[name].text
     assert "@brief" in text
     words = re.sub(r"\s+", " ", text)
@@ -44,7 +44,7 @@ def test_every_parameter_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - PLAIN))
-def test_statuses(name: str) -> None:
+def test_every_call_refuses_null_and_a_forked_child(name: str) -> None:
     """Every call refuses NULL; every one on a handle, but close, refuses a forked child."""
     returns = contract.FUNCTIONS[name].returns()
     assert capi.INVALID_PARAM in returns
@@ -54,7 +54,7 @@ def test_statuses(name: str) -> None:
         assert not re.fullmatch(r"\s*@retval NIXL_MD_\w+\s*", line), f"{line.strip()}: when?"
 
 
-def test_starting_calls() -> None:
+def test_starting_calls_document_the_statuses_they_share() -> None:
     assert len(STARTING) == 8
     always = {capi.LIMIT, capi.SHUT_DOWN, capi.FORKED, capi.INVALID_PARAM}
     for name in STARTING:

@@ -54,7 +54,7 @@ def test_compiles_without_a_warning(
     assert process.returncode == 0, process.stderr
 
 
-# What the host loop at the top of the header takes for given.
+# Names that the host loop at the top of the header uses without declaring them.
 GIVEN = """
 #include <nixl_md.h>
 #include <poll.h>

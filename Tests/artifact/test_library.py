@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the shipped file is: its size, what it needs, what it shows, how it is linked."""
+"""The shipped file: its size, what it needs and exports, how it is linked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def version() -> str:
     return ".".join(part.group(1) for part in parts if part)
 
 
-def test_size() -> None:
+def test_size_is_below_the_bound() -> None:
     size = LIBRARY.stat().st_size
     print(f"{LIBRARY.name}: {size} bytes")
     assert size <= MAXIMUM_SIZE
@@ -60,13 +60,13 @@ def test_needs_only_libcurl_nghttp2_and_the_c_library(dynamic: str) -> None:
     assert {"libcurl.so.4", "libnghttp2.so.14"} <= needed
 
 
-def test_soname_and_links(dynamic: str) -> None:
+def test_soname_has_its_links(dynamic: str) -> None:
     assert "Library soname: [libnixl_md.so.0]" in dynamic
     assert os.readlink(LIBRARY) == "libnixl_md.so.0"
     assert os.readlink(LIBRARY.parent / "libnixl_md.so.0") == f"libnixl_md.so.{version()}"
 
 
-def test_knows_no_search_path(dynamic: str) -> None:
+def test_has_no_run_path(dynamic: str) -> None:
     assert "RPATH" not in dynamic
     assert "RUNPATH" not in dynamic
 

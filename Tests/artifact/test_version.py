@@ -13,7 +13,7 @@ import pytest
 from test_library import LIBRARY, TREE, version
 
 
-def test_the_library_tells_that_of_the_header() -> None:
+def test_library_has_the_version_of_the_header() -> None:
     library = ctypes.CDLL(str(LIBRARY))
     library.nixl_md_version_string.restype = ctypes.c_char_p
     assert library.nixl_md_version_string().decode() == version()
@@ -28,14 +28,14 @@ def test_tools_and_cmake_read_the_header(tmp_path: Path) -> None:
     assert f"Version: {version()}\n" in (tmp_path / "cmake/nixl_md.pc").read_text()
 
 
-def test_the_python_package() -> None:
+def test_python_package_has_the_version_of_the_header() -> None:
     text = (TREE / "python/pyproject.toml").read_text()
     found = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
     assert found, "python/pyproject.toml states no version"
     assert found.group(1) == version()
 
 
-def test_the_change_log() -> None:
+def test_change_log_has_the_version_of_the_header() -> None:
     text = (TREE / "CHANGELOG.md").read_text()
     found = re.search(r"^## (\d+\.\d+\.\d+)", text, re.MULTILINE)
     assert found, "CHANGELOG.md has no version"
@@ -43,6 +43,6 @@ def test_the_change_log() -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/install.md"])
-def test_file_names_in_the_docs(name: str) -> None:
+def test_file_names_in_the_docs_have_the_version(name: str) -> None:
     found = re.findall(r"nixl_md-(\d+\.\d+\.\d+)-", (TREE / name).read_text())
     assert set(found) == {version()}

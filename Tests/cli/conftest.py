@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run of the tool left."""
+    """The result of a run of the tool."""
 
     status: int
     out: str

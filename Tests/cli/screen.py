@@ -44,7 +44,7 @@ class Screen:
         self._tmux("send-keys", "C-c")
 
     def type(self, text: str, key: str) -> None:
-        """What a person types, and a key after it."""
+        """Types the text, then a key."""
         if text:
             self._tmux("send-keys", "-l", text)
         self._tmux("send-keys", key)
@@ -94,7 +94,7 @@ class Screen:
         self.status()
 
     def status(self) -> tuple[int, list[str]]:
-        """Of what `run` started, when it has ended, and the screen."""
+        """The status and the screen of the command that `run` started, once it has ended."""
         pattern = re.compile(rf"^status-{self._runs}=(\d+)\.$")
         lines = self.wait(lambda lines: any(map(pattern.match, lines)), "it ends")
         found = [match for match in map(pattern.match, lines) if match]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand where etcd's JSON gateway is expected."""
+"""Programs that may listen where etcd's JSON gateway is expected."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from screen import Screen
 
 NAMESPACE = b"/d/"
 LONG = 250
-# Of one that is not renewed any more: a third of it is left for a busy machine to look.
+# The TTL of a lease that is not renewed any more: a third of it is left for a busy machine to look.
 LATE = 120
 
 
@@ -37,7 +37,7 @@ def is_guarding(version: str) -> bool:
 
 
 def problems(tool: Tool, *arguments: str) -> dict[str, dict[str, str]]:
-    """What is not OK, by its check. Each has a remedy, and the exit status fits."""
+    """The problems, by check. Each has a remedy, and the exit status fits."""
     answer = tool("doctor", "--json", *arguments, status=None)
     found = {each["check"]: each for each in answer.json["findings"] if each["level"] != "OK"}
     assert answer.status == (1 if found else 0), answer
@@ -107,7 +107,7 @@ def test_healthy_isSilent(doctored: tuple[Tool, Plants]) -> None:
     assert loud.lines[-1].endswith("OK, 0 WARN, 0 FAIL")
 
 
-def test_faultsOfTheNamespace(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
+def test_faultyAgents_areFound(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
     """One after the other, on one etcd: each is found when it is there and not before."""
     tool, plants = doctored
     seen: set[str] = set()
@@ -134,7 +134,7 @@ def test_faultsOfTheNamespace(doctored: tuple[Tool, Plants], renewed: Renewed) -
     expect("spelling", "under /d,")
 
 
-def test_shortTtl(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
+def test_shortTtl_isFound(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
     """Renewed all the time; a busy machine may keep it from that, and then it is late as well."""
     tool, plants = doctored
     while True:
@@ -145,7 +145,7 @@ def test_shortTtl(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
     assert set(found) - {"late"} == {"ttl-short"} and "short" in found["ttl-short"]["text"]
 
 
-def test_lateRenewal(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
+def test_lateRenewal_isFound(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
     """Nobody renews it: after two thirds of its TTL that shows."""
     tool, plants = doctored
     lease = renewed.add(plants.lease(LATE))
@@ -160,8 +160,8 @@ def test_lateRenewal(doctored: tuple[Tool, Plants], renewed: Renewed) -> None:
 
 
 def test_emptyLeases(doctored: tuple[Tool, Plants]) -> None:
-    """Those that are a minute old: a younger one an agent may be about to use. One under which
-    another namespace has keys is none."""
+    """Leases that are a minute old: an agent may be about to use a younger one. A lease with keys
+    of another namespace is no stray."""
     tool, plants = doctored
     Plants(plants.gateway, b"/elsewhere/").agent("other", plants.never_ending())
     lease = plants.never_ending()
@@ -171,27 +171,29 @@ def test_emptyLeases(doctored: tuple[Tool, Plants]) -> None:
     assert set(found) == {"empty-leases"} and f"{lease:x}" in found["empty-leases"]["text"]
 
 
-def test_wrongNamespace(doctored: tuple[Tool, Plants]) -> None:
+def test_wrongNamespace_isFound(doctored: tuple[Tool, Plants]) -> None:
     tool, _ = doctored
     found = problems(tool, "--namespace", "/wrong/")
     assert set(found) == {"namespace"} and "/d/" in found["namespace"]["remedy"]
 
 
-def test_endpointDown(doctored: tuple[Tool, Plants]) -> None:
+def test_endpointDown_isFound(doctored: tuple[Tool, Plants]) -> None:
     tool, _ = doctored
     both = "127.0.0.1:1," + tool.environment["NIXL_ETCD_ENDPOINTS"]
     found = problems(tool, "--endpoints", both)
     assert set(found) == {"endpoint", "grpc"} and "127.0.0.1:1" in found["endpoint"]["text"]
 
 
-def test_twoClusters(doctored: tuple[Tool, Plants], own_etcd: EtcdFactory, version: str) -> None:
+def test_endpointsOfTwoClusters_areFound(
+    doctored: tuple[Tool, Plants], own_etcd: EtcdFactory, version: str
+) -> None:
     tool, _ = doctored
     other = own_etcd(version)
     both = tool.environment["NIXL_ETCD_ENDPOINTS"] + "," + other.own_endpoint
     assert "cluster" in problems(tool, "--endpoints", both)
 
 
-def test_slow(doctored: tuple[Tool, Plants]) -> None:
+def test_slowRoundTrips_areFound(doctored: tuple[Tool, Plants]) -> None:
     tool, plants = doctored
     proxy = Proxy(plants.gateway._port, delay=lambda: 0.2)
     try:
@@ -200,7 +202,9 @@ def test_slow(doctored: tuple[Tool, Plants]) -> None:
         proxy.close()
 
 
-def test_requestLimit(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+def test_blobNearTheRequestLimit_isFound(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
+) -> None:
     etcd = own_etcd(version, "--max-request-bytes", "100000")
     plants = Plants(etcd.gateway, NAMESPACE)
     plants.agent("large", plants.lease(LONG), b"x" * 90_000)
@@ -209,7 +213,7 @@ def test_requestLimit(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
     assert "large" in found["large-value"]["text"]
 
 
-def test_databaseFull(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+def test_databaseFull_isFound(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
     """First nearly, then with the alarm."""
     etcd = own_etcd(version, "--quota-backend-bytes", str(4 << 20))
     plants = Plants(etcd.gateway, NAMESPACE)
@@ -228,7 +232,7 @@ def test_databaseFull(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
     assert set(found) == {"alarm-nospace", "quota"}
 
 
-def test_members(tool_for: ToolFactory, version: str) -> None:
+def test_memberDown_isFound(tool_for: ToolFactory, version: str) -> None:
     cluster = Cluster(version, [Place()] * 3)
     try:
         cluster.start()
@@ -247,14 +251,14 @@ def every(cluster: Cluster) -> tuple[str, str]:
 
 
 def eventually_only(check: str, look: Callable[[], dict[str, dict[str, str]]]) -> dict[str, str]:
-    """What is found when nothing else is."""
+    """The findings while nothing else is wrong."""
     deadline = time.monotonic() + 120
     while set(found := look()) != {check}:
         assert time.monotonic() < deadline, found
     return found[check]
 
 
-def test_noLeader(tool_for: ToolFactory, version: str) -> None:
+def test_noLeader_isFound(tool_for: ToolFactory, version: str) -> None:
     """Two of three are killed: the third runs, and cannot serve."""
     cluster = Cluster(version, [Place()] * 3)
     try:
@@ -273,7 +277,7 @@ def test_noLeader(tool_for: ToolFactory, version: str) -> None:
         down = [x["text"] for x in found if x["check"] == "endpoint"]
         assert len(down) == 2 and not any(left.own_endpoint in text for text in down)
         assert all(x["remedy"] for x in found)
-        # Those that are back make it whole.
+        # The restarted members complete the cluster.
         cluster.members[1].start()
         cluster.members[2].start()
         cluster.wait_healthy()
@@ -286,7 +290,7 @@ def test_noLeader(tool_for: ToolFactory, version: str) -> None:
 HALF_WAY = {"3.4": ("3.4", "3.5", 1), "3.5": ("3.4", "3.5", 2)}
 
 
-def test_mixedVersions(tool_for: ToolFactory, version: str) -> None:
+def test_mixedVersions_areFound(tool_for: ToolFactory, version: str) -> None:
     before, after, count = HALF_WAY.get(version, ("3.5", version, 2))
     cluster = Cluster(before, [Place()] * 3)
     try:
@@ -313,7 +317,7 @@ def test_mixedVersions(tool_for: ToolFactory, version: str) -> None:
         cluster.close()
 
 
-def test_corruptMember(tool_for: ToolFactory, version: str) -> None:
+def test_corruptMember_isFound(tool_for: ToolFactory, version: str) -> None:
     """A byte of one member's database is not what it was: etcd compares, and raises its alarm."""
     cluster = Cluster(version, [Place()] * 3, "--experimental-corrupt-check-time", "1s")
     try:
@@ -330,7 +334,7 @@ def test_corruptMember(tool_for: ToolFactory, version: str) -> None:
         tool = tool_for(cluster.members[0], NAMESPACE)
         found = eventually_only("alarm-corrupt", lambda: problems(tool, *every(cluster)))
         assert f"others': {member.name} at {member.own_endpoint}." in found["text"]
-        # One that is asked alone cannot tell.
+        # A single member cannot know.
         assert "logs say" in problems(tool)["alarm-corrupt"]["text"]
         # Every change is refused: each command says why.
         for command in (
@@ -354,7 +358,9 @@ def with_users(etcd: Etcd) -> None:
     etcd.ctl("auth", "enable")
 
 
-def test_leasesThatNobodyGuards(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+def test_leaseWithoutARenewal_isFound(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
+) -> None:
     """Where there are users, and etcd is older than 3.5.28: the same for an ordinary user, who may
     see less."""
     etcd = own_etcd(version)
@@ -369,10 +375,10 @@ def test_leasesThatNobodyGuards(own_etcd: EtcdFactory, tool_for: ToolFactory, ve
     assert "FAIL" in refused.out and "--user" in refused.out
 
 
-def test_certificates(
+def test_certificatesNearTheirEnd_areFound(
     own_etcd: EtcdFactory, tool_for: ToolFactory, version: str, tmp_path: Path
 ) -> None:
-    """They are of two days: both are to be renewed now."""
+    """Two days are left: both must be renewed now."""
     authority = Authority(tmp_path, "ca")
     cert, key = authority.issue("server", "IP:127.0.0.1")
     client, client_key = authority.issue("client")
@@ -390,7 +396,7 @@ def test_certificates(
     assert f"{tomorrow:%Y-%m-%d}" in both.out
 
 
-def test_keysOnlyWithoutLeases(doctored: tuple[Tool, Plants]) -> None:
+def test_keysOnlyAnswersWithoutLeases_areHandled(doctored: tuple[Tool, Plants]) -> None:
     """As etcd 3.7.0 answers."""
     tool, plants = doctored
     with LeaselessGateway(plants.gateway._port) as proxy:
@@ -398,7 +404,7 @@ def test_keysOnlyWithoutLeases(doctored: tuple[Tool, Plants]) -> None:
     assert set(found) == {"keys-only"}
 
 
-def test_gatewayOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
+def test_gatewayOff_isFound(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
     etcd = own_etcd.unstarted("3.5", "--enable-grpc-gateway=false")
     etcd.start()
     tool = tool_for(etcd, NAMESPACE)
@@ -408,7 +414,9 @@ def test_gatewayOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
     assert answer.status == 5 and "--enable-grpc-gateway" in answer.out
 
 
-def test_terminal(own_etcd: EtcdFactory, tool_for: ToolFactory, screens: Any) -> None:
+def test_terminalOfAnyWidth_breaksNoWord(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, screens: Any
+) -> None:
     """Wide, narrow, resized: no word is broken, what follows is indented."""
     etcd = own_etcd()
     plants = Plants(etcd.gateway, NAMESPACE)

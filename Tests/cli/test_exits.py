@@ -54,13 +54,13 @@ def test_usage(tool: Tool) -> None:
         ("user:secret@host:2379", "is no endpoint"),
     ],
 )
-def test_endpointsThatCannotBe(tool: Tool, endpoints: str, text: str) -> None:
+def test_impossibleEndpoints_areRefused(tool: Tool, endpoints: str, text: str) -> None:
     says(tool("ls", "--endpoints", endpoints, status=2), "--endpoints", text)
     says(tool("ls", NIXL_ETCD_ENDPOINTS=endpoints, status=2), "NIXL_ETCD_ENDPOINTS", text)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9"])
-def test_timesThatCannotBe(tool: Tool, seconds: str) -> None:
+def test_impossibleTimes_areRefused(tool: Tool, seconds: str) -> None:
     says(tool("ls", f"--timeout={seconds}", status=2), "--timeout", "between 0 and a day")
     for command in ("watch", "exporter"):
         tool(command, f"--interval={seconds}", status=2)
@@ -200,7 +200,7 @@ def test_tls(own_etcd: EtcdFactory, tool_for: ToolFactory, tmp_path: Path) -> No
     says(tool("ls", "--endpoints", plain, status=3), "Write https://")
 
 
-def test_tlsFilesThatCannotBe(tool: Tool, tmp_path: Path) -> None:
+def test_unusableTlsFiles_areRefused(tool: Tool, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("no certificate")
     https = ("--endpoints", "https://127.0.0.1:1")
@@ -218,7 +218,7 @@ def test_httpsToPlainEtcd(tool: Tool, etcd: Etcd) -> None:
     says(tool("ls", "--endpoints", https, status=3), "no TLS there", "http://")
 
 
-def test_namespaceThatCannotBe(tool: Tool) -> None:
+def test_impossibleNamespace_isRefused(tool: Tool) -> None:
     says(tool("ls", "--namespace", "x" * 1025, status=2), "--namespace", "1025 bytes")
     says(tool("ls", "--namespace", "", status=2), "--namespace", "empty")
 
@@ -229,7 +229,7 @@ def test_gatewaySwitchedOff(
     tmp_path: Path,
     screens: Callable[..., Screen],
 ) -> None:
-    """What the library sees is shown; the rest says what it needs."""
+    """The library's findings are shown; the other checks say what they need."""
     etcd = own_etcd.unstarted("3.5", "--enable-grpc-gateway=false")
     etcd.start()
     tool = tool_for(etcd, b"/n/")
@@ -296,7 +296,7 @@ def test_somethingElseAnswers(tool_for: ToolFactory, kind: str) -> None:
     assert not set("\x1b\x07\x9b") & set(answer.err), "a terminal would obey"
 
 
-def test_refusalThatATerminalWouldObey(tool_for: ToolFactory) -> None:
+def test_refusalWithControlBytes_isEscaped(tool_for: ToolFactory) -> None:
     with StrangeServer("refusal") as server:
         answer = tool_for()("ls", "--endpoints", server.endpoint, status=1)
     says(answer, r"etcd refused: \\x1b\[2Jno\\ud800")

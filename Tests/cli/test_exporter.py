@@ -73,7 +73,7 @@ def exporting(tool: Tool, *options: str) -> Iterator[Scraped]:
         process.communicate()
 
 
-def test_figures(tool: Tool, plants: Plants) -> None:
+def test_metrics_countAgentsByState(tool: Tool, plants: Plants) -> None:
     lease = plants.lease(600)
     plants.agent("leased", lease, b"x" * 100)
     plants.agent("stock")
@@ -96,7 +96,9 @@ def test_figures(tool: Tool, plants: Plants) -> None:
         )
 
 
-def test_outage(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+def test_etcdDown_isReportedByAMetric(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
+) -> None:
     """It goes on, and says so."""
     etcd = own_etcd(version)
     Plants(etcd.gateway, b"/x/").agent("stock")
@@ -109,7 +111,9 @@ def test_outage(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> N
         scraped.wait(lambda x: x["nixl_md_up"] == 1 and x["nixl_md_contact"] == 1, "up again")
 
 
-def test_scrapedWhileEtcdDies(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+def test_etcdDiesDuringAScrape_isReported(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
+) -> None:
     """Killed, frozen and started while others scrape: each answer is whole, and says what is so."""
     etcd = own_etcd(version)
     Plants(etcd.gateway, b"/x/").agent("stock")
@@ -167,7 +171,7 @@ def test_gatewaySwitchedOff(own_etcd: EtcdFactory, tool_for: ToolFactory) -> Non
         scraped.wait(lambda x: x["nixl_md_read_failures_total"] >= 2, "it goes on")
 
 
-def test_head(tool: Tool) -> None:
+def test_headRequest_isAnswered(tool: Tool) -> None:
     """As monitoring of the port itself asks."""
     with exporting(tool) as scraped:
         scraped.wait(lambda _: True, "it answers")
@@ -177,7 +181,7 @@ def test_head(tool: Tool) -> None:
             assert answer.read() == b""
 
 
-def test_addresses(tool: Tool) -> None:
+def test_unusableListenAddress_isRefused(tool: Tool) -> None:
     assert "is no address" in tool("exporter", "--listen", "nowhere", status=2).err
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -187,7 +191,7 @@ def test_addresses(tool: Tool) -> None:
     assert "Choose another address or port" in answer.err
 
 
-def test_dashboard_asksForWhatIsServed(tool: Tool, plants: Plants) -> None:
+def test_dashboard_queriesOnlyServedMetrics(tool: Tool, plants: Plants) -> None:
     """Each figure of each panel is one of the exporter's."""
     plants.agent("alpha", plants.lease(600))
     dashboard = tool("dashboard").json
@@ -199,7 +203,7 @@ def test_dashboard_asksForWhatIsServed(tool: Tool, plants: Plants) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics?x=1"])
-def test_paths(tool: Tool, path: str) -> None:
+def test_otherPaths_areNotFound(tool: Tool, path: str) -> None:
     with exporting(tool) as scraped:
         scraped.wait(lambda _: True, "it answers")
         url = scraped.url.replace("/metrics", path)

@@ -52,7 +52,7 @@ def test_raw(tool: Tool, plants: Plants) -> None:
     assert tool("get", "alpha", "part", "--raw").out == "other"
 
 
-def test_absent(tool: Tool, plants: Plants) -> None:
+def test_absentAgentOrLabel_isAnError(tool: Tool, plants: Plants) -> None:
     plants.agent("alpha")
     for arguments in (["nobody"], ["alpha", "nothing"], ["nobody", "--raw"]):
         answer = tool("get", *arguments, status=1)

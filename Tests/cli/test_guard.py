@@ -21,7 +21,7 @@ from gateway_proxy import HoldingGateway
 from screen import Screen
 
 TTL = 5
-# What etcd takes to notice that a lease has run out, and to remove its keys.
+# The time that etcd takes to notice that a lease has run out, and to remove its keys.
 EXPIRY = 2
 PATIENCE = 180.0
 AGENT = str(Path(__file__).with_name("stock_agent.py"))
@@ -68,7 +68,7 @@ class Guarded:
             assert self.read() == "done " + words[0]
 
     def end(self, status: int = 0) -> str:
-        """What guard has said."""
+        """The output of guard."""
         self.do("exit", str(status))
         _, err = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == status, err
@@ -112,7 +112,7 @@ def guards(tool: Tool, plants: Plants) -> Iterator[Guards]:
         guarded.process.communicate()
 
 
-def test_attachesWhatIsPut(guards: Guards) -> None:
+def test_keysThatArePut_areAttached(guards: Guards) -> None:
     """At once what is there, and again after each put; the values stay as they are."""
     guarded = guards()
     lease = guarded.wait_attached(b"", b"metadata")
@@ -150,7 +150,7 @@ def test_signals_areForwarded(guards: Guards) -> None:
     guarded.end()
 
 
-def test_allIsKilled(guards: Guards, figure: Figure) -> None:
+def test_guardAndCommandKilled_keysEnd(guards: Guards, figure: Figure) -> None:
     """SIGKILL to the command and to guard: the keys go with the lease."""
     guarded = guards()
     guarded.wait_attached()
@@ -177,7 +177,7 @@ def test_leaseLost_anotherIsGranted_keysArePutBack(guards: Guards) -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(150, 10), (4, 900_000)])
 def test_leaseLost_moreThanATransactionHolds(guards: Guards, count: int, size: int) -> None:
-    """By number, and by size."""
+    """Limited by number, and by size."""
     guarded = guards()
     guarded.do("many", str(count), str(size))
     lease = guarded.wait_attached(f"part{count - 1:03}".encode())
@@ -204,7 +204,8 @@ def test_leaseLost_andPutAgainMeanwhile(guards: Guards) -> None:
 
 
 def test_leaseLost_etcdDiesWhileItIsPutBack(etcd: Etcd, tool: Tool, plants: Plants) -> None:
-    """What is owed stays owed: the transaction that puts it back is not answered the first time."""
+    """A restore stays owed: the transaction that puts the agent back is not answered the first
+    time."""
     with HoldingGateway(etcd.own_port, "/kv/txn", 1) as holding:
         holding.pause()
         tool.environment["NIXL_MD_GATEWAY"] = f"{holding.endpoint},{etcd.own_endpoint}"
@@ -259,7 +260,7 @@ def test_agentOfNixlMd_isLeftAlone(guards: Guards, plants: Plants) -> None:
     assert guarded.keys() == {b"own": own}
 
 
-def test_storm(guards: Guards) -> None:
+def test_putsFasterThanAttached_allEndOnTheLease(guards: Guards) -> None:
     """Puts faster than they are attached: in the end all hang on the lease, with the last value."""
     guarded = guards()
     guarded.do("storm", "200")
@@ -381,14 +382,14 @@ def test_usage(tool: Tool) -> None:
     assert "holds '/'" in tool("guard", "--agent", "a/b", "--", "true", status=2).err
 
 
-def test_commandsThatCannotRun(tool: Tool, plants: Plants) -> None:
+def test_commandThatCannotRun_hasTheShellsStatus(tool: Tool, plants: Plants) -> None:
     """As env(1) has it; and no lease stays behind."""
     tool("guard", "--agent", "a", "--", "/no/such/command", status=127)
     tool("guard", "--agent", "a", "--", "/etc/passwd", status=126)
     tool("guard", "--agent", "a", "--", "true", status=0)
 
 
-def test_commandIsAsWithoutGuard(tool: Tool) -> None:
+def test_command_hasTheSameEnvironmentAsWithoutGuard(tool: Tool) -> None:
     """Its signals are neither blocked nor ignored, its options are its own, stdout is its own."""
     code = (
         "import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])));"
@@ -429,7 +430,7 @@ def test_ctrlC_reachesTheCommandOnce(
 
 
 def test_credentialsWithoutWrites(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
-    """What etcd refuses is said before the command is started."""
+    """A refusal by etcd is reported before the command is started."""
     etcd: Etcd = own_etcd("3.5")
     etcd.ctl("user", "add", "root:rootpass")
     etcd.ctl("user", "grant-role", "root", "root")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the extra `cli` puts in place: the command, its man page, completion."""
+"""The extra `cli` installs the command, its man page and completion."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_everyCommandHasAPage() -> None:
 
 
 def test_completion(tool_for: ToolFactory) -> None:
-    """Of commands and of options."""
+    """Completes commands and options."""
     tool: Tool = tool_for()
     variables = {"_NIXL_MD_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
     assert tool(COMP_WORDS="nixl-md pu", status=None, **variables).out.split() == ["purge"]

@@ -110,7 +110,7 @@ def test_etcdDies(etcd: Etcd, started: Started, command: list[str], path: str, f
         out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err and "Exception ignored" not in err
     if command[0] == "doctor":
-        # What it has found before is there.
+        # Its earlier findings are there.
         assert process.returncode in (1, 3, 5) and "FAIL" in out
     elif path == TXN:
         # Each that was asked for is in doubt; nothing is called done.
@@ -123,7 +123,7 @@ def test_etcdDies(etcd: Etcd, started: Started, command: list[str], path: str, f
         assert process.returncode == 3 and "--endpoints" in err, (out, err)
 
 
-def test_interruptedWhileModulesAreLoaded(tool: Tool, tmp_path: Path) -> None:
+def test_interruptedWhileModulesLoad_endsWith130(tool: Tool, tmp_path: Path) -> None:
     """Without a traceback, whatever was being loaded."""
     slow = "import time; print('loading', flush=True); time.sleep(600)"
     (tmp_path / "typer.py").write_text(slow)

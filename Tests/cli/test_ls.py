@@ -74,13 +74,15 @@ def test_wide_hasMoreColumns(tool: Tool, plants: Plants) -> None:
     assert header[-3:] == ["CREATED", "KEYS", "NAMESPACE"]
 
 
-def test_oddLeaseOfSomebodyElse_isNoNeverEndingOne(tool: Tool, plants: Plants) -> None:
+def test_oddLeaseWithAShortTtl_isNotPermanent(tool: Tool, plants: Plants) -> None:
     """etcd chooses ids by chance: the lowest bit is a hint, the granted TTL decides."""
     plants.agent("guarded", plants.lease(600, int.from_bytes(os.urandom(7), "big") | 1))
     assert tool("ls", "--json").json["agents"][0]["state"] == "leased"
 
 
-def test_spellings(tool_for: ToolFactory, etcd: Etcd, plants: Plants, namespace: bytes) -> None:
+def test_otherSpelling_isCountedAndShownByAll(
+    tool_for: ToolFactory, etcd: Etcd, plants: Plants, namespace: bytes
+) -> None:
     """The footer counts those under another spelling, and -A shows them."""
     plants.agent("ours")
     other = Plants(etcd.gateway, namespace.rstrip(b"/"))
@@ -111,10 +113,10 @@ def test_namespaceBelow_isNoAgent(tool: Tool, plants: Plants, namespace: bytes) 
     assert tool("ls", "-o", "name").lines == ["ours"]
 
 
-def test_wrongNamespace_saysWhereAgentsAre(
+def test_wrongNamespace_namesThoseWithAgents(
     tool_for: ToolFactory, etcd: Etcd, plants: Plants, namespace: bytes
 ) -> None:
-    """Of the other spelling, and of any other."""
+    """A namespace of the other spelling, and any other."""
     plants.agent("ours")
     spelled = namespace.rstrip(b"/").decode()
     answer = tool_for(etcd, spelled.encode())("ls")

@@ -56,31 +56,32 @@ def unread(tool: Tool, *arguments: str) -> Answer:
 
 
 @pytest.mark.parametrize("command", ["ls", "get stock", "get stock --raw", "dashboard"])
-def test_nobodyReads(tool: Tool, plants: Plants, command: str) -> None:
+def test_closedPipe_endsQuietly(tool: Tool, plants: Plants, command: str) -> None:
     """Quietly, and with 0."""
     plants.agent("stock")
     assert unread(tool, *command.split()).status == 0
 
 
-def test_nobodyReads_watch(tool: Tool, plants: Plants) -> None:
+def test_closedPipe_endsAWatch(tool: Tool, plants: Plants) -> None:
     """It ends at once, and not with the next event."""
     plants.agent("stock")
     assert shell(tool, "watch --labels", "| head -1").status == 0
 
 
-def test_nobodyReads_doctorSaysWhatItFound(tool: Tool, plants: Plants) -> None:
+def test_closedPipe_doctorKeepsItsStatus(tool: Tool, plants: Plants) -> None:
     plants.agent("stock")
     for options in ([], ["--json"], ["-o", "name"]):
         assert unread(tool, "doctor", *options).status == 1
 
 
-def test_nobodyReads_purgeRemovesNothing(tool: Tool, plants: Plants) -> None:
-    """What it would remove has been shown to nobody."""
+def test_closedPipe_purgeRemovesNothing(tool: Tool, plants: Plants) -> None:
+    """Nobody has seen what it would remove."""
     plants.agent("stock")
     answer = unread(tool, "purge", "--permanent", "--yes")
     assert answer.status == 1 and "nothing is removed" in answer.err
     assert len(plants.gateway.keys(plants.namespace)) == 2
-    # One who goes after the first line may be noticed or not: what is told is what was done.
+    # A reader that leaves after the first line may be noticed or not: the report says what was
+    # done.
     answer = shell(tool, "purge --permanent --yes", "| head -1")
     left = len(plants.gateway.keys(plants.namespace))
     assert (answer.status, left) in ((0, 0), (1, 2)), (answer, left)
@@ -89,7 +90,7 @@ def test_nobodyReads_purgeRemovesNothing(tool: Tool, plants: Plants) -> None:
 
 
 @pytest.mark.parametrize("command", ["ls", "ls --json", "doctor", "get stock", "dashboard"])
-def test_fullDisk(tool: Tool, plants: Plants, command: str) -> None:
+def test_fullDisk_isAnError(tool: Tool, plants: Plants, command: str) -> None:
     plants.agent("stock")
     answer = shell(tool, command, ">/dev/full")
     assert answer.status == 1 and "No space left on device" in answer.err
@@ -144,7 +145,7 @@ def test_formsOfEachCommand(tool: Tool, plants: Plants, tmp_path: Path) -> None:
     process.communicate()
 
 
-def test_topIsATable(tool: Tool) -> None:
+def test_topWithJson_isRefused(tool: Tool) -> None:
     assert "--top is a table" in tool("watch", "--top", "--json", status=2).err
 
 

@@ -81,7 +81,7 @@ def test_usage(tool: Tool, plants: Plants) -> None:
     assert len(plants.gateway.keys(plants.namespace)) == 2
 
 
-def test_max(tool: Tool, plants: Plants) -> None:
+def test_moreThanMax_removesNothing(tool: Tool, plants: Plants) -> None:
     for number in range(4):
         plants.agent(f"a{number}")
     answer = tool("purge", "--permanent", "--yes", "--max", "3", status=1)
@@ -104,7 +104,7 @@ def test_namespaceBelow_isNotRemoved(tool: Tool, plants: Plants) -> None:
     assert len(plants.gateway.keys(plants.namespace)) == 4
 
 
-def test_observe(tool: Tool, plants: Plants) -> None:
+def test_observe_agentsThatPutMeanwhile_areLeftOut(tool: Tool, plants: Plants) -> None:
     """Who puts anything meanwhile is left out: it lives."""
     plants.agent("dead")
     plants.agent("stock")
@@ -179,7 +179,7 @@ def test_largeAgents_comeBack(tool: Tool, plants: Plants, tmp_path: Path) -> Non
 
 
 def test_restore_whereTheNameIsTaken(tool: Tool, plants: Plants, tmp_path: Path) -> None:
-    """By an agent without any of the labels that were saved."""
+    """An agent came back without any of the labels that were saved."""
     plants.agent("stock", 0, b"blob", "part")
     file = str(tmp_path / "saved")
     tool("purge", "stock", "--yes", "--backup", file)
@@ -205,10 +205,8 @@ def test_restore_changedMeanwhile_isNotMixed(etcd: Etcd, plants: Plants, tmp_pat
     assert plants.key("a", "part149") not in plants.gateway.keys(plants.namespace)
 
 
-def test_backupThatCannotBeWritten_removesNothing(
-    tool: Tool, plants: Plants, tmp_path: Path
-) -> None:
-    """What is not on the disk is not removed: the file may have 64 KiB."""
+def test_unwritableBackup_removesNothing(tool: Tool, plants: Plants, tmp_path: Path) -> None:
+    """Nothing is removed unless it is on the disk: the file may have 64 KiB."""
     plants.agent("stock", 0, b"x" * 200_000)
     command = tool.command("purge", "stock", "--yes", "--backup", str(tmp_path / "saved"))
     done = subprocess.run(
@@ -249,7 +247,7 @@ def test_emptyLeases(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str)
 
 
 def changes(plants: Plants, lease: int) -> dict[str, Callable[[str], int]]:
-    """What a process may do to its keys; each returns the revision."""
+    """Changes that a process may make to its keys; each returns the revision."""
 
     def restart(name: str) -> int:
         plants.gateway.delete_prefix(plants.key(name))
@@ -268,9 +266,9 @@ def changes(plants: Plants, lease: int) -> dict[str, Callable[[str], int]]:
 
 
 @pytest.mark.parametrize("state", ["permanent", "orphan"])
-def test_raced(etcd: Etcd, plants: Plants, state: str) -> None:
-    """200 times: while it is removed, something of the agent changes. What was written after it was
-    shown is there afterwards, in each case; and what was not changed in time is removed."""
+def test_purge_agentChangesMeanwhile_isNotRemoved(etcd: Etcd, plants: Plants, state: str) -> None:
+    """200 times: while an agent is removed, something of it changes. Anything written after the
+    list was shown survives, in each case; and anything not changed in time is removed."""
     settings = resolve(Given(endpoints=etcd.own_endpoint, namespace=plants.namespace.decode()), {})
     kinds = changes(plants, plants.lease())
     chance = random.Random(1)
@@ -308,7 +306,9 @@ def test_raced(etcd: Etcd, plants: Plants, state: str) -> None:
     assert outcomes[Outcome.REMOVED] >= 5 and outcomes[Outcome.CHANGED] >= 5, outcomes
 
 
-def test_unansweredRemoval_isNotCalledDone(own_etcd: EtcdFactory, tool_for: ToolFactory) -> None:
+def test_unansweredRemoval_isReportedAsUncertain(
+    own_etcd: EtcdFactory, tool_for: ToolFactory
+) -> None:
     """etcd is frozen just before: whether it is carried out is not known."""
     etcd = own_etcd()
     plants = Plants(etcd.gateway, b"/u/")
@@ -336,9 +336,11 @@ def fill(etcd: Etcd) -> None:
         etcd.gateway.put(b"/fill", b"x")
 
 
-def test_fullDatabase_purge(own_etcd: EtcdFactory, tool_for: ToolFactory, version: str) -> None:
+def test_fullDatabase_purgeMakesRoom(
+    own_etcd: EtcdFactory, tool_for: ToolFactory, version: str
+) -> None:
     """A guarded removal needs a transaction, which etcd 3.5.1 refuses while it is over its quota.
-    What the tool then advises makes room, and the removal works while the alarm is still on."""
+    The tool's advice makes room, and the removal works while the alarm is still on."""
     etcd = own_etcd(version)
     plants = Plants(etcd.gateway, b"/f/")
     plants.agent("first")

@@ -20,7 +20,7 @@ AGENTS = 10_000
 BATCH = 50
 LIST_SECONDS = 2.0
 LIST_WITH_TIMES_SECONDS = 5.0
-# Of the tool's processor time, so many starts of it.
+# The tool's processor time, in so many starts of the tool.
 STARTS = {LIST_SECONDS: 4.0, LIST_WITH_TIMES_SECONDS: 7.0}
 BLOB = bytes(range(256)) * 4
 
@@ -55,7 +55,7 @@ def put(key: bytes, value: bytes, lease: int) -> dict[str, object]:
 
 
 def processor_seconds(run: Callable[[], object]) -> float:
-    """Of the children that end meanwhile, which are those of this process alone."""
+    """Counts the children that end meanwhile, all of which are this process's."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

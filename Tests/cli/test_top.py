@@ -25,7 +25,7 @@ def test_top_inAPipe_isRefused(tool: Tool) -> None:
 
 
 def rows_of(lines: list[str]) -> dict[str, list[str]]:
-    """Of the live table, by name."""
+    """The lines of the live table, by name."""
     start = next((n for n, line in enumerate(lines) if line.startswith("NAME")), len(lines))
     return {line.split()[0]: line.split()[1:] for line in lines[start + 1 :] if line.strip()}
 
@@ -64,8 +64,8 @@ def test_top(tool: Tool, plants: Plants, screens: Callable[..., Screen]) -> None
 
 
 def test_top_more_thanFit(tool: Tool, plants: Plants, screens: Callable[..., Screen]) -> None:
-    """What is not as it should be comes first; the rest is counted. The id of the lease is odd, as
-    nixl_md's leases that never end have it: of those that are not shown too, etcd is asked."""
+    """Agents with a problem come first; the others are counted. The id of the lease is odd, as for
+    nixl_md's leases that never end: etcd is asked about such leases even if they are not shown."""
     lease = plants.lease(600, 0x7001)
     for number in range(40):
         plants.agent(f"a{number:02}", lease)
@@ -106,7 +106,9 @@ def test_top_contactLost(
 
 
 @pytest.mark.parametrize("color", ["yes", "no"])
-def test_colors(tool: Tool, plants: Plants, screens: Callable[..., Screen], color: str) -> None:
+def test_noColorVariable_turnsColorsOff(
+    tool: Tool, plants: Plants, screens: Callable[..., Screen], color: str
+) -> None:
     """https://no-color.org: any value that is not empty."""
     plants.agent("stock")
     environment = {**tool.environment, **({} if color == "yes" else {"NO_COLOR": "1"})}

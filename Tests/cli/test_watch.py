@@ -19,7 +19,7 @@ PATIENCE = 180.0
 
 
 class Lines:
-    """What a running watch has printed so far."""
+    """The output of a running watch so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -90,7 +90,7 @@ def test_contactLostAndResync(own_etcd: EtcdFactory, tool_for: ToolFactory, vers
             lines.wait("SYNCED")
             proxy.cut()
             lines.wait("CONTACT_LOST")
-            # What it missed is compacted away meanwhile.
+            # The missed history is compacted away meanwhile.
             etcd.gateway.delete_prefix(plants.key("alpha"))
             etcd.gateway.compact(plants.agent("beta"))
             proxy.heal()

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a host knows by one watch, kept as the header says; and whether each event may come."""
+"""The state that a host derives from one watch by the header's rules, and whether each event may
+come."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Told:
 
 @dataclass
 class Followed:
-    """One watch: what it looks at, and what it has told."""
+    """One watch: its selection, and its events so far."""
 
     problem: Callable[[str], None]
     agent: bytes | None
@@ -52,7 +53,7 @@ class Followed:
     is_kept: bool
     op: int = 0
     view: Agents = field(default_factory=dict)
-    # Labels of before a restart, whose end may still be told.
+    # Labels from before a restart; their DELETE may still come.
     stale: dict[bytes, set[bytes]] = field(default_factory=dict)
     recent: deque[Told] = field(default_factory=lambda: deque(maxlen=8))
     revision: int = 0
@@ -79,7 +80,7 @@ class Followed:
             self.is_out_of_contact = is_lost
 
     def expected(self, store: Agents) -> Agents:
-        """What it should know if this is in the store."""
+        """The state that a host should have when the store holds this."""
         seen = {a: labels for a, labels in store.items() if self.agent in (None, a)}
         return {a: {} for a in seen} if self.is_presence_only else seen
 

@@ -128,7 +128,7 @@ def frames(*make: tuple[int, int, int, bytes]) -> Callable[[Link], None]:
 def continuations_without_end(link: Link) -> None:
     link.raw(EMPTY_SETTINGS + link.frame(HEADERS, 0, 1, b"\x88"))
     while True:
-        # Literal headers that are not to be remembered.
+        # Literal headers that must not be indexed.
         link.send(link.frame(CONTINUATION, 0, 1, b"\0\1a\1b" * 1000))
         link.server.unasked += 1
 

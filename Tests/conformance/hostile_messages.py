@@ -156,7 +156,7 @@ def unanswered(*methods: str, least_connects: int = 4) -> Case:
 
 
 def creation(call: Call) -> int | None:
-    """The id of a watch that is to be created."""
+    """The id of the watch that the request creates."""
     if call.method != "Watch" or 1 not in call.request:
         return None
     return number(decode(data(call.request, 1)), 7)
@@ -174,7 +174,7 @@ def told(link: Link, fields: Fields) -> Fields:
 
 
 def after_creation(*make: Callable[[Call, int], Fields]) -> Case:
-    """A watch is created rightly, and then this is sent. A quick host reads each message in a tick of its own."""
+    """Creates a watch correctly, then sends this; a quick host reads one message in each tick."""
 
     def request(call: Call) -> bool:
         watch_id = creation(call)
@@ -260,7 +260,7 @@ def huge_batch(call: Call, watch_id: int) -> Fields:
 
 
 def large_events(call: Call) -> bool:
-    """To a watch that was created rightly: 16 MiB of events of nothing."""
+    """For a watch that was created correctly: 16 MiB of empty events."""
     watch_id = creation(call)
     if watch_id is None:
         return False

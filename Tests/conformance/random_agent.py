@@ -25,7 +25,7 @@ WATCHES = 12
 
 @dataclass
 class Chance:
-    """What all agents of a run have in common."""
+    """State that all agents of a run share."""
 
     seed: int
     endpoint: bytes
@@ -85,7 +85,7 @@ class RandomAgent:
     def _call(self, function: str, *arguments: Any) -> int:
         return int(getattr(self.chance.library, "nixl_md_" + function)(self.pointer, *arguments))
 
-    # What is told
+    # Events and completions
 
     def _done(self, pointer: Any, user: int) -> None:
         result = pointer.contents
@@ -117,7 +117,7 @@ class RandomAgent:
         elif not self.chance.is_calm and not watch.is_kept and self.random.random() < 0.02:
             self._end(watch)
 
-    # What is done
+    # Calls
 
     def act(self) -> None:
         """Some call."""
@@ -213,7 +213,7 @@ class RandomAgent:
     # Its end
 
     def shut_down(self, drain_ms: int, tick_others: Callable[[], None]) -> None:
-        """In good order, within the time that is given for it."""
+        """Shuts down cleanly, within the time given."""
         self.is_ending = True
         if rc := self._call("shutdown", drain_ms):
             self.problem(f"shutdown: {rc}")

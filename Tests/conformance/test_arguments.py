@@ -55,7 +55,7 @@ _BAD_OPTIONS: list[tuple[str, dict[str, int], str]] = [
     ("time-out", {"timeout_ms": capi.MAX_TIMEOUT_MS + 1}, str(capi.MAX_TIMEOUT_MS + 1)),
 ]
 
-# Of every starting call: the arguments before its options.
+# The arguments of every starting call, before its options.
 _STARTING: dict[str, tuple[Any, ...]] = {
     "publish": (b"l", 1, b"b", 1),
     "unpublish": (b"l", 1),
@@ -120,14 +120,14 @@ def check_refused(local: Local, call: str, arguments: tuple[Any, ...], rc: int, 
     BAD,
     ids=[f"{b[0]}-{i}" for i, b in enumerate(BAD)],
 )
-def test_bad_argument(
+def test_bad_argument_is_refused_with_its_name(
     agent: Local, call: str, arguments: tuple[Any, ...], rc: int, text: str
 ) -> None:
     check_refused(agent, call, (*arguments, None, TOLD), rc, text)
 
 
 @pytest.mark.parametrize("call", sorted(_STARTING))
-def test_bad_options(agent: Local, call: str) -> None:
+def test_bad_options_are_refused_with_their_name(agent: Local, call: str) -> None:
     for what, fields, text in _BAD_OPTIONS:
         if call == "watch" and what == "time-out":
             continue  # Its options have none.
@@ -153,7 +153,7 @@ def test_flags_of_other_calls_are_refused(agent: Local) -> None:
     check_refused(agent, "watch", (*_STARTING["watch"], both, TOLD), INVALID, "flag")
 
 
-def test_list_refuses_to_have_no_completion(agent: Local) -> None:
+def test_list_without_a_completion_is_refused(agent: Local) -> None:
     check_refused(agent, "list", (None, TOLD), INVALID, "on_done")
 
 
@@ -163,13 +163,13 @@ def test_observer_may_not_write(observer: Local) -> None:
         check_refused(observer, call, arguments, capi.NOT_ALLOWED, "observer")
 
 
-def test_unknown_ids(agent: Local) -> None:
+def test_unknown_operation_id_is_not_found(agent: Local) -> None:
     assert agent.call("cancel", 0) == INVALID
     assert agent.call("cancel", 987654321) == capi.NOT_FOUND
     assert "987654321" in agent.error()
 
 
-def test_other_bad_values(agent: Local) -> None:
+def test_other_bad_values_are_refused(agent: Local) -> None:
     too_long = capi.MAX_TIMEOUT_MS + 1
     assert agent.call("shutdown", too_long) == INVALID
     assert str(too_long) in agent.error()
@@ -214,7 +214,7 @@ def test_outputs_are_optional(agent: Local) -> None:
 
 
 def test_struct_of_a_newer_header(agent: Local) -> None:
-    """A caller with a longer stats struct is told how much of it was filled."""
+    """A caller with a longer stats struct learns how much of it was filled."""
 
     class Newer(capi.Stats):
         _fields_: ClassVar = [("more", ctypes.c_uint64 * 8)]
@@ -291,7 +291,7 @@ def test_longer_config(library: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [-8, -4, 1, 4, 1024])
-def test_sizes_that_no_header_has(agent: Local, library: Path, change: int) -> None:
+def test_struct_sizes_of_no_version_are_refused(agent: Local, library: Path, change: int) -> None:
     """Shorter than the first version, no multiple of a word, or too long to be believed: nothing
     behind the size is read."""
     size = ctypes.sizeof(capi.Opts) + change

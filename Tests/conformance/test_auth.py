@@ -43,8 +43,11 @@ def test_user_and_password(
     assert host.stats()["renewals"] >= 1
 
 
-def test_token_that_was_forgotten(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
-    """A restarted member knows no token: a new one is asked for, and nobody is told anything."""
+def test_token_forgotten_is_renewed_without_an_event(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    """A restarted member knows no token: the library asks for a new one, and the host gets no
+    event."""
     etcd = guarded(own_etcd, version)
     host = hosts()
     host.open(etcd.endpoint, NS, agent=b"alpha", **WHO)
@@ -64,7 +67,7 @@ def test_token_that_was_forgotten(hosts: HostFactory, own_etcd: EtcdFactory, ver
     assert host.events(event="LOST") == []
 
 
-def test_token_that_ran_out(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
+def test_token_expired_is_renewed(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
     """While the connection stays: calls and new watches still work."""
     # 3.4 does not let it be chosen.
     flags = ["--auth-token-ttl", "1"] if version != "3.4" else []
@@ -90,7 +93,7 @@ def test_token_that_ran_out(hosts: HostFactory, own_etcd: EtcdFactory, version: 
     assert "ENDED" not in host.names()
 
 
-def test_withdrawal_that_etcd_refuses(
+def test_withdrawal_refused_by_etcd_completes_with_its_status(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
     """The heartbeat is not stopped then: the keys are there, and stay."""

@@ -218,7 +218,7 @@ def test_last_error_is_per_thread(library: Path, etcd34: Etcd) -> None:
     local.close()
 
 
-def test_efd_that_the_host_has_closed(library: Path) -> None:
+def test_efd_closed_by_the_host_breaks_nothing(library: Path) -> None:
     """Against the rules; the tick says what is wrong, and the next one works when it is mended."""
     local = Local(endpoints=b"127.0.0.1:1")
     efd = local.call("efd")

@@ -37,8 +37,8 @@ TTL = 5
 CLOSE_SECONDS = scaled(0.05)
 RESOLVER_SECONDS = 2
 DRAIN_MS = 1000
-# What waits for the time and for nothing else is no later, nor what waits for nothing at all, but
-# for the time for which a busy machine withholds a processor from the host (see Delay).
+# An operation that waits only for the time must not be later than this, nor one that waits for
+# nothing, apart from the time for which a busy machine withholds a processor (see Delay).
 LATE_SECONDS = scaled(0.1)
 AT_ONCE_SECONDS = scaled(0.05)
 
@@ -165,8 +165,8 @@ def check_canceled(host: Host, ops: list[int], watches: list[int]) -> list[Line]
 def test_close(
     hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path, language: str, situation: str
 ) -> None:
-    """It takes some milliseconds, everything open is told inside it, nothing is told after it and
-    nothing is left; the process goes on, and so it does when a resolver's thread ends later."""
+    """Shutdown takes milliseconds, completes everything inside the call and nothing after it, and
+    leaves nothing behind. The process continues, even if a resolver's thread ends later."""
     with stuck(situation, own_etcd, tmp_path) as where:
         host = hosts(language, prefix=where.prefix)
         before = descriptors(host.pid)
@@ -190,7 +190,7 @@ def test_close(
 def test_shutdown(
     hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path, language: str, situation: str
 ) -> None:
-    """What reads ends at once, what writes at the end of the drain, which comes in time."""
+    """Readers end at once, writers at the end of the drain, which comes in time."""
     with stuck(situation, own_etcd, tmp_path) as where:
         host = hosts(language, prefix=where.prefix)
         before = descriptors(host.pid)
@@ -266,10 +266,10 @@ def test_many_threads_that_resolve_outlive_their_handles(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_drain_ends_amid_its_work(
+def test_drain_that_ends_during_its_work_completes_everything(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
 ) -> None:
-    """More to write than the drain has time for: it ends in its last quarter, everything is told
+    """More to write than the drain has time for: it ends in its last quarter, everything completes
     once, and what was written is withdrawn."""
     proxy = Proxy(etcd.port, lambda: 0.1)
     try:
@@ -297,7 +297,7 @@ def test_drain_ends_amid_its_work(
 def test_server_that_comes_back_within_the_drain(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, leased: bool
 ) -> None:
-    """What was queued is written, then all of it withdrawn."""
+    """Queued publishes are written, then all of them are withdrawn."""
     etcd = own_etcd(version)
     host = hosts()
     host.open(etcd.endpoint, NS, agent=b"alpha")

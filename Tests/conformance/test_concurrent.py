@@ -24,7 +24,7 @@ FORKS = 100
 
 
 @pytest.mark.native("memcheck would tell of the page that takes no write")
-def test_operation_id_is_written_before_its_completion_is_told(hosts: HostFactory) -> None:
+def test_operation_id_is_written_before_its_completion_runs(hosts: HostFactory) -> None:
     """However slow the thread is that made the call: the one that ticks may be on another."""
     host = hosts()
     host.open("http://127.0.0.1:1", b"/ns/", agent=b"alpha")
@@ -70,7 +70,7 @@ def test_fork_inside_a_callback_of_the_log(library: Path) -> None:
                 refused = rc == local.call("tick") == capi.FORKED
                 os._exit(0 if refused and local.call("close") == capi.SUCCESS else 1)
         assert os.waitpid(children[0], 0)[1] == 0
-        # What the child had connected would be in the queue, too.
+        # A connection of the child's would be in the queue, too.
         while local.call("tick") >= 0 and (count := connections(listener)) == 0:
             assert time.monotonic() < deadline
         assert count == 1, "the child has connected as well"
@@ -78,7 +78,7 @@ def test_fork_inside_a_callback_of_the_log(library: Path) -> None:
 
 
 def connections(listener: socket.socket) -> int:
-    """Those that wait to be accepted."""
+    """The number of connections that wait to be accepted."""
     listener.setblocking(False)
     count = 0
     while True:
@@ -118,7 +118,7 @@ def test_calls_inside_a_callback_of_the_log(library: Path) -> None:
 
 
 def test_cancel_inside_a_callback(library: Path) -> None:
-    """What runs has ended; what is to be told already is told as it is, and once."""
+    """A running operation is canceled; a queued completion keeps its status. Each comes once."""
     local = Local(endpoints=b"127.0.0.1:1", agent=b"alpha", agent_len=5)
     ops = [ctypes.c_uint64() for _ in range(3)]
     told: list[int] = []

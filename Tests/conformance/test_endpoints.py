@@ -140,10 +140,11 @@ def test_ipv6(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "silence"])
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_failover_between_two_ways_to_one_server(
+def test_failover_between_two_endpoints_of_one_server(
     hosts: HostFactory, own_etcd: EtcdFactory, how: str, language: str
 ) -> None:
-    """Whichever way is in use fails: streams move, lease and watch go on, nothing is told."""
+    """The endpoint in use fails, whichever it is: streams move, lease and watch go on, no event
+    comes."""
     etcd = own_etcd()
     ways = [Proxy(etcd.port), Proxy(etcd.port)]
     try:

@@ -17,7 +17,7 @@ LANGUAGES = ("cpp", "python")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_fetch_of_what_is_there(
+def test_fetch_of_an_existing_label(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
 ) -> None:
     host = hosts(language)
@@ -31,7 +31,9 @@ def test_fetch_of_what_is_there(
         assert done["text"] == ""
 
 
-def test_no_wait(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+def test_fetch_no_wait_of_an_absent_label_is_not_found(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
     host = hosts()
     etcd.gateway.put(namespace + b"/beta/empty", b"")
     host.open(etcd.endpoint, namespace)
@@ -41,7 +43,9 @@ def test_no_wait(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
         assert "beta" in done["text"]
 
 
-def test_time_outs(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_fetches_time_out_each_at_its_own_time(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
     """Each at its own time."""
     host = hosts()
     host.open(etcd34.endpoint, namespace)
@@ -78,7 +82,7 @@ def test_cancel(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     assert len(host.lines("done")) == 1
 
 
-def test_empty_value_is_waited_out(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_empty_value_counts_as_absent(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     host = hosts()
     host.open(etcd34.endpoint, namespace)
     op = host.start("fetch", agent=b"beta", label=b"l")
@@ -93,7 +97,7 @@ def test_empty_value_is_waited_out(hosts: HostFactory, etcd34: Etcd, namespace: 
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_100_waiting_fetches_hold_up_nothing(
+def test_100_waiting_fetches_delay_nothing(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
 ) -> None:
     host, peer = hosts(language), hosts()
@@ -163,7 +167,7 @@ def test_list(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
     assert done["revision"] >= max(revision for _, revision, _ in listed.values())
 
 
-def test_list_of_nothing(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_list_of_an_empty_namespace(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     host = hosts()
     host.open(etcd34.endpoint, namespace)
     done = host.succeed("list")

@@ -109,10 +109,10 @@ def compact(etcd: Etcd) -> None:
 
 
 @pytest.mark.native("a long run")
-def test_grpcProxy_manyWatches_eachIsTold(
+def test_grpcProxy_manyWatches_eachGetsItsEvents(
     behind_proxy: tuple[Etcd, GrpcProxy], hosts: HostFactory, namespace: bytes
 ) -> None:
-    """Of ids that the proxy gives, none is taken for another's; those that end free nothing of
+    """Ids that the proxy gives are never confused with others; ending one frees nothing of the
     others."""
     etcd, proxy = behind_proxy
     host = hosts("cpp")

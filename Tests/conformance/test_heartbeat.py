@@ -108,8 +108,8 @@ def test_every_key_present_at_every_sample_for_60_s(
 def test_host_that_stops_ticking(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
 ) -> None:
-    """It loses its keys within TTL + 2 s, has them back 1 s after it ticks again, is told LOST and
-    RESTORED in order; the peer is told GONE and RETURNED."""
+    """It loses its keys within TTL + 2 s and has them back 1 s after it ticks again; it gets LOST
+    and RESTORED in this order, the peer GONE and RETURNED."""
     host, peer = hosts(language), hosts()
     host.do("drive", mode="period", period=100)
     keys = alive(host, etcd, namespace)
@@ -143,7 +143,7 @@ def test_host_that_stops_ticking(
     assert "RESTARTED" not in peer.names()
 
 
-def test_lease_revoked_by_somebody(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+def test_lease_revoked_by_an_operator(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
     """Lost while the process lives and ticks: back at once, and the second time after a pause."""
     host = hosts()
     keys = alive(host, etcd, namespace, labels=250)
@@ -158,7 +158,7 @@ def test_lease_revoked_by_somebody(hosts: HostFactory, etcd: Etcd, namespace: by
     assert host.names() == ["LOST", "RESTORED"] * 2
 
 
-def test_ttl_as_granted(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+def test_start_reports_the_granted_ttl(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
     host = hosts()
     host.open(etcd.endpoint, namespace, agent=b"alpha")
     done = host.succeed("start_heartbeat", interval=200, ttl=1000)
@@ -174,7 +174,7 @@ def test_ttl_as_granted(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> Non
     ("interval", "ttl", "granted"),
     [(0, 0, 15_000), (0, 9000, 9000), (3000, 0, 9000), (1000, 5001, 6000), (4999, 5000, 5000)],
 )
-def test_defaults(
+def test_start_without_times_takes_the_defaults(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes, interval: int, ttl: int, granted: int
 ) -> None:
     host = hosts()
@@ -196,8 +196,7 @@ def watching(host: Host, etcd: Etcd, namespace: bytes) -> tuple[int, int]:
 def check_nothing_told(
     host: Host, etcd: Etcd, namespace: bytes, watches: tuple[int, int], mark: int
 ) -> None:
-    """Of the agent's move to another lease: its labels are told by PUT, each with the blob that it
-    had."""
+    """The agent moves to another lease: each of its labels is reported by PUT with its blob."""
     revision = etcd.gateway.put(namespace + b"/alpha/end", b"end")
     host.event("PUT", watch=watches[0], label=b"end", revision=revision, since=mark)
     etcd.gateway.delete(namespace + b"/alpha/end")
@@ -210,7 +209,7 @@ def check_nothing_told(
 
 
 def test_start_after_publish(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """The keys move onto the lease and are there all the time; peers are told nothing."""
+    """The keys move onto the lease without a gap; peers get no event."""
     host, peer = hosts(), hosts()
     host.open(etcd.endpoint, namespace, agent=b"alpha")
     ops = host.do("publish", label=b"l", blob=b"b", repeat=250)["ops"]
@@ -235,8 +234,7 @@ def wait_for_leases(etcd: Etcd, gone: int, text: str) -> None:
 
 
 def test_stop_and_keep(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """The keys move onto a lease that never ends, and outlive the process; peers are told
-    nothing."""
+    """The keys move onto a lease that never ends, and outlive the process; peers get no event."""
     host, peer = hosts(), hosts()
     keys = alive(host, etcd, namespace)
     lease = host.stats()["lease_id"]
@@ -274,7 +272,7 @@ def test_stop_and_withdraw(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> 
     assert host.events() == []
 
 
-def test_stop_where_nothing_is(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_stop_without_a_heartbeat(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     """NOT_FOUND while the heartbeat is off; SUCCESS where nothing was published or its lease was
     never granted."""
     host = hosts()

@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the library leaves as it was: OpenSSL's errors of the thread, the environment, descriptors,
-a thread that is canceled, a kernel that lacks something, secrets."""
+"""State of the host that the library must not change: the thread's OpenSSL errors, the environment,
+descriptors; and its behaviour in a canceled thread, on a kernel that lacks something, and with
+secrets."""
 
 from __future__ import annotations
 
@@ -190,7 +191,7 @@ def test_keyLogFile_staysEmpty(hosts: HostFactory, own_etcd: EtcdFactory, tmp_pa
 
 
 def test_finiteFields_areNotUsed(hosts: HostFactory, tmp_path: Path) -> None:
-    """To answer a server's ffdhe8192 costs 116 ms of CPU, before its certificate is seen."""
+    """The answer to a server's ffdhe8192 costs 116 ms of CPU, before its certificate is seen."""
     authority = Authority(tmp_path / "ca", "authority")
     certificate, key = authority.issue("server", "IP:127.0.0.1")
     (port,) = free_ports(1)
@@ -214,7 +215,7 @@ def test_finiteFields_areNotUsed(hosts: HostFactory, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["encrypted", "empty", "of another certificate", "no key"])
-def test_uselessKey_textSaysWhy(
+def test_unusableKey_errorSaysWhy(
     hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path, fault: str
 ) -> None:
     etcd, authority = secured(own_etcd, tmp_path)
@@ -246,7 +247,7 @@ def test_uselessKey_textSaysWhy(
     assert words[fault] in lost["text"], lost["text"]
 
 
-def test_noDescriptorLeft_textSaysSo(own_etcd: EtcdFactory) -> None:
+def test_noDescriptorLeft_errorSaysSo(own_etcd: EtcdFactory) -> None:
     """EMFILE is not 'could not connect'."""
     program = """
 import resource, sys
@@ -315,7 +316,7 @@ def test_everyDescriptor_isCloseOnExec_whileOthersOpenFiles(etcd34: Etcd, namesp
                             f"/proc/self/fd/{name}"
                         )
                     except OSError:
-                        continue  # Of a thread, and closed already.
+                        continue  # The descriptor of a thread, closed already.
             local.close()
     finally:
         over.set()
@@ -324,7 +325,7 @@ def test_everyDescriptor_isCloseOnExec_whileOthersOpenFiles(etcd34: Etcd, namesp
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_warnings_atOpen(hosts: HostFactory, secure: bool) -> None:
+def test_uncheckedTls_isWarnedOfAtOpen(hosts: HostFactory, secure: bool) -> None:
     host = hosts()
     values = {"user": b"root", "password": b"secret", "log": 1, "log_level": 4}
     scheme = "https" if secure else "http"

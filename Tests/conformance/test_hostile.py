@@ -23,13 +23,13 @@ from memcheck import IS_ON
 
 CASES = {**hostile_http.CASES, **hostile_messages.CASES}
 TIMEOUT_MS = 800
-# What header and documentation name for any of the operations here.
+# The statuses that header and documentation name for any of these operations.
 STATUSES = {
     capi.SUCCESS,
     capi.BACKEND,
     capi.NOT_FOUND,
     capi.NOT_ALLOWED,
-    capi.MISMATCH,  # What it says of its keys contradicts itself: somebody must have removed ours.
+    capi.MISMATCH,  # The server contradicts itself about our keys, as if somebody had removed them.
     capi.CANCELED,
     capi.TIMED_OUT,
     capi.TOO_LARGE,
@@ -90,8 +90,8 @@ def begin(host: Host, agent: bytes, server: HostileServer, namespace: bytes) -> 
 
 
 def check_end(subject: Subject) -> None:
-    """Each operation ended, in its time. The host is slow where many tests run: it is its ticks
-    that are to be few."""
+    """Each operation ended, in time. Where many tests run the host is slow; the number of its ticks
+    must still be small."""
     for op in subject.operations:
         status = subject.host.done(op, within=20)["status"]
         assert status in STATUSES, f"operation {op} ended with {status}"
@@ -156,7 +156,9 @@ def seen(server: HostileServer, subjects: list[Subject]) -> str:
 
 @pytest.mark.native("counts what a quick host does")
 @pytest.mark.parametrize("name", CASES)
-def test_hostile(name: str, hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_misbehaving_server_then_a_good_one(
+    name: str, hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
     assert not IS_ON
     case: Case = CASES[name]
     with HostileServer(case, etcd34.port) as server:

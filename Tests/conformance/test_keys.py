@@ -143,7 +143,9 @@ def test_names_that_differ_by_normal_form_are_different(
     assert [bytes.fromhex(agent[0]) for agent in listed] == sorted([NFC, NFD])
 
 
-def test_watch_tells_normal_forms_apart(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_watch_distinguishes_normal_forms(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
     peer = hosts()
     peer.open(etcd34.endpoint, namespace)
     watch = peer.start("watch", agent=NFC)

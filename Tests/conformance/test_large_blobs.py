@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Blobs at the library's own limit, which etcd takes only when told to; and no memory for them."""
+"""Blobs at the library's own limit, for which etcd's limit must be raised; and a lack of memory for
+them."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ from conftest import EtcdFactory, HostFactory
 from hosts import TICK_CPU_LIMIT_NS, Host, made_blob
 
 LARGEST = 10 << 20
-# Of etcd's server; its limit for gRPC messages is the same and half a MiB.
+# etcd's limit for requests; its limit for gRPC messages is half a MiB above.
 RAISED = ("--max-request-bytes", str(15 << 20))
 
 
 def check_longest_tick(host: Host, what: str) -> None:
-    """Of each kind of work by itself, so that a failure names it."""
+    """Checks each kind of work by itself, so that a failure names it."""
     took = host.stats()["tick_cpu_max_ns"]
     assert took <= TICK_CPU_LIMIT_NS, f"{what}: a tick took {took / 1e6:.1f} ms of CPU"
 

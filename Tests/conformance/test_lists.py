@@ -11,7 +11,7 @@ from etcd_server import Etcd
 
 NS = b"/ns/"
 HEARTBEAT = {"interval": 1000, "ttl": 10_000}
-# Of agents of ours, so that point reads take more than one transaction.
+# So many agents of ours that point reads take more than one transaction.
 MANY = 130
 
 

@@ -47,7 +47,9 @@ def test_quiet_by_default(hosts: HostFactory, own_etcd: EtcdFactory, language: s
     assert hosts.stderr(host) == ""
 
 
-def test_level_alone_does_not_ask_for_it(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_level_in_the_config_alone_prints_nothing(
+    hosts: HostFactory, own_etcd: EtcdFactory
+) -> None:
     """Without a callback only the environment does, and this one asks for nothing."""
     host = hosts(environment={"NIXL_LOG_LEVEL": "OFF"})
     live_and_suffer(host, own_etcd, log_level=1)
@@ -55,7 +57,9 @@ def test_level_alone_does_not_ask_for_it(hosts: HostFactory, own_etcd: EtcdFacto
     assert hosts.stderr(host) == ""
 
 
-def test_environment_asks_for_it(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_level_in_the_environment_prints_to_stderr(
+    hosts: HostFactory, own_etcd: EtcdFactory
+) -> None:
     host = hosts(environment={"NIXL_LOG_LEVEL": "TRACE"}, is_quiet=False)
     live_and_suffer(host, own_etcd)
     host.quit()
@@ -65,7 +69,7 @@ def test_environment_asks_for_it(hosts: HostFactory, own_etcd: EtcdFactory) -> N
     assert BLOB[:20].decode() not in text
 
 
-def test_level_is_the_least_that_is_told(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_less_severe_messages_are_not_logged(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     host = hosts(environment={"NIXL_LOG_LEVEL": "FATAL"}, is_quiet=False)
     live_and_suffer(host, own_etcd)
     host.quit()
@@ -73,7 +77,7 @@ def test_level_is_the_least_that_is_told(hosts: HostFactory, own_etcd: EtcdFacto
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_callback(hosts: HostFactory, own_etcd: EtcdFactory, language: str) -> None:
+def test_callback_replaces_stderr(hosts: HostFactory, own_etcd: EtcdFactory, language: str) -> None:
     """It takes the place of stderr."""
     host = hosts(language, environment={"NIXL_LOG_LEVEL": "TRACE"})
     live_and_suffer(host, own_etcd, log=1, log_level=1)
@@ -87,7 +91,7 @@ def test_callback(hosts: HostFactory, own_etcd: EtcdFactory, language: str) -> N
     assert {line["level"] for line in lines} & {4, 5, 6}, "the trouble was not told as a warning"
 
 
-def test_each_level_tells_more(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_each_level_logs_more(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     """From INFO on to DEBUG, which has the connection's life, and TRACE, which has each request."""
     told = []
     for level in (3, 2, 1):
@@ -106,9 +110,7 @@ def test_each_level_tells_more(hosts: HostFactory, own_etcd: EtcdFactory) -> Non
         assert words in trace
 
 
-def test_callback_without_a_level_is_told_warnings(
-    hosts: HostFactory, own_etcd: EtcdFactory
-) -> None:
+def test_callback_without_a_level_gets_warnings(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     host = hosts()
     live_and_suffer(host, own_etcd, log=1)
     lines = host.lines("log")
@@ -116,7 +118,7 @@ def test_callback_without_a_level_is_told_warnings(
     assert min(line["level"] for line in lines) >= 4
 
 
-def test_an_outage_is_told_once(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_an_outage_is_logged_once(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     """Then it is tried on without a word, until the debug level asks for it."""
     etcd = own_etcd()
     host = hosts()
@@ -139,7 +141,7 @@ def test_an_outage_is_told_once(hosts: HostFactory, own_etcd: EtcdFactory) -> No
     assert "connected to" in host.lines("log")[-1]["line"]
 
 
-def test_no_etcd_is_told_once_for_each_endpoint(hosts: HostFactory) -> None:
+def test_no_etcd_is_logged_once_for_each_endpoint(hosts: HostFactory) -> None:
     """Three that refuse, a name that is none: a line for each, and one that it is tried on."""
     host = hosts()
     endpoints = [f"http://127.0.0.1:{port}" for port in free_ports(3)]
@@ -164,7 +166,7 @@ def test_no_etcd_is_told_once_for_each_endpoint(hosts: HostFactory) -> None:
     assert sum(line.startswith("no etcd can be reached") for line in told) == 1
 
 
-def test_level_off(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_level_off_logs_nothing(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     host = hosts()
     live_and_suffer(host, own_etcd, log=1, log_level=7)
     assert host.lines("log") == []

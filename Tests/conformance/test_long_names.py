@@ -58,7 +58,7 @@ def test_names_of_a_million_bytes(
         present = host.events(watch=watch, event="PRESENT")
         assert {bytes.fromhex(line["agent"]) for line in present} == {
             *(LONGEST_AGENT, b"without-presence-key", b"z"),
-            # Told by the label after z.
+            # The label after z reveals it.
             *([b"c"] if len(present) == 4 else []),
         }
     host.event("PUT", watch=one, label=b"end")
@@ -83,8 +83,10 @@ def test_names_of_a_million_bytes(
     assert len(warned[0]) < 600
 
 
-def test_end_of_what_was_left_out(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """Nothing is told of it either, and the agent of a label that was left out stays present."""
+def test_end_of_a_label_that_was_left_out_causes_no_event(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
+    """No event comes of it either, and an agent whose label was left out stays present."""
     host = hosts()
     host.open(etcd.endpoint, namespace)
     watch = host.start("watch", agent=b"c")
@@ -99,7 +101,8 @@ def test_end_of_what_was_left_out(hosts: HostFactory, etcd: Etcd, namespace: byt
 
 
 def test_list_whose_pages_are_too_large(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
-    """20 MB of names in one namespace: read in smaller pages, and whoever can be told is."""
+    """20 MB of names in one namespace: the library reads smaller pages, and reports as many agents
+    as it can."""
     host = hosts()
     for number in range(20):
         etcd34.gateway.put(namespace + b"/%02d" % number + LONG + b"/", b"")

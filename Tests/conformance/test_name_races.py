@@ -33,7 +33,8 @@ LABELS = 3
 
 @contextmanager
 def delayed(etcd: Etcd, random_source: random.Random) -> Iterator[Proxy]:
-    """A way to etcd on which everything takes up to 80 ms, mostly less than 10, each time anew."""
+    """A path to etcd on which everything takes up to 80 ms, mostly less than 10; each time is drawn
+    again."""
     proxy = Proxy(etcd.port, lambda: random_source.random() ** 4 * 0.08)
     try:
         yield proxy
@@ -51,7 +52,7 @@ class Racer:
 
     @property
     def mark(self) -> bytes:
-        """What tells its blobs from the other's."""
+        """Marks its blobs, so that they differ from the other agent's."""
         return b"%d" % self.host.pid
 
     def prepare(self, endpoint: str, name: bytes) -> None:
@@ -96,15 +97,15 @@ class Race:
         self.prefix = NS + b"/" + name + b"/"
 
     def check(self, begin: int, kind: str) -> None:
-        """One owner at the end, the newcomer; no key went back to one that had lost it; every label
-        that is left is the owner's, and the other has been told."""
+        """One owner remains, the newcomer. No key went back to an agent that had lost it; every
+        label that is left is the owner's, and the other agent has been notified."""
         was_there = kind != "same moment"
         outcome = {racer.mark: racer.statuses() for racer in (self.first, self.second)}
         stored = self.etcd.gateway.range(self.prefix)
         winner, loser = self.first, self.second
         if was_there or stored[-1].lease == self.second.lease():
             winner, loser = self.second, self.first
-        # One that never had the name, for three conflicts, is only refused it.
+        # An agent that never had the name is refused it after three conflicts.
         if capi.NOT_ALLOWED not in outcome[loser.mark]:
             loser.host.event("SUPERSEDED", h=loser.h, within=5)
         text = f"{self.name!r}: {outcome}, {self.first.told()}, {self.second.told()}"
@@ -121,7 +122,7 @@ class Race:
             held = holders(changes, key)
             assert held[-1] == winner.lease() >> 16, f"{key!r} was held by {held}; {text}"
             assert len(held) == len(set(held)) <= 2, f"{key!r} was held by {held}; {text}"
-        # One that publishes all the time may claim again what looks withdrawn; no other does.
+        # Only an agent that keeps publishing may claim again what looks withdrawn.
         puts = [c for c in changes if c.kv.key == self.prefix and not c.is_delete]
         assert kind == "busy" or len(puts) <= 2, f"put {len(puts)} times; {text}"
 
@@ -162,7 +163,9 @@ def race(
         Race(etcd, name, old, new).check(begin, kind)
 
 
-def test_200_takeovers(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
+def test_200_takeovers_leave_one_owner_each(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
     """Both start at the same moment, or one is there and idle, publishing, or stalled."""
     etcd = own_etcd(version)
     random_source = random.Random(version)
@@ -178,7 +181,9 @@ def test_200_takeovers(hosts: HostFactory, own_etcd: EtcdFactory, version: str) 
                 host.quit()
 
 
-def test_new_process_every_time(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+def test_rolling_restart_of_ten_processes_leaves_the_last(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
     """A rolling restart of ten processes, each started while the one before lives."""
     peer = hosts()
     peer.open(etcd.endpoint, namespace)
@@ -220,11 +225,12 @@ def wait_for(is_reached: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("leased", [True, False])
 @pytest.mark.parametrize("call", ["shutdown", "invalidate", "publish", "unpublish"])
-def test_old_process_writes_late(
+def test_write_of_a_replaced_process_changes_nothing(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, language: str, leased: bool, call: str
 ) -> None:
-    """What the old one has sent, unaware, arrives when the new one has the name: no change. A write
-    is told as SUPERSEDED; a withdrawal, which revokes the old one's own lease, is done."""
+    """Requests that the old agent sent, unaware, arrive when the new one has the name: no change. A
+    write completes with SUPERSEDED; a withdrawal, which revokes the old agent's own lease,
+    succeeds."""
     etcd = own_etcd(version)
     proxy = Proxy(etcd.port)
     try:
@@ -262,12 +268,12 @@ def test_old_process_writes_late(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("leased", [True, False])
-def test_self_watch(
+def test_self_watch_notices_takeover_and_removal(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str, leased: bool
 ) -> None:
-    """An agent that asks for nothing, and whose next renewal is far away, is told all the same that
-    it was taken over, within 1 s, or withdrawn, within 1 s after the second in which another's key
-    may follow."""
+    """An agent without a call, whose next renewal is far away, still learns within 1 s that it was
+    taken over, or within 1 s after the second in which another's key may follow that it was
+    withdrawn."""
     host, other = hosts(language), hosts()
     for agent in (host, other):
         agent.open(etcd.endpoint, namespace, agent=b"alpha")

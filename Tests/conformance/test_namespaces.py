@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agents under the other spelling of the namespace never meet ours: the user is told."""
+"""Agents under the other spelling of the namespace never meet ours: the library warns."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_warning_when_the_other_spelling_holds_agents(
     text = wait_for_warning(host)["line"]
     for word in ("alpha", f"'{ours.decode()}'", f"'{other.decode()}'"):
         assert word in text
-    # It is told once, and the two spellings still do not meet.
+    # The warning comes once, and the two spellings still do not meet.
     assert [bytes.fromhex(agent[0]) for agent in host.succeed("list")["agents"]] == [b"beta"]
     assert host.finish("fetch", agent=b"alpha", timeout=500)["status"] == capi.TIMED_OUT
     time.sleep(0.5)

@@ -39,7 +39,7 @@ def one_round(local: Local) -> list[int]:
 
 
 @pytest.mark.native("thousands of requests")
-def test_goawayAfterEvery1000Requests_andByReload_isNotNoticed(
+def test_nginx_goawayAfter1000RequestsAndByReload_losesNothing(
     own_etcd: EtcdFactory, tmp_path: Path, namespace: bytes
 ) -> None:
     etcd = own_etcd("3.5")

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""etcd's database is full. What meets its end first is carried out, and yet told that there was no
-space (server/etcdserver/apply/quota.go): 'no space' is no refusal."""
+"""etcd's database is full. The first write that meets the limit is carried out and yet refused for
+lack of space (server/etcdserver/apply/quota.go): NO_SPACE leaves a write in doubt."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_room(etcd: Etcd) -> None:
     etcd.gateway.delete_prefix(FILL)
     etcd.gateway.compact(etcd.gateway.revision())
     etcd.ctl("defrag")
-    # A write that came before has raised the alarm anew, perhaps: until it stays off.
+    # An earlier write may have raised the alarm again: repeat until it stays off.
     for _ in range(10):
         etcd.ctl("alarm", "disarm")
         time.sleep(0.5)
@@ -50,12 +50,12 @@ def held(etcd: Etcd) -> dict[bytes, bytes]:
     return {kv.key.removeprefix(PREFIX): kv.value for kv in etcd.gateway.range(PREFIX)}
 
 
-def test_what_was_told_is_true_when_there_is_room_again(
+def test_no_space_then_room_again_leaves_the_completed_state(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
-    """Many publishes at once run out of space. Those that were told SUCCESS are there; afterwards
-    each label holds what was published last, what is unpublished is gone, and nobody was told that
-    anything happened to the agent. The lease is renewed meanwhile."""
+    """Many publishes at once run out of space. All successful ones are stored; afterwards each
+    label holds its last published blob, unpublished ones are gone, and no agent got an event. The
+    lease is renewed meanwhile."""
     # It compares the quota with its size as of the last commit. On a busy machine megabytes would
     # come in before the next, more than can be deleted to make room.
     etcd = own_etcd(version, "--quota-backend-bytes", str(QUOTA), "--backend-batch-limit", "1")
@@ -94,7 +94,9 @@ def test_what_was_told_is_true_when_there_is_room_again(
     assert host.names() == []
 
 
-def test_shutdown_while_it_is_full(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
+def test_shutdown_while_the_database_is_full(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
     """One revocation: nothing is left, neither keys nor leases."""
     etcd = own_etcd(version, "--quota-backend-bytes", str(QUOTA))
     host = hosts()

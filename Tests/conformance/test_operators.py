@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does with etcdctl to the keys and the lease of a process that lives."""
+"""An operator uses etcdctl on the keys and the lease of a living process."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def watching(host: Host, etcd: Etcd, namespace: bytes) -> int:
 def test_del_prefix(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str, leased: bool
 ) -> None:
-    """WITHDRAWN is told once, nothing is put back, and the next publish claims the name again; as
-    often as the operator likes."""
+    """WITHDRAWN comes once, nothing is put back, and the next publish claims the name again; this
+    can be repeated."""
     host, peer = hosts(language), hosts()
     live(host, etcd, namespace, leased=leased)
     watch = watching(peer, etcd, namespace)
@@ -66,8 +66,8 @@ def test_del_prefix(
 
 
 def test_del_prefix_while_publishing(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """Every publish ends once, with success or told that the keys were removed; and afterwards the
-    store holds exactly what was published since."""
+    """Every publish ends once, with success or because the keys were removed; afterwards the store
+    holds exactly the later publishes."""
     host = hosts()
     live(host, etcd, namespace)
     prefix = (namespace + b"/alpha/").decode()
@@ -96,7 +96,7 @@ def test_del_prefix_while_publishing(hosts: HostFactory, etcd: Etcd, namespace: 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_lease_revoke(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str) -> None:
     """LOST, then RESTORED, and every key is back with its blob, under a lease of the same
-    incarnation: peers are told GONE and RETURNED, never RESTARTED."""
+    incarnation: peers get GONE and RETURNED, never RESTARTED."""
     host, peer = hosts(language), hosts()
     live(host, etcd, namespace, labels=30)
     watch = watching(peer, etcd, namespace)
@@ -124,7 +124,7 @@ def test_lease_revoke(hosts: HostFactory, etcd: Etcd, namespace: bytes, language
     assert host.stats()["restores"] == 3
 
 
-def test_lease_of_an_agent_that_was_withdrawn(
+def test_lease_revoked_after_a_withdrawal(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
     """It is revoked, and what the operator has removed stays away."""

@@ -73,7 +73,7 @@ def test_killed_and_restarted_with_the_same_data(
     agent.succeed("publish", label=b"metadata", blob=b"2")
 
 
-def test_everything_goes_on_after_a_restart(
+def test_everything_works_after_a_restart_of_etcd(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
     """Publish, fetch and list that were made while etcd was down."""
@@ -101,8 +101,8 @@ def test_everything_goes_on_after_a_restart(
     assert host.done(waiting)["status"] == capi.SUCCESS
 
 
-def test_down_at_open(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
-    """Open succeeds; watches are told that contact is lost, and when it is regained."""
+def test_etcd_down_at_open_then_started(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+    """Open succeeds; watches get CONTACT_LOST, and CONTACT_REGAINED when etcd is there."""
     etcd = own_etcd.unstarted()
     host = hosts()
     host.open(etcd.endpoint, NS, agent=b"alpha")
@@ -145,7 +145,7 @@ def test_contact_lost_and_regained(hosts: HostFactory, own_etcd: EtcdFactory, ve
     ]
 
 
-def test_short_interruption_is_not_told(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_short_interruption_causes_no_event(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     etcd = own_etcd()
     proxy = Proxy(etcd.port)
     try:
@@ -164,7 +164,7 @@ def test_short_interruption_is_not_told(hosts: HostFactory, own_etcd: EtcdFactor
 def test_agents_that_change_while_contact_is_lost(
     hosts: HostFactory, own_etcd: EtcdFactory
 ) -> None:
-    """All of it is told afterwards, in order."""
+    """Every change is reported afterwards, in order."""
     etcd = own_etcd()
     proxy = Proxy(etcd.port)
     try:
@@ -186,7 +186,7 @@ def test_agents_that_change_while_contact_is_lost(
 
 
 def test_silent_server_is_noticed(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
-    """No RST, no FIN: open streams alone would say nothing for ever. No tick blocks."""
+    """No RST, no FIN: open streams alone would never notice. No tick blocks."""
     etcd = own_etcd()
     proxy = Proxy(etcd.port)
     try:
@@ -236,8 +236,10 @@ def test_frozen_etcd_blocks_no_tick(
     assert host.stats()["tick_wall_max_ns"] < TICK_WALL_LIMIT_NS
 
 
-def test_compaction(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> None:
-    """What was missed is compacted away: RESYNC, the differences, SYNCED."""
+def test_compaction_while_away_resyncs(
+    hosts: HostFactory, own_etcd: EtcdFactory, version: str
+) -> None:
+    """The missed history is compacted away: RESYNC, the differences, SYNCED."""
     etcd = own_etcd(version)
     proxy = Proxy(etcd.port)
     put = etcd.gateway.put
@@ -278,7 +280,7 @@ def test_compaction(hosts: HostFactory, own_etcd: EtcdFactory, version: str) -> 
 
 
 @pytest.mark.parametrize("leased", [True, False])
-def test_store_replaced(
+def test_store_replaced_restores_and_resyncs(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, leased: bool
 ) -> None:
     """etcd comes back empty, with the same cluster id: keys come back, watches resynchronise."""
@@ -310,7 +312,7 @@ def test_store_replaced(
     peer.event("RESTARTED", watch=watch, agent=b"stock", within=2)
 
 
-def test_store_replaced_that_has_grown(
+def test_store_replaced_with_a_higher_revision_is_noticed(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
     """Its revision is past the known one already, but it lacks a lease that had time left."""
@@ -381,7 +383,9 @@ def test_a_thousand_watches_survive_a_restart(
     assert sorted(ended) == sorted(watches)
 
 
-def test_crash_loop(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_etcd_in_a_crash_loop_keeps_acknowledged_publishes(
+    hosts: HostFactory, own_etcd: EtcdFactory
+) -> None:
     """etcd dies again and again: whatever was acknowledged is there in the end, once."""
     etcd = own_etcd("3.5")
     host, peer = hosts(), hosts()

@@ -142,7 +142,7 @@ def test_refuse_takeover(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> No
     assert first.events() == []
 
 
-def test_two_that_refuse_race_for_a_name(
+def test_two_that_refuse_takeover_race_for_a_name(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
     agents = [hosts() for _ in range(4)]
@@ -183,7 +183,7 @@ def test_operator_deletes_the_keys(
 def test_operator_deletes_the_presence_key_only(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
-    """What stock NIXL's peers take for the agent's end is ours too."""
+    """A change that stock NIXL's peers take for the agent's end is one for our peers too."""
     host, peer = hosts(), hosts()
     live(host, etcd34, namespace, b"1")
     watch = watching(peer, etcd34, namespace)
@@ -194,7 +194,7 @@ def test_operator_deletes_the_presence_key_only(
     assert len(etcd34.gateway.keys(namespace)) == 2
 
 
-def test_first_publish_removes_what_an_earlier_process_left(
+def test_first_publish_removes_labels_of_an_earlier_process(
     hosts: HostFactory, etcd: Etcd, namespace: bytes
 ) -> None:
     for label in (b"", b"metadata", b"stale/label"):
@@ -211,8 +211,10 @@ def test_first_publish_removes_what_an_earlier_process_left(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_sigkill(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str) -> None:
-    """The peer of the other language is told GONE within TTL + 2 s, and RESTARTED afterwards."""
+def test_sigkill_then_gone_and_restarted(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
+) -> None:
+    """The peer of the other language gets GONE within TTL + 2 s, and RESTARTED afterwards."""
     agent, again = hosts(language), hosts(language)
     peer = hosts("python" if language == "cpp" else "cpp")
     live(agent, etcd, namespace, b"1")
@@ -250,9 +252,9 @@ def test_restart_before_the_lease_ran_out(
 def test_keys_without_a_heartbeat_survive_and_are_taken_over(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
-    """Of a process that died: by the next of its name, which peers are told as RESTARTED and which
-    revokes the lease that would never end; by the same process, after it had lost its lease, as
-    RETURNED."""
+    """Labels of a process that died are taken over by the next process of its name, which peers see
+    as RESTARTED and which revokes the lease that would never end; or by the same process after it
+    lost its lease, as RETURNED."""
     etcd = own_etcd(version)
     agent, again, peer = hosts(), hosts(), hosts()
     live(agent, etcd, b"/ns/", b"1", leased=False)

@@ -175,7 +175,8 @@ def test_invalidate_replaces_queued_publishes(
 
 
 def test_publish_that_times_out(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
-    """It is told, and the library goes on until the label holds the blob."""
+    """The publish completes with that status, and the library keeps trying until the label holds
+    the blob."""
     etcd = own_etcd()
     host = hosts()
     host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
@@ -210,12 +211,12 @@ def test_many_labels(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None
 
 
 def test_no_space(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
-    """A publish waits for room until its time-out, and is told then what it waited for."""
+    """A publish waits for room until its time-out, and its error then says so."""
     etcd = own_etcd("3.5", "--quota-backend-bytes", "2097152")
     host = hosts()
     host.open(etcd.endpoint, b"/ns/", agent=b"alpha")
     host.succeed("publish", label=b"l", blob=b"1")
-    # etcd looks at the size that its last commit to disk has told, every 100 ms.
+    # etcd compares with the size at its last commit to disk, every 100 ms.
     deadline = time.monotonic() + scaled(10)
     done: dict[str, Any] = {"status": capi.SUCCESS}
     while done["status"] == capi.SUCCESS and time.monotonic() < deadline:

@@ -87,7 +87,7 @@ class Run:
         self.etcd = etcd
         self.faults = Faults(self.chance, etcd, proxy)
         self.agents = [RandomAgent(self.chance, name) for name in [*NAMES, None]]
-        # Of a name that another handle has taken.
+        # Agents whose name another handle has taken.
         self.old: list[RandomAgent] = []
 
     def tick_all(self) -> None:
@@ -111,7 +111,7 @@ class Run:
             time.sleep(0.0005)
 
     def _take_over(self) -> None:
-        """By a new handle of the same name, while the old one is there still."""
+        """A new handle takes the name while the old one still exists."""
         at = self.random.randrange(len(NAMES))
         old = self.agents[at]
         self.agents[at] = RandomAgent(self.chance, old.name)
@@ -136,8 +136,8 @@ class Run:
         return found
 
     def calm_down(self) -> None:
-        """Without faults all operations end, but for fetches that may wait, and every watch comes
-        to know what is in the store."""
+        """Without faults all operations end, except fetches that may wait, and every watch reaches
+        the state of the store."""
         self.chance.is_calm = True
         self.faults.heal()
         self.etcd.wait_healthy()

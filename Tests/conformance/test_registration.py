@@ -120,7 +120,7 @@ def test_answer_to_the_first_claim_is_lost(
 def test_answer_to_a_heartbeat_after_a_publish_is_lost(
     hosts: HostFactory, etcd_behind: tuple[Etcd, Proxy]
 ) -> None:
-    """The move of the keys was carried out: nothing is told of it."""
+    """The move of the keys was carried out: no event."""
     etcd, proxy = etcd_behind
     host, peer = hosts(), hosts()
     host.open(proxy.endpoint, NS, agent=b"alpha")
@@ -191,7 +191,7 @@ def publish_all(host: Host, endpoint: str, *, leased: bool, **values: object) ->
 
 
 def tick_by_hand(host: Host) -> tuple[int, int]:
-    """What a tick returned, and its CPU time in nanoseconds."""
+    """A tick's result, and its CPU time in nanoseconds."""
     before = host.stats()["tick_cpu_total_ns"]
     rc = host.request("tick")["rc"]
     return rc, host.stats()["tick_cpu_total_ns"] - before
@@ -252,7 +252,7 @@ ALICE = {"user": b"alice", "password": b"secret"}
 ROOT = {"user": b"root", "password": b"root-password"}
 
 
-def test_shutdown_of_one_that_may_not_read_any_more(
+def test_shutdown_without_permission_to_read(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
     etcd = guarded(own_etcd(version))
@@ -269,7 +269,7 @@ def test_shutdown_of_one_that_may_not_read_any_more(
 
 @pytest.mark.parametrize("command", ["invalidate", "stop_heartbeat"])
 @pytest.mark.parametrize("how", ["time-out", "cancel"])
-def test_withdrawal_that_ends_unfinished_goes_on(
+def test_withdrawal_that_times_out_goes_on(
     hosts: HostFactory, own_etcd: EtcdFactory, command: str, how: str
 ) -> None:
     """And what is published meanwhile is written after it."""
@@ -327,11 +327,11 @@ def may_not_write(etcd: Etcd, lease: int) -> bool:
 
 
 @pytest.mark.parametrize("leased", [True, False])
-def test_foreign_key_on_our_lease_costs_one_generation(
+def test_foreign_key_on_our_lease_moves_us_to_the_next(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, leased: bool
 ) -> None:
-    """Where etcd refuses to write on such a lease (3.4 and 3.5.1 do not look, in a transaction),
-    the agent takes the next one. Nobody is told anything."""
+    """Where etcd refuses to write on such a lease (3.4 and 3.5.1 do not check it in a transaction),
+    the agent takes the next one. No event."""
     etcd = guarded(own_etcd(version))
     host, peer = hosts(), hosts()
     host.open(etcd.endpoint, NS, agent=b"alpha", **ALICE)
@@ -359,7 +359,7 @@ def test_foreign_key_on_our_lease_costs_one_generation(
     host.line("shut_down", within=6)
     etcd.gateway.authenticate("root", "root-password")
     assert etcd.gateway.keys(NS) == []
-    # One that a foreign key hangs on cannot be revoked by this user.
+    # This user cannot revoke a lease that a foreign key hangs on.
     assert (granted_ttl(etcd.gateway, second) == 0) is is_refused
 
 
@@ -385,7 +385,7 @@ def test_withdrawal_where_a_foreign_key_hangs_on_our_lease(
 
 
 @pytest.mark.parametrize("leased", [True, False])
-def test_role_that_may_read_the_presence_key_alone(
+def test_role_that_may_read_only_the_presence_key(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, leased: bool
 ) -> None:
     """And write the prefix: it can publish, unpublish, restore what was lost, and withdraw."""
@@ -417,9 +417,11 @@ def test_role_that_may_read_the_presence_key_alone(
 # Observers
 
 
-def test_label_on_a_lease_is_no_presence(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """A process that died amid a move may leave one till its lease ends. Stock agents leave labels
-    on no lease, and those tell that their agent is present."""
+def test_label_on_a_lease_does_not_imply_presence(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
+    """A process that died in the middle of a move may leave a label until its lease ends. Stock
+    agents leave labels on no lease, and those mean that their agent is present."""
     host = hosts()
     host.open(etcd.endpoint, namespace)
     # With the lowest bit, as of one that never ends: a fetch asks for the presence key then.
@@ -462,8 +464,8 @@ def cost(host: Host, calls: Callable[[], object]) -> tuple[int, int]:
     return after["requests"] - before["requests"], after["bytes_sent"] - before["bytes_sent"]
 
 
-# Of a publish of 1,000 bytes with a heartbeat, before keys stood on the agent's lease (commit
-# 3938a29): requests of the first, bytes of one more and of one under another label.
+# The cost of publishing 1,000 bytes with a heartbeat before keys were put on the agent's lease
+# (commit 3938a29): requests of the first, bytes of a second one and of one under another label.
 FIRST_BEFORE, AGAIN_BEFORE, OTHER_BEFORE = 3, 1118, 1112
 
 

@@ -50,9 +50,9 @@ def held(etcd: Etcd) -> dict[bytes, int]:
 def test_permission_to_write_is_lost_and_comes_back(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
-    """Where renewals are refused the lease ends and LOST is told, and when the user may write again
-    everything is put back, without the host's doing. Where they are not, nothing happens. A publish
-    is told PERMISSION meanwhile, and nothing hammers etcd."""
+    """Where renewals are refused, the lease ends and LOST comes; when the user may write again,
+    everything is put back without a call. Elsewhere nothing happens. A publish completes with
+    PERMISSION meanwhile, and nothing hammers etcd."""
     etcd = guarded(own_etcd, version)
     host = hosts()
     lease = live(host, etcd)
@@ -83,7 +83,7 @@ def test_permission_to_write_is_lost_and_comes_back(
     assert held(etcd) == {NS + b"/alpha/": lease, NS + b"/alpha/l": lease}
 
 
-def test_key_of_somebody_else_on_the_lease(
+def test_foreign_key_on_the_lease_stops_renewals(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str
 ) -> None:
     """It costs a new lease, not the agent: its keys are on a lease that is renewed, it publishes,

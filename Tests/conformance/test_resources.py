@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the library costs its host: no thread, one connection, next to nothing when idle."""
+"""The library's cost to its host: no thread, one connection, next to nothing when idle."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_no_thread_and_one_connection(
     assert stats["resolver_threads"] == 0
 
 
-def test_close_gives_everything_back(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_close_releases_everything(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     host = hosts()
     host.open(etcd34.endpoint, namespace, agent=b"alpha")
     host.succeed("publish", label=b"l", blob=b"b")
@@ -198,7 +198,7 @@ def wakes_between(host: Host, begin: float, end: float) -> list[float]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_process_that_sleeps_wakes_only_for_its_renewals(
+def test_sleeping_process_wakes_only_for_its_renewals(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
 ) -> None:
     """Once to send each, then for its answer and what comes with it, and for nothing else."""
@@ -239,7 +239,7 @@ def test_process_with_nothing_to_do_does_not_wake(
     assert len(wakes) <= 5 * bursts
 
 
-def test_efd_is_readable_exactly_when_there_is_something_to_do(
+def test_efd_is_readable_exactly_when_work_is_due(
     library: Path, etcd34: Etcd, namespace: bytes
 ) -> None:
     local = Local(endpoints=etcd34.endpoint.encode(), name_space=namespace)
@@ -281,7 +281,7 @@ def test_efd_is_readable_exactly_when_there_is_something_to_do(
 def test_memory_does_not_grow(
     library: Path, etcd34: Etcd, namespace: bytes, reachable: bool
 ) -> None:
-    """Whatever is started and ended, ended at once or canceled, gives back what it took."""
+    """Every operation that ends, at once, late or canceled, returns its memory and descriptors."""
     endpoint = etcd34.endpoint.encode() if reachable else b"127.0.0.1:1"
     local = Local(endpoints=endpoint, name_space=namespace, agent=b"alpha", agent_len=5)
     op = ctypes.c_uint64()

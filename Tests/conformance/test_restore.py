@@ -22,7 +22,7 @@ LANGUAGES = ("cpp", "python")
 TTL = 5
 SMALL_LABELS = 300
 LARGE_BLOBS = 7
-# Of the small ones.
+# Batches of small labels.
 BATCHES = 3
 LARGE = 400 * 1024
 MIB = 1 << 20
@@ -55,7 +55,9 @@ def batches(found: list[KeyValue]) -> dict[int, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_batches(hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str) -> None:
+def test_restore_of_300_labels_is_batched(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str
+) -> None:
     """300 labels and 2.7 MiB of blobs: one revision for each batch of at most 100 keys and 1 MiB,
     the presence key first and alone; LOST once, RESTORED after the last label; nothing missing."""
     host, peer = hosts(language), hosts()
@@ -113,16 +115,17 @@ def stop_in_restore(
         time.sleep(0.005)
 
 
-def test_lost_again_before_everything_is_back(
+def test_restore_interrupted_by_another_loss_is_complete(
     hosts: HostFactory, etcd: Etcd, namespace: bytes
 ) -> None:
-    """A lease revoked in the middle of a restore: LOST and RESTORED are told once, all is there.
-    Each restore begins after a longer pause."""
+    """A lease is revoked in the middle of a restore: LOST and RESTORED come once, all keys are
+    there. Each restore begins after a longer pause."""
     prefix = namespace + b"/alpha/"
     proxy = Proxy(etcd.port)
     try:
         host = hosts()
-        # The proxy holds renewals, too, for longer than TTL: only what is revoked is to be lost.
+        # The proxy delays renewals, too, for longer than TTL; only the revocation may lose the
+        # lease.
         publish(host, proxy.endpoint, namespace, 2, ttl=12 * TTL)
         host.do("drive", mode="hand")
         for count in (0, 1, 0, 1):
@@ -142,7 +145,7 @@ def test_lost_again_before_everything_is_back(
 
 @pytest.mark.parametrize("done", [0, 1])
 @pytest.mark.parametrize("is_late", [False, True])
-def test_takeover_in_the_middle(
+def test_takeover_during_a_restore(
     hosts: HostFactory, own_etcd: EtcdFactory, version: str, done: int, is_late: bool
 ) -> None:
     """After so many transactions (the presence key, then all batches of labels) a newcomer takes
@@ -155,7 +158,7 @@ def test_takeover_in_the_middle(
     try:
         old, new = hosts(), hosts()
         publish(old, proxy.endpoint, b"/ns/", 0)
-        # First: its self-watch tells it of the revocation at once.
+        # First this handle: its self-watch reports the revocation at once.
         old.do("drive", mode="hand")
         etcd.gateway.revoke(old.stats()["lease_id"])
         partly = stop_in_restore(old, etcd, proxy, prefix, done)
@@ -190,7 +193,7 @@ def test_takeover_in_the_middle(
 
 
 def wait_for_request(proxy: Proxy) -> None:
-    """What a tick has sent is in the proxy."""
+    """Waits until the proxy holds what a tick has sent."""
     deadline = time.monotonic() + scaled(3)
     while not proxy.held():
         assert time.monotonic() < deadline, "what was sent did not arrive"

@@ -19,7 +19,7 @@ KVS, SUCCEEDED, RESPONSES = 2, 2, 3
 VALUE, LEASE = 5, 6
 
 
-def test_version(etcd: Etcd) -> None:
+def test_server_has_the_expected_version(etcd: Etcd) -> None:
     told = etcd.status()["version"]
     expected = {"3.4": "3.4.", "3.5": "3.5.1", "trixie": "3.5.16", "sid": "", LIKE_37: ""}
     assert told.startswith(expected[etcd.version]), told
@@ -30,7 +30,7 @@ def of(message: bytes, wanted: int) -> list[bytes]:
 
 
 def kvs(range_response: bytes) -> list[dict[int, int | bytes]]:
-    """Of each key its fields."""
+    """The fields of each key."""
     return [
         {number: body or value for number, value, body, _ in fields(kv)}
         for kv in of(range_response, KVS)
@@ -43,7 +43,7 @@ def range_request(prefix: bytes, keys_only: bool) -> Fields:
 
 
 def ranges(txn_response: bytes) -> list[bytes]:
-    """Those that a transaction has answered, of transactions in it too."""
+    """The keys in a transaction's answer, nested transactions included."""
     found: list[bytes] = []
     for response in of(txn_response, RESPONSES):
         found += of(response, 1)
@@ -62,8 +62,8 @@ def written(etcd34: Etcd, namespace: bytes) -> bytes:
     return namespace
 
 
-def test_3_7_tells_keys_without_their_lease(etcd34: Etcd, written: bytes) -> None:
-    """Of all that is asked for through the proxy only the lease is missing, and only of keys."""
+def test_3_7_answers_keys_only_without_leases(etcd34: Etcd, written: bytes) -> None:
+    """Through the proxy, answers lack only the lease, and only in keys-only reads."""
     proxy = LeaselessProxy(etcd34.own_port)
     try:
         for keys_only in (True, False):
@@ -80,13 +80,15 @@ def test_3_7_tells_keys_without_their_lease(etcd34: Etcd, written: bytes) -> Non
 
 
 @pytest.mark.parametrize("branch", [2, 3], ids=["success", "failure"])
-def test_3_7_does_so_in_transactions(etcd34: Etcd, written: bytes, branch: int) -> None:
+def test_3_7_answers_without_leases_in_transactions(
+    etcd34: Etcd, written: bytes, branch: int
+) -> None:
     """In the branch that is taken, whichever it is, and in transactions of transactions."""
     proxy = LeaselessProxy(etcd34.own_port)
     all_of_it: Fields = [(1, range_request(written, False))]
     keys: Fields = [(1, range_request(written, True))]
     inner: Fields = [(2, keys), (2, all_of_it)]
-    # Of a key that is not there the version is 0.
+    # The version of a missing key is 0.
     compare: Fields = [(1, 0), (2, 0), (3, b"nobody's"), (4, 0 if branch == 2 else 7)]
     other: Fields = [(1, range_request(b"other/", False))]
     request: Fields = [(1, compare), (branch, keys), (branch, all_of_it), (branch, [(4, inner)])]

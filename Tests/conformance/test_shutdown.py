@@ -22,7 +22,7 @@ LANGUAGES = ("cpp", "python")
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("leased", [True, False])
-def test_queued_is_written_then_withdrawn(
+def test_queued_publishes_are_written_then_withdrawn(
     hosts: HostFactory, etcd: Etcd, namespace: bytes, language: str, leased: bool
 ) -> None:
     host, peer = hosts(language), hosts()

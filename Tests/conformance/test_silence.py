@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Nobody is left in silence: where all else works but a watch does not live, its host is told why,
-and told again when it does."""
+"""No silent failure: where everything works except a watch, its host gets the reason, and an event
+when the watch works again."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check_rest(host: Host) -> None:
 
 @pytest.mark.native("counts what a quick host does")
 @pytest.mark.parametrize("name", REFUSALS)
-def test_watch_refused_isToldWithTheReason(name: str, hosts: HostFactory, namespace: bytes) -> None:
+def test_watch_refused_reportsTheReason(name: str, hosts: HostFactory, namespace: bytes) -> None:
     refuse, reason = REFUSALS[name]
     refusing = Refusing(refuse)
     with HostileServer(Case(request=refusing.request), 1) as server:
@@ -148,7 +148,7 @@ def slow_server(seconds: float) -> Iterator[HostileServer]:
 
 @pytest.mark.native("counts what a quick host does")
 @pytest.mark.parametrize("seconds", [2.5, 6.0, 15.0])
-def test_range_slow_isToldAndEnds(seconds: float, hosts: HostFactory, namespace: bytes) -> None:
+def test_range_slow_isReportedAndEnds(seconds: float, hosts: HostFactory, namespace: bytes) -> None:
     with slow_server(seconds) as server:
         server.etcd.records[namespace + b"/beta/"] = Record(namespace + b"/beta/", create=1, mod=1)
         host = hosts("cpp")
@@ -167,7 +167,7 @@ def test_range_slow_isToldAndEnds(seconds: float, hosts: HostFactory, namespace:
 
 
 @pytest.mark.native("counts what a quick host does")
-def test_list_compactedOverAndOver_isTold(hosts: HostFactory, namespace: bytes) -> None:
+def test_list_compactedOverAndOver_isReported(hosts: HostFactory, namespace: bytes) -> None:
     with HostileServer(Case(request=hostile_messages.refuses_pages), 1) as server:
         host = hosts("cpp")
         host.open(server.endpoints, namespace)
@@ -182,7 +182,7 @@ def test_list_compactedOverAndOver_isTold(hosts: HostFactory, namespace: bytes) 
 
 
 @pytest.mark.native("counts what a quick host does")
-def test_list_withoutEnd_isTold(hosts: HostFactory, namespace: bytes) -> None:
+def test_list_withoutEnd_isReported(hosts: HostFactory, namespace: bytes) -> None:
     """A writer has more keys than anybody can list in time."""
 
     def answer(call: Call, fields: Fields) -> Fields:

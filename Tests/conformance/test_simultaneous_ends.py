@@ -15,7 +15,7 @@ from hosts import Host, check_ticks
 
 FETCHES = 20_000
 AGENTS = 8_000
-# What etcd takes in one transaction.
+# etcd's limit of operations in one transaction.
 IN_ONE = 100
 
 pytestmark = pytest.mark.native("twenty thousand of anything take memcheck too long")

@@ -92,7 +92,7 @@ def check_narrow(
 
 @NARROW
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_etcd_gets_over_a_narrow_path(
+def test_narrow_path_carries_every_blob(
     hosts: HostFactory,
     links: LinkFactory,
     etcd: Etcd,
@@ -104,7 +104,7 @@ def test_what_etcd_gets_over_a_narrow_path(
 
 
 @NARROW
-def test_what_etcd_gets_over_a_narrow_path_with_tls(
+def test_narrow_path_with_tls_carries_every_blob(
     hosts: HostFactory,
     links: LinkFactory,
     own_etcd: EtcdFactory,

@@ -22,7 +22,7 @@ TTL = 30
 # As etcd's documentation advises.
 BUMP = 1_000_000_000
 PREFIX = NS + b"/alpha/"
-# What the agent was told SUCCESS for at the end.
+# The labels whose last publish succeeded.
 LABELS = {b"stays": b"1", b"changes": b"2", b"comes": b"2"}
 
 # How the restored revision lies to what was known, for each server that can do it.
@@ -63,7 +63,7 @@ def is_back(etcd: Etcd) -> bool:
 
 @pytest.mark.parametrize("leased", [True, False], ids=["leased", "permanent"])
 @pytest.mark.parametrize(("version", "way"), WAYS)
-def test_what_was_published_is_put_back(
+def test_snapshot_restored_agents_put_their_labels_back(
     hosts: HostFactory,
     own_etcd: EtcdFactory,
     tmp_path: Path,
@@ -71,8 +71,8 @@ def test_what_was_published_is_put_back(
     way: str,
     leased: bool,
 ) -> None:
-    """Each label holds the blob that its publish was told SUCCESS for, and what was unpublished
-    since is gone again, all on the lease that the agent names. It goes on publishing."""
+    """Each label holds the blob of its last successful publish, and labels unpublished since are
+    gone again, all on the lease that the agent names. It goes on publishing."""
     etcd = own_etcd(version)
     agent = hosts()
     agent.open(etcd.endpoint, NS, agent=b"alpha")
@@ -102,10 +102,10 @@ def test_what_was_published_is_put_back(
 
 
 @pytest.mark.parametrize(("version", "way"), [each for each in WAYS if each[1] != "ahead"])
-def test_peer_is_told_what_differs(
+def test_snapshot_restored_peers_get_the_difference(
     hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path, version: str, way: str
 ) -> None:
-    """RESYNC, what the snapshot has otherwise, SYNCED; then it is told of new changes."""
+    """RESYNC, the differences of the snapshot, SYNCED; then new changes."""
     etcd = own_etcd(version)
     put = etcd.gateway.put
     for name in (b"stays", b"changes", b"leaves"):

@@ -99,7 +99,7 @@ def test_wrong_authority_is_refused(
     check_refused(hosts(), secure.etcd.endpoint, "certificate", "ssl", "tls", **wrong)
 
 
-def test_system_authorities_do_not_know_it(
+def test_authority_unknown_to_the_system_is_refused(
     hosts: HostFactory, own_etcd: EtcdFactory, tmp_path: Path
 ) -> None:
     secure = secured(own_etcd, tmp_path, "3.5", "IP:127.0.0.1", client=False)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Watches: what is told of keys that come and go, whoever writes them."""
+"""Watches: the events of keys that come and go, whoever writes them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_life_of_an_agent(hosts: HostFactory, etcd: Etcd, namespace: bytes, lang
     assert appeared["incarnation"] == lease >> 16
 
 
-def test_what_is_there_already(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
+def test_watch_begins_with_existing_agents(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
     peer, agent = hosts(), hosts()
     agent.open(etcd.endpoint, namespace, agent=b"beta")
     for number in range(30):
@@ -80,8 +82,10 @@ def test_what_is_there_already(hosts: HostFactory, etcd: Etcd, namespace: bytes)
     assert events[-1][0] == "SYNCED"
 
 
-def test_namespace_tells_presence_only(hosts: HostFactory, etcd: Etcd, namespace: bytes) -> None:
-    """By default and by flag: no label, no blob, whoever is in the namespace."""
+def test_namespace_watch_reports_presence_only(
+    hosts: HostFactory, etcd: Etcd, namespace: bytes
+) -> None:
+    """Without names and with the flag: no label, no blob, for every agent of the namespace."""
     peer, agent = hosts(), hosts()
     etcd.gateway.put(namespace + b"/stock/", b"")
     etcd.gateway.put(namespace + b"/stock/metadata", b"b")
@@ -274,7 +278,9 @@ def test_ended_exactly_once_and_last(
         assert not peer.events(watch=watch, blob=b"2")
 
 
-def test_cancel_before_it_has_begun(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_cancel_of_a_watch_before_it_began(
+    hosts: HostFactory, etcd34: Etcd, namespace: bytes
+) -> None:
     peer = hosts()
     peer.do("drive", mode="hand")
     peer.open(etcd34.endpoint, namespace)
@@ -299,7 +305,7 @@ def test_cancel_stops_events_at_once(hosts: HostFactory, etcd34: Etcd, namespace
     assert peer.names(watch=watch) == ["SYNCED", "ENDED"]
 
 
-def test_watching_oneself(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_watch_of_the_own_agent(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
     host = hosts()
     host.open(etcd34.endpoint, namespace, agent=b"alpha")
     watch = synced(host, agent=b"alpha")
@@ -323,7 +329,7 @@ def test_two_watches_of_one_agent_are_independent(
 
 
 def state_of(host: Host, watch: int) -> dict[str, int]:
-    """What a peer that believes its events holds in the end: checksums by label."""
+    """The state of a peer that follows its events: checksums by label."""
     state: dict[str, int] = {}
     for line in host.events(watch=watch):
         if line["event"] == "PUT":

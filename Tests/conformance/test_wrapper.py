@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import TREE
 
 
-def test_wrapper(library: Path, soname_directory: Path, tmp_path: Path) -> None:
+def test_cpp_wrapper(library: Path, soname_directory: Path, tmp_path: Path) -> None:
     program = tmp_path / "wrapper"
     build = subprocess.run(
         [
@@ -26,7 +26,7 @@ def test_wrapper(library: Path, soname_directory: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert build.returncode == 0, build.stderr
-    # Of the handle that is destroyed in its callback something stays.
+    # A handle that is destroyed in its callback leaks a little.
     environment = {"LD_LIBRARY_PATH": str(soname_directory), "ASAN_OPTIONS": "detect_leaks=0"}
     run = subprocess.run(
         [program],

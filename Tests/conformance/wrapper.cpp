@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What nixl_md.hpp does with callbacks that throw or destroy, and with handles that were moved. Needs no etcd: what
-// is not published cannot be unpublished, and that is found out in the next tick. Run by test_wrapper.py, under
+// nixl_md.hpp with callbacks that throw or destroy, and with handles that were moved. Needs no
+// etcd: unpublishing an unknown label fails in the next tick. Run by test_wrapper.py, under
 // AddressSanitizer.
 
 #include <nixl_md.hpp>

@@ -21,7 +21,7 @@ VERSION = ".".join(DEFINED.findall((TREE / "include" / "nixl_md.h").read_text())
 
 
 def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
-    """What the command prints; its whole output is the failure's text if it fails."""
+    """The command's output; if it fails, the failure shows it."""
     process = subprocess.run(
         [str(word) for word in command],
         env={**os.environ, **(environment or {})},

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What costs.json records, and more by a margin is a failure: instructions and system calls of one
-publish, fetch, event, renewal and idle tick, of one agent in a namespace that is watched or listed,
-of one watch; memory and descriptors. They do not depend on the machine's speed.
-NIXL_MD_RECORD=1 records anew."""
+"""Compares the costs with costs.json; more than a margin above is a failure: instructions and
+system calls of one publish, fetch, event, renewal and idle tick, of one agent in a namespace that
+is watched or listed, of one watch; memory and descriptors. They do not depend on the machine's
+speed. NIXL_MD_RECORD=1 records them again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ KINDS = {
     "agent_listed": Kind(("list",), 1000, 3000, is_filled=True),
     "watch": Kind(("watches",), 100, 300),
 }
-# Of which memory and descriptors are measured.
+# Kinds of which memory and descriptors are measured.
 HELD = {"handle": Kind(("handles",), 20, 60), "watch": Kind(("watches",), 1000, 5000)}
 
 
@@ -131,7 +131,8 @@ class Runner:
 
 
 def cost(measure: Callable[[Kind, int], int], kind: Kind, limit: float) -> float:
-    """Of one, the least of some attempts; further ones only while it is above the limit."""
+    """The cost of one: the least of some attempts, further ones only while it is above the
+    limit."""
     least = float("inf")
     for _ in range(ATTEMPTS):
         difference = measure(kind, kind.more) - measure(kind, kind.fewer)
@@ -163,36 +164,36 @@ def check(name: str, what: str, measured: float, limit: float) -> None:
 
 
 def recorded(name: str, what: str) -> float:
-    """Nothing is good enough to end the attempts early while it is recorded anew."""
+    """While recording, no result ends the attempts early."""
     if os.environ.get("NIXL_MD_RECORD"):
         return 0.0
     return float(json.loads(RECORD.read_text())[name][what])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_instructions(runner: Runner, name: str) -> None:
+def test_instructions_are_within_the_record(runner: Runner, name: str) -> None:
     limit = recorded(name, "instructions") * INSTRUCTIONS_MARGIN
     check(name, "instructions", cost(runner.instructions, KINDS[name], limit), limit)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_system_calls(runner: Runner, name: str) -> None:
+def test_system_calls_are_within_the_record(runner: Runner, name: str) -> None:
     wanted = recorded(name, "system calls")
     limit = wanted + CALLS_MARGIN if wanted else 0.0
     check(name, "system calls", cost(runner.calls, KINDS[name], limit), limit)
 
 
 def held(runner: Runner, kind: Kind, what: str) -> float:
-    """Of one: the difference, so that what all share is not counted."""
+    """The cost of one by difference, so that shared costs do not count."""
     more, fewer = (json.loads(runner.run([], kind, n))[what] for n in (kind.more, kind.fewer))
     return round(float(more - fewer) / (kind.more - kind.fewer), 2)
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_memory(runner: Runner, name: str) -> None:
+def test_memory_is_within_the_record(runner: Runner, name: str) -> None:
     limit = recorded(name, "KiB") * MEMORY_MARGIN
     check(name, "KiB", held(runner, HELD[name], "kib"), limit)
 
 
-def test_descriptors(runner: Runner) -> None:
+def test_descriptors_per_handle_are_few(runner: Runner) -> None:
     check("handle", "descriptors", held(runner, HELD["handle"], "descriptors"), 6)

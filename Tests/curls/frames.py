@@ -57,7 +57,7 @@ class Link:
         self._decoder, self._encoder = hpack.Decoder(), hpack.Encoder()
         self._passed: dict[tuple[bool, int], int] = defaultdict(int)
 
-    # What a fault may do
+    # Actions of a fault
 
     def tell_host(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         self.host.write(frame(kind, flags, stream, payload))
@@ -89,7 +89,7 @@ class Link:
             self.host.close()
         self.etcd.transport.abort()
 
-    # What passes
+    # Traffic
 
     def from_host(
         self, kind: int, flags: int, stream: int, payload: bytes, fault: Fault | None

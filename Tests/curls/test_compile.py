@@ -11,7 +11,7 @@ import libcurl
 from conftest import TREE
 
 SOURCES = TREE / "Sources"
-# Of the modules that do not use libcurl, as `make` has built them.
+# The modules that do not use libcurl, as `make` has built them.
 BUILT_MODULES = TREE / ".build/embedded/release/Modules"
 C_MODULES = sorted(path.name for path in SOURCES.iterdir() if (path / "include").is_dir())
 
@@ -26,7 +26,7 @@ def check(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_swift(tmp_path: Path) -> None:
+def test_swift_sources_compile_with_its_headers(tmp_path: Path) -> None:
     module_map = tmp_path / "module.modulemap"
     module_map.write_text(
         "\n".join(
@@ -47,7 +47,7 @@ def test_swift(tmp_path: Path) -> None:
     )
 
 
-def test_c() -> None:
+def test_c_sources_compile_with_its_headers() -> None:
     sources = [str(path) for name in C_MODULES for path in sorted((SOURCES / name).glob("*.c"))]
     warnings = ("-Wall", "-Wextra", "-Werror")
     check(["cc", "-std=gnu11", "-fsyntax-only", *warnings, *include_flags(), *sources])

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
 """GOAWAY, RST_STREAM, refusals in the only headers, and resets, during uploads and downloads.
-What can be repeated is repeated, and takes effect once; a refusal is reported; the lease and the
-watches live on."""
+Requests that can be repeated are repeated, and take effect once; a refusal is reported; the lease
+and the watches live on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hosts import Host, Line, made_blob
 SIZE = 1 << 20
 SMALL = 20
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 2, 7, 8, 11
-# Of gRPC.
+# Status codes of gRPC.
 RESOURCE_EXHAUSTED, UNAVAILABLE = 8, 14
 
 Act = Callable[[Link, int], None]
@@ -208,7 +208,7 @@ def test_refusal_duringUpload_isReported(
 def test_fault_duringDownload_thenAllIsReadOnce(
     hosts: HostFactory, way: Way, namespace: bytes, name: str, times: int
 ) -> None:
-    """Of a fetch, then of an event of a watch."""
+    """The cut comes during a fetch, then during an event of a watch."""
     proxy, etcd, _ = way
     host, watch = begin(hosts, way, namespace)
     etcd.gateway.put(namespace + b"/gamma/large", made_blob(SIZE, 2))

@@ -20,7 +20,7 @@ from conftest import EtcdFactory, HostFactory
 from etcd_server import Etcd
 from hosts import Host, made_blob
 
-# Of etcd's server, for blobs of 10 MiB.
+# etcd's options for blobs of 10 MiB.
 RAISED = ("--max-request-bytes", str(15 << 20))
 SMALLEST, LARGEST = 20_000, 10 << 20
 GROUPS, GROUP = 13, 8

@@ -96,7 +96,7 @@ def resources(manifest: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(manifest.read_text()))
 
 
-def test_time_for_the_end_is_above_the_drain() -> None:
+def test_termination_grace_is_above_the_drain() -> None:
     manifest = resources(DEPLOY / "kubernetes/agents.yaml")
     (agents,) = [each for each in manifest if "template" in each["spec"]]
     seconds = [agents["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `make dist` has made, as a machine gets it that has no Swift."""
+"""The files of `make dist` on a machine that has no Swift."""
 
 from __future__ import annotations
 

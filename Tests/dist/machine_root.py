@@ -59,7 +59,7 @@ class Root:
         )
 
     def run(self, *words: str, **environment: str) -> str:
-        """What it prints; everything it said if it fails."""
+        """The command's output; both streams if it fails."""
         done = self.try_run(*words, **environment)
         assert done.returncode == 0, f"{words}:\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -88,7 +88,7 @@ class Root:
 
 
 class Program:
-    """One that runs in the root; what it prints goes into a file."""
+    """A program that runs in the root; its output goes into a file."""
 
     def __init__(
         self, root: Root, number: int, words: tuple[str, ...], environment: dict[str, str]
@@ -118,7 +118,7 @@ class Program:
         return time.monotonic() - begin
 
     def kill(self) -> None:
-        """What started it has become the program: the process is its own."""
+        """The launcher has become the program: the process is its own."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 

@@ -102,7 +102,7 @@ def test_example_of_the_readme_gone_after_sigkill(root: Root, served: Served) ->
     print(f"{served.endpoint}: GONE {seconds:.1f} s after SIGKILL")
 
 
-def test_https_without_authorities_says_where_they_were_looked_for(
+def test_https_without_authorities_names_the_searched_paths(
     root: Root, secure: Served
 ) -> None:
     told = root.run("python3", "-c", OPEN, secure.endpoint)
@@ -127,7 +127,7 @@ def test_authorities_of_the_system(root: Root, secure: Served, where: str) -> No
         (root.path / where).unlink()
 
 
-def test_authority_of_somebody_else_is_refused(
+def test_server_of_another_authority_is_refused(
     root: Root, secure: Served, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     stranger = Authority(tmp_path_factory.mktemp("stranger"), "stranger")
@@ -138,7 +138,7 @@ def test_authority_of_somebody_else_is_refused(
 
 
 def test_everything_it_loads_is_its_own(root: Root, secure: Served) -> None:
-    """But for the C library, which the machine has."""
+    """Except the C library, which the machine has."""
     text = OPEN + "print([line.split()[-1] for line in open('/proc/self/maps') if '.so' in line])"
     assert secure.authority
     file = root.take(secure.authority)

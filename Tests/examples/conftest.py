@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody runs who has just come: the examples, the demonstration, and a machine that lacks
-what they need. All is started as the README says, with nothing of the tests in its environment."""
+"""Examples and demonstration for a newcomer, and on a machine that lacks what they need. All are
+started as README says, with nothing of the tests in their environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Restricted = Callable[..., Path]
 
 
 def clean_environment(**values: str) -> dict[str, str]:
-    """Of somebody who uses the library, with these values added."""
+    """The environment of a user of the library, with these values added."""
     ours = ("NIXL_", "ETCD_", "MAKE", "MFLAGS", "PYTHON", "PYTEST")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, **values}

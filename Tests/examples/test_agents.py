@@ -39,7 +39,7 @@ SECONDS = 60.0
 
 
 class Example:
-    """One that runs; what it prints goes into a file."""
+    """An agent that runs; its output goes into a file."""
 
     def __init__(self, program: str, name: str, peer: str, etcd: Etcd, output: Path) -> None:
         self.name = name
@@ -66,7 +66,7 @@ class Example:
         return time.monotonic() - begin
 
     def end(self, number: signal.Signals) -> str:
-        """Ends it in good order; all that it has printed."""
+        """Ends it cleanly; returns all of its output."""
         self.process.send_signal(number)
         assert self.process.wait(SECONDS) == 0, self.output.read_text()
         return self.output.read_text()
@@ -83,7 +83,7 @@ def ended(*examples: Example) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_two_of_them_meet(etcd: Etcd, tmp_path: Path, first: str, second: str) -> None:
+def test_two_agents_meet(etcd: Etcd, tmp_path: Path, first: str, second: str) -> None:
     prefix = f"/examples/{tmp_path.name}/".encode()
     alpha = Example(first, "alpha", "beta", etcd, tmp_path / "alpha")
     beta = Example(second, "beta", "alpha", etcd, tmp_path / "beta")

@@ -56,7 +56,7 @@ def demonstrate(environment: dict[str, str]) -> list[re.Match[str]]:
     return found
 
 
-def test_private_etcd() -> None:
+def test_demo_with_a_private_etcd() -> None:
     found = demonstrate(clean_environment())
     private = re.fullmatch(r"private, at http://127\.0\.0\.1:(\d+)", found[0][1])
     assert private, found[0][1]
@@ -64,7 +64,7 @@ def test_private_etcd() -> None:
         assert probe.connect_ex(("127.0.0.1", int(private[1]))) != 0, "its etcd is still there"
 
 
-def test_given_etcd(etcd: Etcd, restricted: Restricted) -> None:
+def test_demo_with_a_given_etcd(etcd: Etcd, restricted: Restricted) -> None:
     """On a machine that has no etcd of its own."""
     path = restricted("etcd", "apt-get", "sudo")
     before = etcd.gateway.keys(b"/")

@@ -50,7 +50,7 @@ class Guarded:
     root: tuple[str, ...]
 
     def lease(self, key: str) -> int:
-        """Of a key that is there."""
+        """The record of an existing key."""
         told = json.loads(self.etcd.ctl(*self.root, "get", key, "--write-out", "json"))
         return int(told["kvs"][0]["lease"])
 
@@ -166,14 +166,14 @@ def test_emptySettings_areNotSet(host: Path, guarded: Guarded) -> None:
         ({"NIXL_ETCD_CERT": "", "NIXL_ETCD_KEY": ""}, "TIMED_OUT", "certificate"),
     ],
 )
-def test_wrongSettings_areTold(
+def test_wrongSettings_areReported(
     host: Path, guarded: Guarded, settings: dict[str, str], status: str, reason: str
 ) -> None:
     """Each of them reaches the library: with any of them left out, the publish would succeed."""
     given = {
         name: guarded.stranger if value == "STRANGER" else value for name, value in settings.items()
     }
-    # Long enough for the reason to be told.
+    # Long enough for the reason to be known.
     seconds = 8 if status == "TIMED_OUT" else 60
     code, told, log = run(host, {**guarded.settings, **given}, "wrong", seconds)
     assert code == 0, told + log
@@ -199,7 +199,7 @@ def test_wrongSettings_areTold(
 def test_incompleteSettings_areRefused(
     host: Path, guarded: Guarded, settings: dict[str, str], text: str
 ) -> None:
-    """By their names, before etcd is asked."""
+    """Bad settings are refused by name, before etcd is asked."""
     code, told, _ = run(host, {**guarded.settings, **settings})
     assert code == 1
     assert told.startswith("refused: ")

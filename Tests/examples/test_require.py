@@ -79,7 +79,7 @@ def test_tests_without_etcd(restricted: Restricted) -> None:
     )
 
 
-def test_without_both(restricted: Restricted) -> None:
+def test_without_swift_and_etcd_names_both(restricted: Restricted) -> None:
     """Both at once; and nothing is installed where the command cannot succeed."""
     path = restricted("swift", "etcd")
     done = run(path, "tools/require", "--install", "swift", "etcd")
@@ -100,7 +100,7 @@ def test_swift_that_is_too_old(restricted: Restricted) -> None:
 
 
 def test_swift_that_does_not_start(restricted: Restricted) -> None:
-    """Its own words are told, and which packages it needs."""
+    """The output has Swift's own words and the packages that it needs."""
     path = restricted("swift", *INSTALLERS)
     error = "swift: error while loading shared libraries: libncurses.so.6: cannot open"
     (path / "swift").write_text(f"#!/bin/sh\necho '{error}' >&2\nexit 127\n")

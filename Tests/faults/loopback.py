@@ -68,8 +68,8 @@ class Loopback:
         return Place(name)
 
     def connect(self, members: Sequence[Etcd]) -> None:
-        """The members reach one another through forwarders. An address tells no sender here, so
-        the process is looked for that has the connection."""
+        """The members reach one another through forwarders. On loopback the address does not
+        identify the sender, so the process that has the connection is looked up."""
 
         def sender(port: int) -> str:
             return next((m.place.name for m in members if _has_port(m, port)), "")

@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 def run(*command: str, stdin: str | None = None) -> None:
-    """A tool of the system; what it says about a failure is told."""
+    """Runs a tool of the system; its output explains a failure."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}\n{stdin or ''}")
@@ -54,7 +54,7 @@ def inside(name: str) -> Iterator[None]:
 
 
 def remove_orphans() -> None:
-    """What a run left that was itself killed: its process id is part of the names."""
+    """Removes the remains of a run that was itself killed: its process id is part of the names."""
     for path in NAMED.glob("nixl-md-*"):
         owner = re.match(r"nixl-md-(\d+)-", path.name)
         if owner and not Path("/proc", owner[1]).exists():
@@ -137,7 +137,7 @@ class Namespaces:
         return next(member for member in members if member.port == port)
 
     def drop(self, source: Place, destination: Place) -> None:
-        """Packets from the one to the other vanish on arrival; nobody is told."""
+        """Packets from one to the other vanish on arrival, without a notice."""
         rule = f"add rule inet faults input ip saddr {source.address} drop"
         run("ip", "netns", "exec", destination.name, "nft", rule)
 

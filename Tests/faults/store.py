@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What etcd holds while a fault lasts, looked at from outside the library."""
+"""The contents of etcd during a fault, looked at from outside the library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Look:
-    """What a member had at a time (monotonic)."""
+    """The contents of a member at a time (monotonic)."""
 
     time: float
     member: str

@@ -90,7 +90,7 @@ class Script:
 
 
 def told(host: Host, watch: int, since: int, event: str) -> Counter[bytes]:
-    """Of whom it was told this, and how often."""
+    """The agents with this event, and how often each got it."""
     return Counter(
         bytes.fromhex(line["agent"]) for line in host.events(since, watch=watch, event=event)
     )
@@ -106,10 +106,10 @@ def restart(world: World, is_noticed: Callable[[], object] = lambda: None) -> fl
 
 
 @pytest.mark.parametrize("history", ["kept", "compacted"])
-def test_10000_agents(world: World, figure: Figure, history: str) -> None:
-    """Told of each once, with its blob. Over a restart of all members nothing is told; another
-    one that the host sleeps through, with 1,000 agents gone, 1,000 restarted and 1,000 new, is
-    told exactly, also by a list where the history is compacted away; at last 10,000 GONE. The
+def test_10000_agents_cause_exact_events(world: World, figure: Figure, history: str) -> None:
+    """One event for each agent, with its blob. A restart of all members causes no event; the host
+    sleeps through another, with 1,000 agents gone, 1,000 restarted and 1,000 new, and then gets
+    exactly these, also from a list where the history is compacted away; at last 10,000 GONE. The
     longest tick is checked as for every host."""
     script = Script(world)
     everyone = names(0, AGENTS)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""How soon peers are told of a process that was killed."""
+"""How soon peers get GONE after a process was killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from world import World
 SLACK = 2  # what etcd takes to notice that a lease has run out, and to remove its keys
 
 
-def test_killed_agents_are_told_within_ttl_and_2_s(world: World, figure: Figure) -> None:
+def test_killed_agents_are_gone_within_ttl_and_2_s(world: World, figure: Figure) -> None:
     """While etcd keeps its leader: TTL 2, 5 and 30 s, beside one another. Not before the last
     renewal's TTL is over either: a lease that ran out early would be a lease lost."""
     agents = {
@@ -31,7 +31,7 @@ def test_killed_agents_are_told_within_ttl_and_2_s(world: World, figure: Figure)
         for ttl in agents:
             gone = peer.event("GONE", watch=watch, agent=b"ttl-%d" % ttl, within=ttl + PATIENCE)
             told = gone["t"] / 1e9
-            # A busy machine may make etcd elect anew, which gives every lease its full TTL again.
+            # A busy machine may cause an election, which gives every lease its full TTL again.
             is_kept = world.cluster.elected()[1] == term
             bound = ttl + SLACK if is_kept else 2 * ttl + SLACK
             figure(f"GONE at TTL {ttl} s", killed[ttl], told, bound)
@@ -43,8 +43,8 @@ def test_killed_agents_are_told_within_ttl_and_2_s(world: World, figure: Figure)
 
 @pytest.mark.parametrize("what", ["leader killed", "leader stopped", "all restarted"])
 def test_killed_agent_with_an_election_in_between(world: World, figure: Figure, what: str) -> None:
-    """A new leader gives every lease its full TTL again, so the peer is told within a second TTL:
-    TTL + 2 s from when there is a leader."""
+    """A new leader gives every lease its full TTL again, so GONE comes within a second TTL: TTL + 2
+    s from when there is a leader."""
     ttl = 5
     agent = world.agent(b"alpha", ttl=ttl, interval=1)
     peer, watch = world.observer("python")

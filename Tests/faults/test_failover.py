@@ -109,8 +109,8 @@ def agents_on_every_member(world: World) -> list[Host]:
 def test_handle_that_only_watches_finds_a_silent_member(
     world: World, figure: Figure, role: str
 ) -> None:
-    """It sends nothing that could go unanswered, until 5 s of silence; then its question misses the
-    request deadline and another member is used. What happened meanwhile is told."""
+    """The host sends nothing that could go unanswered, until 5 s of silence; then its question
+    misses the request deadline and another member is used. Changes made meanwhile are reported."""
     peer, watch = world.observer("cpp", agent=b"beta")
     member = world.in_use(peer)
     world.make_leader(member if role == "leader" else world.others(member)[0])

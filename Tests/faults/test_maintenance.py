@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does to a cluster that is in use: restarts and upgrades it member by member,
-moves the leadership, replaces members.
+"""An operator restarts and upgrades a cluster in use, member by member, moves the leadership,
+replaces members.
 
-In each case (see Scene) the agent keeps its lease and is told nothing, its keys are there
-whenever one looks, the peer is told each change once and in order."""
+In each case (see Scene) the agent keeps its lease and gets no event, its keys are there whenever
+one looks, and the peer gets each change once and in order."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_rolling_upgrade(world: World, figure: Figure) -> None:
         end = time.monotonic() + 3
         publish_until(scene, after(end), spans)
         check_spans(scene, figure, spans, "slowest publish", REQUEST_DEADLINE)
-    # What was written by 3.4 is there, and what 3.5 has written.
+    # Data written by 3.4 is there, and data written by 3.5.
     gateway = world.cluster.leader().gateway
     kept = gateway.get(NS + b"/alpha/metadata")
     assert kept is not None
@@ -118,7 +118,7 @@ def test_rolling_upgrade(world: World, figure: Figure) -> None:
 
 
 def test_leader_moved(world: World, figure: Figure) -> None:
-    """`etcdctl move-leader`, to each member in turn: nothing is told, no publish waits for long."""
+    """`etcdctl move-leader`, to each member in turn: no event, and no publish waits for long."""
     with Scene(world, ttl=5, interval=1) as scene:
         spans: Spans = []
         for member in [*world.cluster.members] * 2:
@@ -167,8 +167,8 @@ def test_member_replaced(world: World, figure: Figure, role: str) -> None:
 
 
 def operate(scene: Scene, subject: Etcd, spans: Spans, *command: str) -> float:
-    """What an operator asks of another member, until etcd does it: it refuses changes of the
-    membership until all members have known each other for 5 s. When it was done."""
+    """Repeats an operator's request to another member until etcd carries it out: it refuses changes
+    of the membership until all members have known each other for 5 s. Returns when it was done."""
     operator = scene.world.others(subject)[0]
     done: list[float] = []
 

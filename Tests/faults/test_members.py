@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Members of the cluster that die, hang, are cut off or lose packets; what etcd holds survives.
 
-In each case (see Scene) the agent keeps its lease and is told nothing, its keys are there whenever
-one looks, the peer is told each change once and in order; no thread and no second connection
-appears. The longest tick is checked of every host of every test (check_host)."""
+In each case (see Scene) the agent keeps its lease and gets no event, its keys are there whenever
+one looks, the peer gets each change once and in order; no thread and no second connection appears.
+The longest tick is checked of every host of every test (check_host)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_member_in_use_stopped(world: World, figure: Figure, role: str) -> None:
 
 @pytest.mark.cuts
 @pytest.mark.parametrize("role", ["follower", "leader"])
-def test_member_in_use_parted_from_the_others(world: World, figure: Figure, role: str) -> None:
+def test_member_in_use_partitioned_from_the_others(world: World, figure: Figure, role: str) -> None:
     """It still answers us, but has no leader: `hasleader` makes it say so. With TTL 10 s an agent
     that only renews loses no lease, and a watch on that member does not stay behind."""
     with Scene(world, ttl=10, interval=3) as scene:
@@ -122,7 +122,7 @@ def test_member_in_use_parted_from_the_others(world: World, figure: Figure, role
 
 
 def longest_pause(scene: Scene, begin: float) -> tuple[float, float]:
-    """The longest that the peer was told nothing since then, while somebody wrote all the time."""
+    """The longest gap between the peer's events since then, while somebody wrote all the time."""
     told: list[float] = [line["t"] / 1e9 for line in scene.peer.events(watch=scene.watch)]
     times = [begin, *(each for each in told if each > begin), time.monotonic()]
     return max(itertools.pairwise(times), key=lambda pause: pause[1] - pause[0])
@@ -172,8 +172,8 @@ def test_packets_dropped_between_the_agent_and_all_members(
 
 @pytest.mark.cuts
 def test_all_members_out_of_reach_longer_than_the_ttl(world: World, figure: Figure) -> None:
-    """Both directions: the peer is told GONE; once in reach again the agent is told LOST, its keys
-    are put back, RESTORED; the peer is told RETURNED: the same process."""
+    """Both directions: the peer gets GONE; once in reach again the agent gets LOST, its keys are
+    put back, RESTORED; the peer gets RETURNED: the same process."""
     agent = world.agent(b"alpha", ttl=5, interval=1)
     peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
     lease = agent.stats()["lease_id"]
@@ -198,7 +198,7 @@ def test_all_members_out_of_reach_longer_than_the_ttl(world: World, figure: Figu
 
 def test_stream_that_the_member_ended(world: World, figure: Figure) -> None:
     """A member that has had no leader for a while ends the streams, and has one again before the
-    host looks: every question is answered, only the watch is dead. It goes on all the same."""
+    host looks: every question is answered, only the watch is dead. The host recovers."""
     peer, watch = world.observer(agent=b"beta")
     member = world.in_use(peer)
     with world.observed(peer):

@@ -24,9 +24,9 @@ REQUEST_DEADLINE = 2.0
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_host_stopped_longer_than_its_ttl(world: World, figure: Figure, language: str) -> None:
-    """SIGSTOP, then SIGCONT. The peer is told GONE within TTL + 2 s. Continued, the agent is told
-    LOST, its keys are put back within a second, RESTORED; the peer is told RETURNED: the same
-    process, whose metadata is valid again."""
+    """SIGSTOP, then SIGCONT. The peer gets GONE within TTL + 2 s. Continued, the agent gets LOST,
+    its keys are put back within a second, RESTORED; the peer gets RETURNED: the same process, whose
+    metadata is valid again."""
     agent = world.agent(b"alpha", ttl=5, interval=1, language=language)
     labels = [b"l%d" % number for number in range(20)]
     for label in labels:
@@ -60,7 +60,9 @@ def test_host_stopped_longer_than_its_ttl(world: World, figure: Figure, language
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("how", ["exit", "close", "tick"])
-def test_fork(world: World, figure: Figure, language: str, how: str) -> None:
+def test_forked_child_leaves_the_parent_alone(
+    world: World, figure: Figure, language: str, how: str
+) -> None:
     """The child exits at once, or closes its copy, or goes on ticking it, beside the parent: the
     parent's connection, lease and watch go on as if there were no child."""
     # At this TTL a renewal may take as long as any other request.
@@ -115,7 +117,7 @@ def latest(world: World, spans: list[tuple[float, float]]) -> tuple[float, float
 
 
 def test_500_agents_killed_at_once(world: World, figure: Figure) -> None:
-    """25 processes with 20 agents each, SIGKILL: a watcher of the namespace is told GONE of each,
+    """25 processes with 20 agents each, SIGKILL: a watcher of the namespace gets GONE for each,
     once, within TTL + 2 s."""
     processes, handles, ttl = 25, 20, 10
     hosts = [world.host() for _ in range(processes)]
@@ -139,7 +141,7 @@ def test_500_agents_killed_at_once(world: World, figure: Figure) -> None:
         killed = time.monotonic()
         peer.event("GONE", watch=watch, since=mark, count=len(names), within=ttl + PATIENCE)
         gone = peer.events(mark, watch=watch, event="GONE")
-        # A busy machine may make etcd elect anew, which gives every lease its full TTL again.
+        # A busy machine may cause an election, which gives every lease its full TTL again.
         is_kept = world.cluster.elected()[1] == term
         bound = ttl + 2 if is_kept else 2 * ttl + 2
         figure("the first GONE", killed, gone[0]["t"] / 1e9, bound)

@@ -48,9 +48,9 @@ def make_room(world: World) -> float:
 
 @pytest.mark.etcd("--quota-backend-bytes", str(QUOTA))
 def test_database_is_full(world: World, figure: Figure) -> None:
-    """Publishing waits for room, and is told NO_SPACE at its time-out, with what to do; what was
-    published stays, its lease is renewed; what only reads works. With room again publishing goes
-    on, also of what waits, and nobody was told anything."""
+    """A publish waits for room, and completes with NO_SPACE and a remedy at its time-out; published
+    labels stay, their lease is renewed; reads work. With room again publishes succeed, waiting ones
+    too, and no event has come."""
     agent = world.agent(b"alpha", ttl=5, interval=1)
     agent.succeed("publish", label=b"other", blob=b"1")
     lease = agent.stats()["lease_id"]

@@ -77,7 +77,7 @@ def before(world: World) -> None:
 
 
 def after(world: World) -> None:
-    """What the snapshot does not have."""
+    """Writes changes that the snapshot does not have."""
     gateway = world.cluster.leader().gateway
     gateway.put(NS + b"/changes/l", b"2")
     gateway.put(NS + b"/changes/new", b"2")
@@ -85,8 +85,8 @@ def after(world: World) -> None:
     gateway.put_all([(NS + b"/comes/", b""), (NS + b"/comes/l", b"1")])
 
 
-# What becomes of it all, by a list of the older state: every label is told anew, since revisions
-# say nothing.
+# The result of all changes, from a list of the older state: every label is reported again, since
+# revisions say nothing.
 DIFFERENCE: Told = [
     ("DELETE", b"changes", b"new", b""),
     ("GONE", b"comes", b"", b""),
@@ -98,7 +98,9 @@ DIFFERENCE: Told = [
 
 
 @pytest.mark.parametrize("revision", ["behind", "ahead"])
-def test_snapshot_restored(world: World, figure: Figure, tmp_path: Path, revision: str) -> None:
+def test_snapshot_restored_resyncs_and_restores(
+    world: World, figure: Figure, tmp_path: Path, revision: str
+) -> None:
     """Watches: RESYNC, what differs, SYNCED; then live. Also where only the cluster's id tells,
     the revision being ahead of what was seen. Agents: LOST, what they published put back, also of
     one that the snapshot does not know, RESTORED; what one has unpublished since the snapshot
@@ -162,9 +164,8 @@ def is_settled(world: World, agent: Host, late: Host) -> bool:
 
 
 def check_agents(told: Told) -> None:
-    """While they are silent: of the one its older labels, if its lease in the snapshot still
-    lives, else GONE; of the other GONE. The old cluster may have told of the end of its lease
-    first."""
+    """While both are silent: the older labels of the agent whose lease in the snapshot still lives,
+    else GONE; GONE of the other. The old cluster may have reported the end of its lease first."""
     assert [t[0] for t in told if t[1] == b"late"] == ["GONE"]
     alpha = [t for t in told if t[1] == b"alpha"]
     expected = [
@@ -179,7 +180,7 @@ def check_agents(told: Told) -> None:
 
 
 def is_told(peer: Host, watch: int, since: int, name: bytes) -> bool:
-    """Whether the last that the peer was told of the agent is what it published."""
+    """Whether the peer's last events of the agent match what it published."""
     labels: dict[bytes, bytes] = {}
     for event, agent, label, blob in told_of(peer, watch, since):
         if agent == name and event == "PUT":

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What etcd holds does not survive: history compacted while out of contact, the store replaced."""
+"""etcd's data do not survive: history compacted while out of contact, the store replaced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def told_of(host: Host, watch: int, since: int) -> list[tuple[str, bytes, bytes]
 
 @pytest.mark.cuts
 def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
-    """What the peer missed is compacted away: RESYNC, just the differences, SYNCED; then live."""
+    """The missed history is compacted away: RESYNC, just the differences, SYNCED; then live."""
     gateway = world.cluster.leader().gateway
     for name in (b"stays", b"changes", b"leaves"):
         gateway.put(NS + b"/" + name + b"/", b"")
@@ -71,8 +71,8 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
 
 def test_store_wiped_and_restarted(world: World, figure: Figure) -> None:
     """All members come back empty, with the same flags: the cluster's id is the same, the revision
-    is lower. A watch that is resumed would be silent for ever. Instead: RESYNC; agents that are
-    gone are told GONE; the agent is told LOST, puts its keys back, RESTORED."""
+    is lower. A resumed watch would be silent forever. Instead: RESYNC; GONE for agents that are
+    gone; the agent gets LOST, puts its keys back, RESTORED."""
     agent = world.agent(b"alpha", ttl=5, interval=1)
     gateway = world.cluster.leader().gateway
     for number in range(50):

@@ -60,7 +60,7 @@ def keys(gateway: Gateway, agent: bytes) -> list[bytes]:
 
 
 def is_refused(host: Host, figure: Figure, status: int) -> None:
-    """Every kind of call is answered, soon, with what is wrong; secrets are not told."""
+    """Every kind of call is answered, soon, with the reason; secrets are not shown."""
     begin = time.monotonic()
     last = begin
     ops = [
@@ -78,10 +78,10 @@ def is_refused(host: Host, figure: Figure, status: int) -> None:
 
 
 def test_authentication_switched_on(world: World, figure: Figure) -> None:
-    """The agent with credentials goes on and is told nothing. The one without is told with each
-    call; what it has is renewed and what it watches is told on (etcd asks for no token there)
-    until its connection is lost: then its watch ends as UNAUTHENTICATED and its lease runs out.
-    Switched off again: LOST, RESTORED."""
+    """The agent with credentials goes on without an event. Each call of the one without fails; its
+    lease is renewed and its watch goes on (etcd asks for no token there) until its connection is
+    lost: then its watch ends as UNAUTHENTICATED and its lease runs out. Switched off again: LOST,
+    RESTORED."""
     agents = Agents(world)
     named, nameless = agents.named, agents.nameless
     with world.observed(named, nameless):
@@ -124,8 +124,8 @@ def test_authentication_switched_on(world: World, figure: Figure) -> None:
 
 @pytest.mark.parametrize("what", ["password changed", "user deleted"])
 def test_credentials_become_wrong(world: World, figure: Figure, what: str) -> None:
-    """UNAUTHENTICATED: each call, and the watch ends. Put right again before the lease has run
-    out, the agent has its keys still; after that it is told LOST and RESTORED."""
+    """UNAUTHENTICATED: each call, and the watch ends. Put right again before the lease has run out,
+    the agent still has its keys; after that it gets LOST and RESTORED."""
     gateway = enable(world)
     agent = world.host()
     world.open(agent, agent=b"named", **ALICE)
@@ -169,7 +169,7 @@ def test_credentials_become_wrong(world: World, figure: Figure, what: str) -> No
 
 def test_role_revoked_and_granted(world: World, figure: Figure) -> None:
     """PERMISSION: each call; the watch (which etcd serves on) when its connection is lost. The
-    lease is renewed all the same, nothing is LOST; with the role again everything works."""
+    lease is renewed, nothing is LOST; with the role again everything works."""
     gateway = enable(world)
     agent = world.host("python")
     world.open(agent, agent=b"named", **ALICE)

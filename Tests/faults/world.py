@@ -74,7 +74,7 @@ class World:
         self._unobserved.remove(host)
 
     def print_logs(self) -> None:
-        """What the library said; pytest shows it with a test that failed."""
+        """The library's log; pytest shows it with a failed test."""
         for host in self._started:
             for line in host.lines("log"):
                 print(f"{line['t'] / 1e9:.3f} host {host.pid}: {line['line']}")
@@ -125,7 +125,7 @@ class World:
         return [m for m in self.cluster.members if m not in members]
 
     def make_leader(self, member: Etcd) -> None:
-        """Hands the leadership over in good order, so that a test knows which role a member has."""
+        """Moves the leadership by request, so that a test knows which role a member has."""
         leader = self.cluster.leader()
         if leader is not member:
             target = member.status()["header"]["member_id"]
@@ -139,7 +139,7 @@ class World:
         for other in self.others(member):
             self.network.part(member.place, other.place)
 
-    # What holds
+    # Checks
 
     @contextmanager
     def observed(self, *hosts: Host) -> Iterator[None]:
@@ -171,8 +171,8 @@ class World:
 
     @contextmanager
     def unless_late(self, since: float, span: float, seconds: float) -> Iterator[None]:
-        """What is checked inside holds, unless the machine held hosts and etcd up for so many
-        seconds within any so long a span: nobody can keep a time then."""
+        """The checks inside apply unless the machine held hosts and etcd up for so many seconds
+        within any span of that length: nobody can keep a time then."""
         try:
             yield
         except AssertionError as error:
@@ -196,7 +196,7 @@ class World:
 
 
 def changes_told(host: Host, watch: int) -> list[tuple[int, bytes, bytes]]:
-    """What a watch with blobs was told of labels: revision, key, value."""
+    """The events of a watch with blobs: revision, key, value."""
     return [
         (
             line["revision"],
@@ -212,12 +212,12 @@ def renewing(ttl: float, interval: float) -> tuple[float, float]:
     return ttl, ttl - interval - 1
 
 
-# Watches are told CONTACT_LOST after a second.
+# Watches get CONTACT_LOST after a second.
 CONTACT = (2.0, 1.0)
 
 
 def contacts(host: Host, watch: int) -> list[str]:
-    """What a watch was told of its contact, checked to be in order."""
+    """A watch's events about its contact, checked to be in order."""
     told = [n for n in host.names(watch=watch) if n.startswith("CONTACT")]
     expected = ["CONTACT_LOST", "CONTACT_REGAINED"] * len(told)
     assert told == expected[: len(told)], told
@@ -225,10 +225,10 @@ def contacts(host: Host, watch: int) -> list[str]:
 
 
 def settle_after(world: World, agents: Sequence[Host], keys: Sequence[bytes]) -> None:
-    """What holds after a leader that hung goes on.
+    """Holds after a leader that hung continues.
 
     etcd before 3.4.31 and 3.5.13 (issue 15247 there) lets it revoke leases that its successor keeps
-    alive. Then, and only then, the agent is told LOST and RESTORED, and its keys are back."""
+    alive. Then, and only then, the agent gets LOST and RESTORED, and its keys are back."""
     time.sleep(2)
     wait_until(lambda: set(keys) <= set(world.keys()), PATIENCE, f"{keys}")
     for agent in agents:
@@ -236,15 +236,15 @@ def settle_after(world: World, agents: Sequence[Host], keys: Sequence[bytes]) ->
 
 
 def is_restored(agent: Host) -> bool:
-    """Whether each lease that was lost, and none else, was told as LOST and as RESTORED."""
+    """Whether each lost lease, and nothing else, caused LOST and RESTORED."""
     return agent.names(watch=0) == ["LOST", "RESTORED"] * agent.stats()["leases_lost"]
 
 
 class Scene:
     """An agent under a lease, a peer that watches everything, somebody who writes all the time.
 
-    Under every fault that etcd's data survive: the agent keeps its lease and is told nothing, all
-    its keys are there whenever one looks, and the peer is told each change once, in order."""
+    Under every fault that etcd's data survive: the agent keeps its lease and gets no event, all its
+    keys are there whenever one looks, and the peer gets each change once, in order."""
 
     def __init__(
         self, world: World, ttl: int, interval: int, languages: str = "cpp python"
@@ -285,7 +285,7 @@ class Scene:
             self.check()
 
     def end(self) -> list[Line]:
-        """Writes a last change and waits until the peer has been told of it."""
+        """Writes a last change and waits until the peer has got it."""
         last = self.world.cluster.leader().gateway.put(NS + b"/busy/end", b"end")
         self.peer.event("PUT", watch=self.watch, label=b"end", revision=last, within=PATIENCE)
         return self.peer.events(watch=self.watch)
@@ -306,14 +306,14 @@ class Scene:
             assert missing == [], missing[:5]
 
     def check_changes(self) -> None:
-        """What the peer was told is etcd's own history: nothing lost, nothing twice, in order."""
+        """The peer's events are etcd's own history: nothing lost, nothing twice, in order."""
         gateway = self.world.cluster.leader().gateway
         last = self.peer.events(watch=self.watch, event="PUT", label=b"end")[-1]["revision"]
         history = gateway.history(NS, self.first, last)
         with self.world.unless_late(self.begun, *renewing(self.ttl, self.interval)):
             assert not any(change.is_delete for change in history)
         expected = [(c.revision, c.kv.key, c.kv.value) for c in history if c.kv.value]
-        # What a member had still to commit when it was cut off may come after the end.
+        # Changes that a member had yet to commit when it was cut off may come after the end.
         told = [t for t in changes_told(self.peer, self.watch) if self.first <= t[0] <= last]
         assert told == expected, difference(told, expected)
         assert len(told) > 20

@@ -12,7 +12,7 @@ namespace host {
 
 namespace {
 
-// Larger ones are told by size and checksum only.
+// Larger ones are reported by size and checksum only.
 constexpr size_t largestBlobTold = 4096;
 
 // Without its prefix.

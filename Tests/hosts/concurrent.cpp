@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What depends on what another thread does at that very moment.
+// Calls whose result depends on another thread at that very moment.
 
 #include "host.hpp"
 
@@ -28,7 +28,8 @@ bool waitUntil(const std::atomic<bool> &flag, uint64_t nanoseconds) {
     return flag.load();
 }
 
-// Where the operation id is to be written: a page that takes no write until the completion has been told, or 0.3 s.
+// The operation id is written to a page that rejects writes until the completion has come, or 0.3
+// s.
 struct {
     void *page;
     size_t size;
@@ -89,7 +90,8 @@ void slowID(Host &host, const Arguments &arguments) {
 
 namespace {
 
-// What a child does that was forked at any moment: every answer as the header has it, or its exit status says which.
+// A child that was forked at any moment checks each answer against the header; its exit status
+// names the wrong one.
 [[noreturn]] void checkInChild(nixl_md_t *md) {
     uint64_t op = 0;
     if (nixl_md_tick(md) != NIXL_MD_ERR_FORKED) _exit(10);

@@ -33,8 +33,8 @@ void tick(Handle &handle) {
     tellLongTick(handle);
 }
 
-// At once, so that a host that is killed has told of every tick but the one it was killed in. Most
-// hosts have none over a millisecond.
+// Reported at once: a host that is killed has then reported every tick except the last. Most hosts
+// have none over a millisecond.
 void tellLongTick(Handle &handle) {
     nixl_md_stats_t stats;
     std::memset(&stats, 0, sizeof stats);

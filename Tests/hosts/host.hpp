@@ -5,7 +5,7 @@
 // it sees as JSON lines on stdout. Uses nothing of the library but nixl_md.h.
 //
 // A request: `ID COMMAND [h=HANDLE] [NAME=VALUE]...`; values that are bytes are in hex.
-// Its answer: {"id":ID,"rc":STATUS,...}. Everything else is told as it happens.
+// Its answer: {"id":ID,"rc":STATUS,...}. Everything else is reported as it happens.
 
 #pragma once
 
@@ -45,7 +45,7 @@ class Line {
 std::string toHex(const void *data, size_t size);
 uint32_t checksum(const void *data, size_t size);
 uint64_t monotonicNanoseconds();
-// Of the calling thread.
+// The CPU time of the calling thread.
 uint64_t cpuNanoseconds();
 // The time without that in which the calling thread waited for a processor: a machine that is busy makes
 // nothing longer.
@@ -71,7 +71,7 @@ class Arguments {
 
 struct Handle;
 
-// What a callback gets as its user data; freed when the library has promised not to use it again.
+// A callback's user data; freed when the library has promised not to use it again.
 struct Context {
     Handle *handle;
     std::string inside; // what to do inside the callback, once
@@ -84,10 +84,10 @@ struct Handle {
     // Callbacks run in the tick that is running.
     uint64_t inTick = 0;
     uint64_t linger_ms = 0; // in each callback of an event
-    // The longest ticks that were told, in nanoseconds of CPU.
+    // The longest ticks that were reported, in nanoseconds of CPU.
     uint64_t longestTold = 0;
     uint64_t longestSetupTold = 0;
-    // Of the handle's own events: until it is closed.
+    // The context of the handle's own events, until it is closed.
     std::unique_ptr<Context> owner;
 };
 

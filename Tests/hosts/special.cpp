@@ -88,7 +88,7 @@ void liveInChild(const Arguments &arguments) {
 
 namespace {
 
-// What a child does that goes on beside its parent; then it ends as any program does.
+// The child lives beside its parent; then it ends as any program does.
 [[noreturn]] void liveBeside(nixl_md_t *md, const std::string &how, uint64_t milliseconds) {
     if (how == "close") tell("child", "close", nixl_md_close(md));
     const uint64_t end = monotonicNanoseconds() + milliseconds * 1'000'000;

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agents with a buffer to be read, and what their readers are told."""
+"""Agents with a buffer to be read, and the results of their readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from etcd_server import Etcd
 from hosts import Host, Line, Refused, made_blob
 
 TTL = 5
-# One that no test outlasts: what happens within it is not done by the end of a lease.
+# A TTL that no test outlasts: nothing that happens within it comes from the end of a lease.
 LONG_TTL = 300
 SIZE = 5000
 KINDS = ("tick", "asyncio")

@@ -32,15 +32,15 @@ from hosts import Host
 
 HERE = Path(__file__).resolve().parent
 WHEELS = Path(os.environ.get("NIXL_MD_BUILD", TREE / "build")) / "nixl"
-# What takes no lease to end is done much sooner, but for a machine under load. Where a time is
-# promised, the end of a lease say, `figure` checks it; this is only how long it is waited for.
+# The longest wait for anything that needs no lease to end; it takes much less, except on a machine
+# under load. Promised times are checked by `figure`.
 SOON = 30.0
-# What etcd takes to notice that a lease has run out, and to remove its keys.
+# The time that etcd takes to notice that a lease has run out, and to remove its keys.
 EXPIRY = 2
 # A stock peer's watch, which is known only by the number that etcd has.
 WATCH_SECONDS = 5.0
 VERSIONS = (os.environ.get("NIXL_VERSIONS") or (HERE / "versions").read_text()).split()
-# Of other CUDAs, for what depends on NIXL's own code.
+# Wheels for other versions of CUDA, for tests of NIXL's own code.
 MORE_VERSIONS = (
     os.environ.get("NIXL_MORE_VERSIONS") or (HERE / "more_versions").read_text()
 ).split()
@@ -90,7 +90,7 @@ class PeerFactory:
         return self._directory / f"nixl-{number}"
 
     def log(self, host: Host) -> str:
-        """What an agent has logged so far."""
+        """An agent's log so far."""
         return self.stderr(self._started.index(host)).read_text(errors="replace")
 
     def end(self) -> None:
@@ -147,7 +147,7 @@ def load_in_stock(stock: Host, etcd: Etcd, agent: str, label: str = "") -> None:
     stock.do("fetch", agent=quote(agent), label=label or None)
     wait_loaded(stock, agent)
     deadline = time.monotonic() + WATCH_SECONDS
-    # One that ends meanwhile, of an earlier test say, may hide the new one: hence the deadline.
+    # A watch of an earlier test that ends meanwhile may hide the new one: hence the deadline.
     while (now := watches(etcd)) <= fewest and time.monotonic() < deadline:
         fewest = min(fewest, now)
         time.sleep(0.02)
@@ -158,7 +158,7 @@ def wait_dropped(host: Host, agent: str, within: float = SOON) -> float:
 
 
 def blob_of(host: Host) -> bytes:
-    """What get_agent_metadata() returns there."""
+    """The result of get_agent_metadata() there."""
     return bytes.fromhex(host.do("blob")["blob"])
 
 

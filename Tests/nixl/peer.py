@@ -121,7 +121,7 @@ class Peer:
             deadline = time.monotonic() + TRANSFER_SECONDS
             while state == "PROC" and time.monotonic() < deadline:
                 state = self.nixl.check_xfer_state(handle)
-                # What is read may be an agent's of this process.
+                # The agent that is read may be one of this process.
                 for peer in Peer.all_here:
                     peer.progress()
             self.nixl.release_xfer_handle(handle)
@@ -130,7 +130,7 @@ class Peer:
             self.nixl.deregister_memory(registration)
 
     def begin_read(self, agent: str, address: str, size: str) -> Any:
-        """Of a peer that does not answer, so that it stays on the way."""
+        """Reads from a peer that does not answer, so that the transfer stays under way."""
         target = made_buffer(int(size), 0)
         self.buffers.append(target)
         self.nixl.register_memory([(*region(target), "")], "DRAM")
@@ -157,7 +157,7 @@ class Peer:
     # Life
 
     def meant(self, values: Values) -> Any:
-        """What answers a request."""
+        """Handles requests."""
         return self
 
     def quit(self) -> None:
@@ -212,7 +212,7 @@ class AdapterPeer(Peer):
             "on_peer": self.on_peer,
         }
         self.metadata: Any = None
-        # What its `on_peer` does when it is told.
+        # The behaviour of its `on_peer`.
         self.raises = False
         self.forgets = False
 
@@ -231,7 +231,7 @@ class AdapterPeer(Peer):
             raise RuntimeError(f"on_peer of {peer}")
 
     def interrupt_load(self) -> None:
-        """Ctrl-C comes amid the next load, and the application goes on."""
+        """Ctrl-C comes during the next load, and the application goes on."""
         load = self.nixl.add_remote_agent
 
         def interrupted(blob: bytes) -> Any:

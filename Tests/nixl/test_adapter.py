@@ -27,7 +27,7 @@ from etcd_server import Etcd
 from hosts import Host, Line, Refused, made_blob
 
 TTL = 5
-# One that no test outlasts: what happens within it is not done by the end of a lease.
+# A TTL that no test outlasts: nothing that happens within it comes from the end of a lease.
 LONG_TTL = 300
 SIZE = 5000
 KINDS = ("tick", "asyncio")
@@ -53,7 +53,7 @@ def check_read(reader: Host, address: int, seed: int) -> None:
 
 
 def told(reader: Host, is_loaded: bool, since: int = 0, within: float = SOON) -> Line:
-    """What on_peer was told; NIXL has the metadata at both times."""
+    """The next call of on_peer; NIXL has the metadata at both times."""
     line = reader.line("peer", name="alpha", is_loaded=is_loaded, since=since, within=within)
     assert line["check"] is True
     return line
@@ -69,7 +69,7 @@ def lease_of(etcd: Etcd, namespace: bytes, agent: bytes = b"alpha") -> int:
 def test_killed_and_restarted(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure, kind: str
 ) -> None:
-    """The reader's application says once whom it wants, and nothing more."""
+    """The reader's application names its peer once, and does nothing more."""
     reader = peers(kind, "beta", etcd34, namespace)
     reader.do("want", agent="alpha")
     old, address = serve(peers, kind, etcd34, namespace, seed=3)
@@ -142,7 +142,7 @@ def test_registrations_change(peers: PeerFactory, etcd34: Etcd, namespace: bytes
     assert not reader.lines("peer", is_loaded=False)
 
 
-def test_forgotten(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_forget_drops_the_peer(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     _, address = serve(peers, "tick", etcd34, namespace, seed=9)
     reader.do("want", agent="alpha")
@@ -155,7 +155,7 @@ def test_forgotten(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
 
 
 def check_waits_for_publish(alpha: Host, etcd: Etcd, namespace: bytes) -> None:
-    """What was withdrawn is not claimed again when registrations change, but by publish."""
+    """Withdrawn metadata is claimed again by publish, not when registrations change."""
     alpha.do("register", size=64)
     assert not alpha.do("check_registrations")["is_any"]
     time.sleep(1)
@@ -256,7 +256,7 @@ def test_it_loads_a_stock_peer(peers: PeerFactory, etcd34: Etcd, namespace: byte
 @pytest.mark.parametrize(
     ("blob", "words"), [(b"junk", "MISMATCH"), (b"", "MISMATCH")], ids=["junk", "another's"]
 )
-def test_what_nixl_refuses(
+def test_blob_that_nixl_refuses_is_an_error_then_a_good_one_loads(
     peers: PeerFactory,
     hosts: HostFactory,
     etcd34: Etcd,
@@ -264,7 +264,7 @@ def test_what_nixl_refuses(
     blob: bytes,
     words: str,
 ) -> None:
-    """It is told; nothing is loaded; a good blob later is."""
+    """The application gets the error; nothing is loaded; a good blob later is."""
     other = peers("plain", "gamma")
     host = hosts()
     host.open(etcd34.endpoint, namespace, agent=b"alpha")
@@ -303,7 +303,7 @@ def test_two_processes_of_one_name(peers: PeerFactory, etcd34: Etcd, namespace: 
     first.do("register", size=64)
     assert not first.do("check_registrations")["is_any"]
     assert not first.do("is_published")["is_published"]
-    # It is told why it cannot have it back.
+    # The error says why it cannot have it back.
     first.do("publish")
     eventually(lambda: is_refused(first, "Superseded"), SOON, "publish is refused")
     # Nor does it withdraw what is not its own.
@@ -314,7 +314,7 @@ def test_two_processes_of_one_name(peers: PeerFactory, etcd34: Etcd, namespace: 
 
 
 def test_the_name_is_taken_meanwhile(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
-    """While the earlier process stood still: it is told at once that the name has gone."""
+    """The earlier process stood still: it learns at once that the name has gone."""
     first, _ = serve(peers, "tick", etcd34, namespace, seed=17, ttl=LONG_TTL)
     first.freeze()
     second, _ = serve(peers, "tick", etcd34, namespace, seed=18)
@@ -326,7 +326,8 @@ def test_the_name_is_taken_meanwhile(peers: PeerFactory, etcd34: Etcd, namespace
 
 
 def test_a_stock_agent_takes_the_name(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
-    """What NIXL's own layer sends under our name is not undone, now or at the next renewal."""
+    """Keys that NIXL's own layer sends under our name are not undone, now or at the next
+    renewal."""
     ours, _ = serve(peers, "tick", etcd34, namespace, seed=27)
     peers("stock", "alpha", etcd34, namespace, TEST_SIZE=str(SIZE), TEST_SEED="28").do("send")
     eventually(lambda: "alpha: SUPERSEDED" in peers.log(ours), SOON, "it is logged")
@@ -340,7 +341,7 @@ def test_a_stock_agent_takes_the_name(peers: PeerFactory, etcd34: Etcd, namespac
     assert etcd34.gateway.range(namespace) == sent
 
 
-def test_wrong_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_wrong_arguments_raise(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     for values in ({"agent": "beta"}, {"agent": "alpha", "labels": ""}):
         with pytest.raises(Refused):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an etcd layer costs a process of the real NIXL: threads, memory, connections.
+"""The cost of an etcd layer in a process of the real NIXL: threads, memory, connections.
 
 The figures are printed (pytest -rP); docs/why.md has them."""
 
@@ -22,7 +22,7 @@ OURS_KIB_MAX = 2048
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a process that has published and has loaded its peers."""
+    """The cost of a process that has published and has loaded its peers."""
 
     threads: int
     rss_kib: int
@@ -47,8 +47,8 @@ def cost(host: Host, etcd: Etcd) -> Cost:
 
 
 class Fleet:
-    """Remote agents, and readers of them. What a dead agent has published cannot be loaded, so
-    the remote ones live on."""
+    """Remote agents, and readers of them. A dead agent's metadata cannot be loaded, so the remote
+    ones live on."""
 
     def __init__(self, peers: PeerFactory, etcd: Etcd, namespace: bytes, cache: Path) -> None:
         self.peers = peers

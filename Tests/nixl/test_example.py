@@ -57,7 +57,7 @@ def test_transfer(peers: PeerFactory, etcd34: Etcd, tmp_path: Path) -> None:
 
 
 class Touch:
-    """What runs a command when it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -67,7 +67,7 @@ class Touch:
 
 
 def hostile(marker: Path) -> list[bytes]:
-    """What somebody may have put in etcd who is no owner of a buffer."""
+    """Metadata in etcd by a writer that owns no buffer."""
     pickled = pickle.dumps(Touch(marker))
     digest = "0" * 64
     return [
@@ -100,7 +100,7 @@ agent = nixl_agent("alpha", nixl_agent_config(enable_prog_thread=False))
     return {0, ended.returncode}
 
 
-def test_what_stands_in_etcd_is_not_executed(
+def test_metadata_is_never_unpickled(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes, tmp_path: Path
 ) -> None:
     """The reader says that it is no description, and goes on."""

@@ -64,7 +64,7 @@ def peer_of(stock: Host, peers: PeerFactory, etcd: Etcd, namespace: bytes) -> Ho
     return peer
 
 
-def test_allIsKilled(
+def test_guardAndAgentKilled_keysEnd(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure, tmp_path: Path
 ) -> None:
     """SIGKILL to the agent and to guard: its stock peer drops it within TTL + 2 s."""
@@ -85,7 +85,7 @@ def test_allIsKilled(
         stock.quit()
 
 
-def test_agentAloneIsKilled(
+def test_agentKilled_guardRevokes(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure, tmp_path: Path
 ) -> None:
     """Guard lives and revokes: at once, not at TTL."""

@@ -26,7 +26,7 @@ from etcd_server import Etcd
 from hosts import Host, made_blob
 
 TTL = 5
-# One that no test outlasts: what happens within it is not done by the end of a lease.
+# A TTL that no test outlasts: nothing that happens within it comes from the end of a lease.
 LONG_TTL = 300
 SIZE = 5000
 
@@ -53,7 +53,7 @@ class Remote:
         return self.host.kill()
 
     def check_read(self, reader: Host) -> None:
-        """What was loaded can be used: the other agent reads this one's memory over UCX."""
+        """Loaded metadata can be used: the other agent reads this one's memory over UCX."""
         answer = reader.do("read", agent=self.name, address=self.address, size=SIZE)
         assert answer["state"] == "DONE"
         assert bytes.fromhex(answer["bytes"]) == self.bytes
@@ -240,7 +240,7 @@ def test_mixed_namespaces(
     assert not has_loaded(reader, "alpha")
 
 
-def test_mixed_namespaces_told_later(peers: PeerFactory, own_etcd: EtcdFactory) -> None:
+def test_mixed_namespaces_reported_later(peers: PeerFactory, own_etcd: EtcdFactory) -> None:
     """Also where the other one starts long after ours has looked."""
     etcd = own_etcd()
     reader = peers("tick", "beta", etcd)

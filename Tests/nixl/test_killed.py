@@ -24,7 +24,7 @@ from etcd_server import Etcd
 from hosts import Host
 
 TTL = 5
-# So late at most ours is told, whatever the machine withheld from it (see figures.py).
+# Our reader drops it by then, whatever the machine withheld from it (see figures.py).
 LATEST = 4.0 * TTL
 # So long the other outcome is waited for before it is called 'never': longer than for ours.
 NEVER_SECONDS = LATEST + TTL
@@ -66,7 +66,7 @@ def test_ours_is_killed(
 
 @pytest.mark.parametrize("kind", ["stock", "tick"])
 def test_stock_is_killed(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str) -> None:
-    """Its keys stay for ever, and so does its metadata in any peer: the defect, as it is."""
+    """Its keys stay forever, and so does its metadata in any peer: the defect, reproduced."""
     stock = publisher(peers, "stock", etcd34, namespace)
     peer = reader(peers, kind, etcd34, namespace)
     killed = stock.kill()

@@ -34,9 +34,8 @@ def test_never_without_a_lease(
     kind: str,
     command: str | None,
 ) -> None:
-    """etcd grants no lease at first: its database is full. What was published by the loop, or is by
-    the application meanwhile, is there when it has room, on a lease; nothing has to be called for
-    it."""
+    """etcd grants no lease at first: its database is full. Metadata published by the loop or by the
+    application meanwhile is there when it has room, on a lease, without another call."""
     etcd = own_etcd()
     etcd.gateway.alarm("ACTIVATE")
     alpha = start(peers, kind, "alpha", etcd, namespace)
@@ -71,8 +70,7 @@ def publish_parts(host: Host) -> None:
 def test_only_partial_metadata(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, refused: str
 ) -> None:
-    """What etcd has no room for, the lease or the labels, is written when it has, and nothing
-    else."""
+    """A lease or labels for which etcd has no room are written when it has, and nothing else."""
     etcd = own_etcd()
     partial = {"TEST_PARTIAL_ONLY": "1", "TEST_TTL": str(TTL)}
     if refused == "labels":
@@ -112,7 +110,7 @@ def test_only_partial_metadata(
 def test_removed_by_an_operator(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
 ) -> None:
-    """To make room, say. What had no room before is then not written either."""
+    """For example to make room. Labels that had no room before are then not written either."""
     etcd = own_etcd()
     alpha = start(peers, "tick", "alpha", etcd, namespace)
     wait_published(alpha)
@@ -130,7 +128,9 @@ def test_removed_by_an_operator(
     wait_published(alpha)
 
 
-def test_lease_lost(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes) -> None:
+def test_lease_lost_is_unpublished_until_restored(
+    peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
+) -> None:
     """Until everything is back, it is not published."""
     etcd = own_etcd()
     alpha = start(peers, "tick", "alpha", etcd, namespace)
@@ -144,7 +144,9 @@ def test_lease_lost(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes)
     assert len(etcd.gateway.keys(namespace)) == 2
 
 
-def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure) -> None:
+def test_name_in_use_is_taken_once_it_is_free(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure: Figure
+) -> None:
     """Where taking over is refused, the name is had as soon as the other process has lost it, by
     the loop alone."""
     reader = peers("tick", "beta", etcd34, namespace)
@@ -167,7 +169,7 @@ def test_name_in_use(peers: PeerFactory, etcd34: Etcd, namespace: bytes, figure:
 def test_withdrawn_while_there_is_no_lease(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
 ) -> None:
-    """What waits for a lease is not published after an invalidate."""
+    """A publish that waits for a lease does not happen after an invalidate."""
     etcd = own_etcd.unstarted()
     alpha = start(peers, "tick", "alpha", etcd, namespace)
     alpha.do("publish_partial", registration=0, label="part")
@@ -182,8 +184,8 @@ def test_withdrawn_while_there_is_no_lease(
 def test_etcd_forgets_everything(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes, kind: str, is_late: bool
 ) -> None:
-    """Those that live put their keys back and go on, though etcd's revisions begin anew; one that
-    died meanwhile is dropped. A reader that is late finds the keys back already."""
+    """Living agents put their keys back and go on, though etcd's revisions begin again; one that
+    died meanwhile is dropped. A late reader finds the keys back already."""
     etcd = own_etcd()
     # So that revisions are higher than those to come.
     for number in range(100):
@@ -208,7 +210,7 @@ def test_etcd_forgets_everything(
     wait_dropped(reader, "gamma")
     wait_loaded(reader, "alpha")
     check_read(reader, alpha, 60)
-    # What is new is still fetched and loaded, and a restart is noticed.
+    # New metadata is still fetched and loaded, and a restart is noticed.
     more = alpha.do("register", size=SIZE, seed=61)
     eventually(lambda: etcd.gateway.range(key)[0].value == blob_of(alpha), SOON, "published again")
     where = {"agent": "alpha", "address": more["address"], "size": SIZE}
@@ -221,7 +223,7 @@ def test_etcd_forgets_everything(
     mark = reader.mark()
     alpha.kill()
     new = start(peers, kind, "alpha", etcd, namespace, seed=62)
-    # What was fetched last may be told as well.
+    # The last fetch may be reported as well.
     dropped = reader.log.lines.index(told(reader, False, since=mark))
     told(reader, True, since=dropped)
     check_read(reader, new, 62)

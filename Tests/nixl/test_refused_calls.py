@@ -26,9 +26,7 @@ from hosts import Refused, made_blob
 from test_example import environment, orderly_ends
 
 
-def test_a_want_that_is_refused_changes_nothing(
-    peers: PeerFactory, etcd34: Etcd, namespace: bytes
-) -> None:
+def test_refused_want_changes_nothing(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     for _ in range(2):
         with pytest.raises(Refused, match="InvalidParameter"):
@@ -41,7 +39,7 @@ def test_a_want_that_is_refused_changes_nothing(
     check_read(reader, alpha, 1)
 
 
-def test_a_label_that_is_refused(
+def test_refused_label_leaves_the_others(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
 ) -> None:
     """At once, by the library: it changes nothing. Later, by etcd: it can be taken back."""
@@ -73,7 +71,7 @@ def test_a_label_that_is_refused(
     wait_published(alpha)
 
 
-def test_updates_reach_who_asked_for_them(
+def test_updates_reach_only_interested_readers(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
     """And nobody else."""
@@ -101,7 +99,7 @@ def test_a_blob_that_names_another_peer(peers: PeerFactory, etcd34: Etcd, namesp
     reader.do("want", agent="gamma")
     told(reader, True, name="gamma")
     mark = reader.mark()
-    # Of the living gamma, with more in it than gamma has published.
+    # Metadata of the living gamma, with more in it than gamma has published.
     more = gamma.do("register", size=SIZE, seed=82, count=1)
     blob = blob_of(gamma)
     gamma.do("deregister", registration=more["registration"])
@@ -186,7 +184,7 @@ def test_endpoints_in_nixls_configuration(
 
 
 @pytest.mark.parametrize("level", ["", "LOUD"])
-def test_a_log_level_that_is_none(
+def test_unknown_log_level_warns_and_takes_warn(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes, level: str
 ) -> None:
     """As NIXL itself does, it warns and takes WARN."""
@@ -199,7 +197,7 @@ def test_a_log_level_that_is_none(
 def test_load_isInterrupted_isLoadedLater(
     peers: PeerFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
-    """By the loop, within `check_interval`."""
+    """The loop loads it, within `check_interval`."""
     beta = peers("tick", "beta", etcd34, namespace)
     beta.do("interrupt_load")
     beta.do("want", agent="alpha")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the review of NIXL's pull request 1010 asked, measured; docs/why.md tells the outcome."""
+"""The questions of the review of NIXL's pull request 1010, measured; docs/why.md has the
+outcome."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def renew(etcd: Etcd, lease: int) -> bool:
 
 
 @pytest.mark.parametrize(("k", "survives"), [(2, False), (3, True)])
-def test_one_lost_renewal(etcd34: Etcd, k: int, survives: bool) -> None:
+def test_ttl_of_three_intervals_survives_one_lost_renewal(
+    etcd34: Etcd, k: int, survives: bool
+) -> None:
     """Why TTL = 3 x interval: of renewals every interval, one is lost, the next arrives."""
     for _ in range(ATTEMPTS):
         begun = time.monotonic()
@@ -61,7 +64,7 @@ def test_one_lost_renewal(etcd34: Etcd, k: int, survives: bool) -> None:
     assert lives == [survives] * LEASES
 
 
-def test_lost_renewal_of_ours(
+def test_ours_keeps_its_lease_over_lost_renewals(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes, proxy: Proxy
 ) -> None:
     """No answer for a whole interval, again and again: the lease is kept."""
@@ -136,7 +139,7 @@ def publish_late(etcd: Etcd, namespace: bytes, alpha: Host) -> None:
 def test_stock_waits_from_the_revision_it_has_seen(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
 ) -> None:
-    """And not from the next: it is told of the deletion that it knew of, and waits no longer."""
+    """It watches from that revision, not the next: it gets a known deletion, and stops waiting."""
     etcd = own_etcd()
     reader, alpha = peers("stock", "beta", etcd, namespace), peers("plain", "alpha")
     deleted_last(etcd, namespace)
@@ -147,7 +150,7 @@ def test_stock_waits_from_the_revision_it_has_seen(
     assert not has_loaded(reader, "alpha")
 
 
-def test_ours_waits_from_the_next(
+def test_ours_waits_from_the_next_revision(
     peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes
 ) -> None:
     etcd = own_etcd()
@@ -205,7 +208,9 @@ def test_worker_of_stock_is_blocked_by_an_absent_agent(
     assert late > 5
 
 
-def test_ours_is_not(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_worker_of_ours_is_not_blocked_by_absent_agents(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes
+) -> None:
     ours = peers("tick", "beta", etcd34, namespace)
     eventually(lambda: ours.do("is_published")["is_published"], SOON, "it is published")
     for number in range(100):
@@ -216,7 +221,7 @@ def test_ours_is_not(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None
     assert late < 5
 
 
-def test_several_keys_one_lease(
+def test_101_keys_on_one_lease_end_in_one_revision(
     hosts: HostFactory, etcd34: Etcd, namespace: bytes, figure: Figure
 ) -> None:
     """101 keys cost the renewals of one, and end in one revision."""

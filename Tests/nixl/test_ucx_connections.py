@@ -86,8 +86,9 @@ class Pair:
         return True
 
     def heals(self) -> bool:
-        """What an application does after a failure. Up to 1.4.1, NIXL may drop what has just been
-        loaded, since it learns late of the connection that broke: then the next transfer fails."""
+        """The steps of an application after a failure. Up to 1.4.1, NIXL may drop freshly loaded
+        metadata, since it learns late of the connection that broke: then the next transfer
+        fails."""
         mark = self.reader.mark()
         self.reader.do("reload", agent="alpha")
         told(self.reader, True, since=mark)
@@ -114,8 +115,10 @@ def test_reset_again_and_again(
 
 
 @pytest.mark.parametrize("version", [each for each in (*VERSIONS, *MORE_VERSIONS) if "1.4" in each])
-def test_nixl_drops_the_peer(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
-    """As 1.4 does: `check`, so the loop alone, loads it again, and `on_peer` is told both."""
+def test_peer_dropped_by_nixl_is_loaded_again(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """As 1.4 does: `check`, so the loop alone, loads it again, and `on_peer` gets both events."""
     pair = Pair(peers, "tick", etcd34, namespace)
     mark = pair.reader.mark()
     pair.reset()
@@ -125,8 +128,10 @@ def test_nixl_drops_the_peer(peers: PeerFactory, etcd34: Etcd, namespace: bytes)
     eventually(pair.reads, SOON, "transfers work again")
 
 
-def test_removed_behind_our_back(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
-    """By the application, with any version: it is loaded again."""
+def test_peer_removed_by_the_application_is_loaded_again(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes
+) -> None:
+    """The application loads it again, with any version."""
     pair = Pair(peers, "tick", etcd34, namespace)
     mark = pair.reader.mark()
     pair.reader.do("remove", agent="alpha")
@@ -154,7 +159,9 @@ def test_reload_while_etcd_is_down(
     assert len(pair.reader.lines("peer", is_loaded=True)) == 2
 
 
-def test_reload_of_who_is_not_there(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> None:
+def test_reload_of_an_absent_peer_raises(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes
+) -> None:
     reader = peers("tick", "beta", etcd34, namespace)
     wait_published(reader)
     with pytest.raises(Refused, match="KeyError"):
@@ -189,7 +196,7 @@ class Example:
 
 class Examples:
     """Owner and reader. An owner that ends is started again, as by a supervisor: in 1.5.1 UCX ends
-    a process whose peer's connection breaks amid a large transfer ('Fatal: unexpected error')."""
+    a process whose peer's connection breaks in a large transfer ('Fatal: unexpected error')."""
 
     def __init__(self, version: str, variables: dict[str, str], directory: Path) -> None:
         self._version = version
@@ -236,7 +243,9 @@ class Examples:
 
 
 @ALL
-def test_example(peers: PeerFactory, etcd34: Etcd, namespace: bytes, tmp_path: Path) -> None:
+def test_example_reads_on_after_each_reset(
+    peers: PeerFactory, etcd34: Etcd, namespace: bytes, tmp_path: Path
+) -> None:
     """It reads on after each reset."""
     variables = environment(
         NIXL_ETCD_ENDPOINTS=etcd34.endpoint,

@@ -126,8 +126,8 @@ def test_empty_metadata(peers: PeerFactory, etcd34: Etcd, namespace: bytes) -> N
 
 
 def test_large_metadata(peers: PeerFactory, own_etcd: EtcdFactory, namespace: bytes) -> None:
-    """Up to what etcd takes it is loaded, by ours and by stock. What is larger is told, and peers
-    keep what was there before."""
+    """Blobs up to etcd's limit are loaded, by ours and by stock. A larger one is an error, and
+    peers keep the earlier one."""
     etcd = own_etcd("3.4", "--max-request-bytes", "200000")
     alpha = start(peers, "tick", "alpha", etcd, namespace, seed=36)
     more = alpha.do("register", size=64, seed=37, count=3000)
@@ -280,8 +280,8 @@ class Member(Host):
 
 
 class Moving:
-    """Agent alpha, whose keys are put over with those of another process, all at once: a peer is
-    told RESTARTED, and no GONE before, so that dropping and loading are one event."""
+    """Agent alpha, whose keys are overwritten with those of another process, all at once: a peer
+    gets RESTARTED, and no GONE before, so that dropping and loading are one event."""
 
     def __init__(self, peers: PeerFactory, etcd: Etcd, namespace: bytes, seed: int) -> None:
         self.nixl = peers("plain", "alpha", TEST_SIZE=str(SIZE), TEST_SEED=str(seed))
@@ -301,7 +301,7 @@ class Moving:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_peer_raises(peers: PeerFactory, etcd34: Etcd, namespace: bytes, kind: str) -> None:
-    """It is told to the application; peers are dropped and loaded all the same."""
+    """The application gets it; peers are dropped and loaded anyway."""
     alpha = Moving(peers, etcd34, namespace, 50)
     reader = peers(kind, "beta", etcd34, namespace)
     reader.do("misbehave", raises=1)
@@ -356,10 +356,10 @@ def test_removed_by_the_application(peers: PeerFactory, etcd34: Etcd, namespace:
     check_read(reader, alpha.nixl, 54)
 
 
-def test_blob_that_names_no_text(
+def test_blob_whose_name_is_no_text_is_a_mismatch(
     peers: PeerFactory, hosts: HostFactory, etcd34: Etcd, namespace: bytes
 ) -> None:
-    """What a blob calls its agent may be any bytes: a mismatch, and nothing raises."""
+    """The name inside a blob may be any bytes: a mismatch, and nothing raises."""
     other = peers("plain", "alphabet")
     blob = blob_of(other).replace(b"alphabet", b"alpha\xff\xfe\xfd")
     assert blob != blob_of(other)

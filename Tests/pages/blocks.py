@@ -50,7 +50,7 @@ class Block:
 
     @property
     def word(self) -> str:
-        """What is done with it: the first word of its marker."""
+        """How the block is run: the first word of its marker."""
         return "not run" if self.marker.startswith("not run: ") else self.marker.split(" ")[0]
 
     @property

@@ -23,7 +23,7 @@ from fixtures import TREE
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 120.0
-# What a page calls its etcd.
+# The endpoints that pages use for etcd.
 NAMED = re.compile(r"etcd-0:2379,etcd-1:2379,etcd-2:2379|127\.0\.0\.1:2379")
 
 
@@ -106,7 +106,7 @@ class Place:
         return done.stdout
 
     def start(self, command: list[str], pattern: str, *, checkout: bool = False) -> str:
-        """Waits until it prints this; it runs on until the page is done. What it printed."""
+        """Waits until it prints this; it runs on until the page is done. Returns the output."""
         self._outputs += 1
         output = self.directory / f"output-{self._outputs}"
         with output.open("wb") as stream:

@@ -47,7 +47,7 @@ def test_notRun_areCounted() -> None:
 
 @pytest.fixture(scope="session")
 def targets() -> set[str]:
-    """Of the Makefile."""
+    """The targets of the Makefile."""
     command = ["make", "--print-data-base", "--question", "help"]
     told = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False).stdout
     return set(re.findall(r"(?m)^([a-z][a-z-]*):", told))

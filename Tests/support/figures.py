@@ -17,8 +17,8 @@ class Figure(Protocol):
     """Checks the time from `begin` to `end` (monotonic) against its bound and keeps it for the
     table.
 
-    The bound is what is promised where hosts and etcd get a processor when they want one. What
-    the machine withheld from them meanwhile is measured (see machine.py) and comes on top."""
+    The bound is the promise for hosts and etcd that get a processor when they want one. The time
+    that the machine withheld from them is measured (see machine.py) and added."""
 
     def __call__(self, what: str, begin: float, end: float, bound: float) -> None: ...
 

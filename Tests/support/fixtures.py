@@ -96,7 +96,7 @@ class HostFactory:
         return host
 
     def stderr(self, host: Host) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         path = next(path for started, _, path in self._started if started is host)
         return path.read_text(errors="replace")
 
@@ -193,5 +193,5 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def namespace() -> bytes:
-    """One that no other test uses."""
+    """A namespace that no other test uses."""
     return f"/test-{uuid.uuid4().hex[:12]}/".encode()

@@ -43,7 +43,7 @@ def put_all_body(puts: Iterable[tuple[bytes, bytes, int]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class KeyValue:
-    """One key as etcd tells it."""
+    """One key as etcd returns it."""
 
     key: bytes
     value: bytes
@@ -223,7 +223,7 @@ class Gateway:
             "range_end": _b64(prefix_end(prefix)),
             "start_revision": str(first),
         }
-        # A last change of our own tells that everything before it has been delivered.
+        # A last change of our own shows that everything before it has been delivered.
         sentinel = prefix + b"\0sentinel"
         end = self.put(sentinel, b"end")
         connection = self._connect(10.0)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""A server at etcd's port that misbehaves in one way, until it is told to behave: then a real etcd
-answers behind the same port."""
+"""A server at etcd's port that misbehaves in one way until the test makes it behave: then a real
+etcd answers behind the same port."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Case:
     accepted: Callable[[Link], None] | None = None
     # A request came. True: it was dealt with.
     request: Callable[[Call], bool] | None = None
-    # What is to be answered, before it is. None: nothing.
+    # Chooses the answer; None sends nothing.
     answer: Callable[[Call, Fields], Fields | bytes | None] | None = None
     # Time goes by; called as often as the connection takes it.
     idle: Callable[[Link], None] | None = None
-    # What is sent unasked is the host's to read: its ticks are as many.
+    # The host must read unsolicited data: it ticks as often.
     floods: bool = False
     # Etcd wants to know who asks.
     authenticates: bool = False
@@ -105,7 +105,7 @@ class Link:
         self.state: dict[str, Any] = {}
         self.is_open = True
 
-    # What a case may do
+    # Actions of a case
 
     def hit(self) -> None:
         """It has misbehaved once more."""
@@ -219,7 +219,7 @@ class Link:
             raise Gone
 
     def receive(self, seconds: float) -> bytes:
-        """What has come; empty: nothing in this time."""
+        """The bytes received; empty: none in this time."""
         self.check()
         self.sock.settimeout(max(seconds, 0.0001))
         try:

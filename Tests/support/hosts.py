@@ -30,7 +30,7 @@ TIMED = frozenset(
 )
 TICK_CPU_LIMIT_NS = 20_000_000 * CPU_FACTOR
 TLS_SETUP_CPU_LIMIT_NS = 100_000_000 * CPU_FACTOR
-# One that waits for the network waits for a second at least; a busy machine holds one up for less.
+# A wait for the network takes a second at least; a busy machine delays a host by less.
 TICK_WALL_LIMIT_NS = 900_000_000 * CPU_FACTOR
 
 Line = dict[str, Any]
@@ -50,7 +50,7 @@ class Refused(HostError):
 
 
 def made_blob(size: int, seed: int) -> bytes:
-    """What a host publishes when it is told a size and a seed instead of bytes."""
+    """The blob that a host publishes for a size and a seed instead of bytes."""
     period = bytes((seed + i * 7) & 0xFF for i in range(256))
     return (period * (size // 256 + 1))[:size]
 
@@ -63,7 +63,7 @@ def _word(value: Any) -> str:
 
 @dataclass
 class Log:
-    """Everything a host has told, in order."""
+    """Everything that a host has reported, in order."""
 
     lines: list[Line] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -204,7 +204,7 @@ class Host:
     def keep_stats(self, h: int) -> None:
         self.final_stats.append(self.stats(h))
 
-    # What is told
+    # Reports
 
     def _wait_line(
         self, wanted: Callable[[Line], bool], seconds: float, start: int = 0
@@ -225,7 +225,7 @@ class Host:
         return {op: self.done(op, max(0.0, deadline - time.monotonic()), h) for op in ops}
 
     def mark(self) -> int:
-        """A place in what has been told so far, for `since`."""
+        """A position in the reports so far, for `since`."""
         return len(self.log.lines)
 
     def event(
@@ -252,7 +252,7 @@ class Host:
         return line
 
     def events(self, since: int = 0, **wanted: Any) -> list[Line]:
-        """Every event told so far whose fields are as wanted."""
+        """Every event so far whose fields are as wanted."""
         lines = self.log.lines[since:]
         return [line for line in lines if line["kind"] == "event" and _has(line, wanted)]
 
@@ -294,7 +294,7 @@ class Host:
         return now
 
     def quit(self) -> None:
-        """Ends the process in good order, whatever state it is in."""
+        """Ends the process cleanly, whatever state it is in."""
         if self.process.poll() is None:
             self._remember_stats()
             try:
@@ -319,7 +319,7 @@ class Host:
         self._reader.join(5)
         for stream in (self.process.stdin, self.process.stdout, self._stderr):
             if stream is not None:
-                # What was written last may have no reader any more.
+                # The last bytes written may have no reader any more.
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
 
@@ -340,8 +340,8 @@ def check_ticks(stats: Line) -> None:
 
 
 def check_host(host: Host, is_quiet: bool, stderr: Path) -> None:
-    """What holds for every host of every test. A host tells of a long tick as soon as it has run,
-    so that of one that was killed only the tick that it was killed in is not known."""
+    """Checks every host of every test. A host reports a long tick as soon as it has run: if it is
+    killed, only its last tick is unknown."""
     for stats in [*host.final_stats, *host.lines("long_tick")]:
         check_ticks(stats)
     for line in host.log.lines:

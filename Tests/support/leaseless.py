@@ -43,8 +43,8 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """Of each field its number, its value if that is a number, its bytes if not, and all of it as
-    it is written (https://protobuf.dev/programming-guides/encoding/)."""
+    """Each field: its number, its value if that is a number, else its bytes, and its encoding
+    (https://protobuf.dev/programming-guides/encoding/)."""
     at = 0
     while at < len(message):
         start = at
@@ -79,7 +79,7 @@ def without_lease(range_response: bytes) -> bytes:
 
 @dataclass
 class Operation:
-    """Of a transaction; what is not a range of keys only and no transaction is let through."""
+    """The keys-only ranges of a transaction; other operations pass unchanged."""
 
     is_keys_only: bool = False
     inner: Transaction | None = None
@@ -158,8 +158,8 @@ def concerns(path: bytes, request: bytes) -> bool:
 
 @dataclass
 class Outgoing:
-    """What a side has yet to be sent on a stream, and with each piece how many bytes of the other
-    side are to be acknowledged when it has been sent."""
+    """Data that a side has yet to get on a stream; with each piece, how many bytes to acknowledge
+    to the other side once it was sent."""
 
     chunks: deque[tuple[bytes, int]] = field(default_factory=deque)
     trailers: list[tuple[bytes, bytes]] | None = None
@@ -173,7 +173,7 @@ class Call:
     path: bytes
     request: bytearray = field(default_factory=bytearray)
     response: bytearray = field(default_factory=bytearray)
-    # Whether the answer is to be rewritten; it is not known before the request has ended.
+    # Whether to rewrite the answer; known when the request has ended.
     concerns: bool = False
     has_asked: bool = False
     has_answered: bool = False
@@ -240,8 +240,8 @@ class Side:
         outgoing.trailers = trailers or outgoing.trailers
 
     def send(self, stream: int) -> int:
-        """Sends as much as may be sent now. How many bytes of the other side are to be acknowledged
-        for it."""
+        """Sends as much as flow control allows. Returns how many bytes to acknowledge to the other
+        side."""
         outgoing = self.outgoing[stream]
         acknowledged = 0
         try:
@@ -396,7 +396,7 @@ class Pair:
             self.client.end(call.client, _headers(event.headers))
 
     def _answer(self, call: Call) -> None:
-        """All of an answer that is to be rewritten is there."""
+        """The whole of an answer that must be rewritten is there."""
         if not call.response:
             return
         message = rewritten(

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""On what the keys of an agent hang, as etcd tells it."""
+"""The lease of an agent's keys, as etcd reports it."""
 
 from __future__ import annotations
 
 from etcd_server import Etcd
 from gateway import Gateway
 
-# Of the lease of an agent without a heartbeat: the greatest TTL that etcd grants.
+# The TTL of the lease of an agent without a heartbeat: the greatest that etcd grants.
 NEVER_ENDING = 9_000_000_000
 # How long a second restore within a minute waits; a third twice as long, and so on (rule 8 of
 # docs/registration.md).

@@ -21,7 +21,7 @@ def _one(pattern: str) -> Path:
 
 
 def include_directories() -> list[Path]:
-    """Of its headers, where the compiler does not look by itself."""
+    """The directory of its headers, where the compiler does not look by itself."""
     return [_one("usr/include/*/curl/curl.h").parents[1]] if ROOT else []
 
 
@@ -42,7 +42,7 @@ def check_loaded(pid: int) -> None:
 
 
 def prefix() -> list[str]:
-    """What starts a program that was linked without `link_flags`."""
+    """The environment in which a program linked without `link_flags` starts."""
     if ROOT is None:
         return []
     return [str(_loader()), "--library-path", str(_libraries())]

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the machine delivers while a test runs: for how long processes that wanted to run did not.
+"""Measures for how long the machine withheld a processor from processes that wanted to run.
 
-A promise in seconds supposes that hosts and etcd are given a processor when they want one. On a
-machine that is busy with other things they are not, and the kernel says for how long: the second
-number of /proc/PID/task/TID/schedstat (linux/Documentation/scheduler/sched-stats.rst), and the
-time that a hypervisor took (`steal` in proc_stat(5)). What a test measures can be late by as
-much, and by no more."""
+A promise in seconds assumes that hosts and etcd get a processor when they want one. On a busy
+machine they do not, and the kernel says for how long: the second number of
+/proc/PID/task/TID/schedstat (linux/Documentation/scheduler/sched-stats.rst), and the time that a
+hypervisor took (`steal` in proc_stat(5)). A test's measurement can be late by as much, and by no
+more."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _looks_on(pid: int) -> bool:
 
 
 def _delays(pid: int) -> Iterator[tuple[str, int]]:
-    """What each thread has waited so far, in nanoseconds."""
+    """The time that each thread has waited so far, in nanoseconds."""
     with suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             name = f"/proc/{pid}/task/{task}/schedstat"
@@ -124,14 +124,14 @@ def _delays(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def _stolen() -> int:
-    """By the hypervisor, from all processors, in nanoseconds."""
+    """The time that the hypervisor took from all processors, in nanoseconds."""
     columns = Path("/proc/stat").read_text().splitlines()[0].split()
     return int(columns[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class Delay:
-    """What is withheld from a few processes from now on, exactly; Machine tells what it was at most
-    for all. The kernel counts a wait when it is over: to be asked once the process has run."""
+    """The exact time withheld from a few processes from now on; Machine gives the maximum for all.
+    The kernel counts a wait when it is over: ask once the process has run."""
 
     def __init__(self, *pids: int) -> None:
         self._pids = pids

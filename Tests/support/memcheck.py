@@ -5,8 +5,8 @@ for its reports (`make memcheck`), or builds them with a sanitizer (`make saniti
 that knows of it: what goes before a command, how much longer things take, which tests run, what a
 report must say and, as a program, their sum.
 
-Python hosts run as they are: memcheck tells of the interpreter and of ctypes what is not ours, and
-the library that they load is the same."""
+Python hosts run natively: memcheck would report the interpreter and ctypes, and the library that
+they load is the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _directory() -> Path | None:
     return Path(given).resolve() if given else None
 
 
-# What the hosts and the library are built with (`make sanitize`): they are some three times slower.
+# The sanitizer of hosts and library (`make sanitize`): they are some three times slower.
 SANITIZER = os.environ.get("NIXL_MD_SANITIZER")
 IS_ON = _directory() is not None or SANITIZER is not None
 # The processor emulated by memcheck is 20 to 50 times slower. A host mostly waits, for an etcd that
@@ -76,7 +76,7 @@ def _name(number: int, test: str) -> str:
 
 
 def prefix(number: int, test: str) -> tuple[str, ...]:
-    """What to put before a host's command; nothing where memcheck is off."""
+    """The command to put before a host's; nothing where memcheck is off."""
     directory = _directory()
     if directory is None:
         return ()
@@ -95,7 +95,7 @@ def prefix(number: int, test: str) -> tuple[str, ...]:
 
 @dataclass
 class Report:
-    """What memcheck says of one process."""
+    """memcheck's report of one process."""
 
     path: Path
     text: str
@@ -128,7 +128,7 @@ def _is_left_in_a_child(record: str) -> bool:
 
 
 def lost(record: str) -> int:
-    """Bytes that a record tells of; those of others that hang on them have their own."""
+    """The bytes that a record counts; blocks that hang on them have their own record."""
     found = re.search(r"==\d+== ([\d,]+) (?:\(([\d,]+) direct,.*\) )?bytes in .* lost in", record)
     return int((found[2] or found[1]).replace(",", "")) if found else 0
 

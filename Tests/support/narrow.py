@@ -10,18 +10,19 @@ import socket
 import threading
 import time
 
-# Of the path: an Ethernet's, not loopback's 64 KiB, with which sockets begin with a huge buffer.
+# The path's segment size: Ethernet's, not loopback's 64 KiB, with which sockets begin with a huge
+# buffer.
 SEGMENT = 1400
-# What the path holds of what the host has sent; the kernel makes it a little more.
+# The bytes from the host that the path holds; the kernel makes it a little more.
 WINDOW = 4096
 PIECE = 1024
-# Of loopback's answers: nothing is paced or late in that direction.
+# Loopback's answers: that direction is neither paced nor late.
 ANSWER = 65536
 
 
 class NarrowLink:
-    """Forwards each connection to `target`. What the host sends is taken at `rate` bytes per second
-    (None: as it comes) and arrives `delay` seconds later; both can be changed at any time."""
+    """Forwards each connection to `target`. The host's bytes are taken at `rate` bytes per second
+    (None: as they come) and arrive `delay` seconds later; both can be changed at any time."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -86,7 +87,7 @@ class NarrowLink:
             except OSError:
                 data = b""
             if self.rate is not None:
-                # What was late is made up for, but for no longer than this.
+                # Makes up for lateness, at most for this long.
                 due = max(due, time.monotonic() - 0.02) + len(data) / self.rate
                 time.sleep(max(0.0, due - time.monotonic()))
             late.put((time.monotonic() + self.delay, data))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""nginx in front of an etcd: it ends each connection after 1,000 requests, and when it is told to
-load its configuration again."""
+"""nginx in front of an etcd: it ends each connection after 1,000 requests, and when it reloads its
+configuration."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel says about a process: its threads and its TCP connections (proc(5))."""
+"""The kernel's view of a process: its threads and its TCP connections (proc(5))."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def descriptors(pid: int) -> dict[int, str]:
 
 @dataclass
 class Samples:
-    """What was seen of a process while it was being looked at."""
+    """Observations of a process while it was watched."""
 
     threads: set[int] = field(default_factory=set)
     connections: set[str] = field(default_factory=set)
@@ -130,12 +130,12 @@ class Sampler:
 
     @property
     def samples(self) -> Samples:
-        """Of the first."""
+        """The observations of the first process."""
         return self.seen[self._pids[0]]
 
 
 class _Look:
-    """What was seen of one process so far."""
+    """The observations of one process so far."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -148,8 +148,8 @@ class _Look:
         """False when the process is ending."""
         try:
             states = thread_states(self.pid)
-            # The table of connections takes the kernel 20 ms; only a new socket can be in it anew,
-            # and one that is being connected: under valgrind that takes its time.
+            # The table of connections takes the kernel 20 ms; only a new socket can be new in it,
+            # or one that is connecting: under valgrind that takes its time.
             if (sockets := _socket_inodes(self.pid)) != self._inodes:
                 self._inodes = sockets
                 self._changed = time.monotonic()

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 
 class Proxy:
-    """Listens on a loopback port and forwards to `target`, until told otherwise. With `delay`,
-    whatever comes waits for as many seconds as that tells, each time anew; the order stays."""
+    """Listens on a loopback port and forwards to `target`, until the test changes that. With
+    `delay`, each piece waits for as many seconds as it returns, drawn again each time; the order
+    stays."""
 
     def __init__(self, target: int, delay: Callable[[], float] | None = None) -> None:
         self._target = target
@@ -75,7 +76,7 @@ class Proxy:
             self._holds_answers = answers
 
     def release(self) -> None:
-        """What was held back goes on, late."""
+        """Delivers, late, what was held back."""
         with self._lock:
             self._holds_requests = self._holds_answers = False
             for side in self._held:
@@ -91,7 +92,7 @@ class Proxy:
             self._held -= self._clients
 
     def held(self) -> bytes:
-        """What is kept back, as far as one look shows it."""
+        """The bytes that are held back, as far as one look shows them."""
         with self._lock:
             return b"".join(side.recv(1 << 20, socket.MSG_PEEK) for side in self._held)
 
@@ -178,7 +179,7 @@ class Proxy:
             self._send_on(side, data)
             return
         if not data:
-            self._selector.unregister(side)  # its end is told once
+            self._selector.unregister(side)  # its end is reported once
         due = max(self._last_due.get(side, 0.0), time.monotonic() + self._delay())
         self._last_due[side] = due
         self._forwarded += 1

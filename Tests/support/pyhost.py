@@ -84,7 +84,7 @@ class Handle:
     pointer: int | None = None
     is_shut_down: bool = False
     in_tick: int = 0
-    # The longest ticks that were told, in nanoseconds of CPU.
+    # The longest ticks that were reported, in nanoseconds of CPU.
     longest_told: int = 0
     longest_setup_told: int = 0
     keeps: list[Any] = field(default_factory=list)
@@ -363,8 +363,8 @@ class Host:
         self._tell_long_tick(handle)
 
     def _tell_long_tick(self, handle: Handle) -> None:
-        """At once, so that a host that is killed has told of every tick but the one it was killed
-        in. Most hosts have none over a millisecond."""
+        """Reported at once: a host that is killed has then reported every tick except the last.
+        Most hosts have none over a millisecond."""
         stats = capi.Stats(size=ctypes.sizeof(capi.Stats))
         if self.library.nixl_md_get_stats(handle.pointer, ctypes.byref(stats)) != capi.SUCCESS:
             return

@@ -19,7 +19,7 @@ IFF_UP = 1
 
 
 def prefix(directory: Path, timeout: int) -> tuple[str, ...]:
-    """What to put before a command. The resolver gives up after so many seconds."""
+    """The command to put before another. The resolver gives up after so many seconds."""
     (directory / "resolv.conf").write_text(
         f"nameserver 127.0.0.1\noptions timeout:{timeout} attempts:1\n"
     )

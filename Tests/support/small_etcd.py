@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
 """As much of etcd as a hostile server must do right before it does wrong, in Python, so that every
-message can be made otherwise. Whatever is true of etcd is tested against etcd itself."""
+message can be falsified. Tests of etcd itself use a real one."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class SmallEtcd:
         return [(1, [(1, self.cluster), (2, 1), (3, self.revision), (4, 2)])]
 
     def answer(self, method: str, request: Values) -> Fields:
-        """To a unary request."""
+        """Answers a unary request."""
         with self.lock:
             if method == "Range":
                 return self.header() + self.range(request)
@@ -208,7 +208,7 @@ class SmallEtcd:
     # Watches
 
     def events(self, watch: Watch) -> Fields:
-        """Those that a watch has not been told; it has, after this."""
+        """The events that a watch has not got yet; it has them after this."""
         with self.lock:
             start, watch.next = watch.next, self.revision + 1
             events: Fields = []
