@@ -14,6 +14,8 @@ FIRST ?= 1
 STEPS ?= 100000
 TRACE ?=
 STATES ?=
+# Agents of each fleet; empty: the simulation of few agents in any weather.
+FLEET ?=
 # For `make cost` and `make abi`: not empty: what is there is what may be there from now on.
 RECORD ?=
 # Of each measurement of `make bench`; ONLY="publish fetch" leaves the others out.
@@ -178,11 +180,11 @@ $(BUILD)/pythons/%/installed: python/tests/requirements.txt
 	$(@D)/bin/python -m pip install -q -r $<
 	@touch $@
 
-simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= REGRESSIONS= STATES=
+simulate: ## run seeds of the simulator: SEEDS=100 FIRST=1 STEPS=100000 TRACE= REGRESSIONS= STATES=; FLEET=200: fleets of so many agents
 	@tools/require swift
 	@swift build -c release --product simulate --scratch-path .build/simulate -Xswiftc -assert-config -Xswiftc Debug
 	@.build/simulate/release/simulate --seeds $(SEEDS) --first $(FIRST) --steps $(STEPS) \
-		$(if $(TRACE),--trace) $(if $(REGRESSIONS),--regressions) $(if $(STATES),--states)
+		$(if $(FLEET),--fleet $(FLEET)) $(if $(TRACE),--trace) $(if $(REGRESSIONS),--regressions) $(if $(STATES),--states)
 
 explore: ## explore every interleaving of the registration within bounds: BOUNDS="losses=2 op=1" LIMIT=states of each set
 	@tools/require swift

@@ -22,7 +22,7 @@ package final class Member {
     /// Since when it knows of no leader.
     var leaderlessSince: Instant?
     var tokens: Set<[UInt8]> = []
-    var connections: [ServerConnection] = []
+    var connections = ServerConnections()
     /// Arrived while it was frozen.
     var inbox: [(connection: Int, ClientPacket)] = []
     /// Wait for a leader.
@@ -94,6 +94,8 @@ package final class Cluster {
         /// A leader that is cut off from the others answers with the time to live that it last
         /// knew, until it notices (server/etcdserver/v3_server.go, leaseTimeToLive).
         package var tellsLeasesWithoutQuorum = false
+        /// Watchers now and then get an empty message with the revision, asked for or not.
+        package var tellsProgress = true
 
         package init() {}
     }
@@ -124,7 +126,7 @@ package final class Cluster {
     /// Members that no client knows; they live.
     package var unknownMembers = 0
     /// For each client, the number of leases that ended although it did not revoke them.
-    private var lost: [Int: Int] = [:]
+    package private(set) var lost: [Int: Int] = [:]
     private var countedLost: Set<Int64> = []
     /// Requests that were answered with a timeout and are carried out later.
     var late: [(at: Instant, connection: ServerConnection, request: Request)] = []
@@ -219,8 +221,8 @@ package final class Cluster {
 
     private func expireLeases() {
         guard leader != nil else { return }
-        for id in store.leases.keys.sorted() {
-            guard let expiry = expiries[id], now >= expiry + expiryDelay(id) else { continue }
+        let due = expiries.filter { now >= $0.value + expiryDelay($0.key) }.keys.sorted()
+        for id in due where store.leases[id] != nil {
             expiries[id] = nil
             noteLost(id)
             if store.revoke(id) { revisionCommitted() }
@@ -316,7 +318,7 @@ package final class Cluster {
         send(connection, .reset)
         connection.isOpen = false
         connection.streams = []
-        member.connections.removeAll { $0 === connection }
+        member.connections.remove(id: connection.id)
         mayComeLate(request, connection)
     }
 

@@ -14,6 +14,9 @@ extension Cluster {
         store.leases[lease] != nil && (expiries[lease] ?? 0) > now
     }
 
+    /// When it runs out if nobody renews it; nil: there is no such lease.
+    package func expiry(of lease: Int64) -> Instant? { expiries[lease] }
+
     /// The author of what is written by nobody who is a client of ours.
     package static var outsider: Int { -1 }
 
@@ -46,7 +49,7 @@ extension Cluster {
             if resets { send(connection, .reset) }
             connection.isOpen = false
         }
-        member.connections = []
+        member.connections = ServerConnections()
         member.inbox = []
         member.waiting = []
         member.answers = []
@@ -110,9 +113,7 @@ extension Cluster {
         let inbox = member.inbox
         member.inbox = []
         for (id, packet) in inbox {
-            guard let connection = member.connections.first(where: { $0.id == id }) else {
-                continue
-            }
+            guard let connection = member.connections[id] else { continue }
             take(packet, connection, member)
         }
     }
@@ -126,11 +127,10 @@ extension Cluster {
     /// A connection has broken; its server notices.
     package func connectionBroke(_ id: Int, to index: Int) {
         let member = members[index]
-        for connection in member.connections where connection.id == id {
-            connection.isOpen = false
-            connection.streams = []
-        }
-        member.connections.removeAll { $0.id == id }
+        guard let connection = member.connections[id] else { return }
+        connection.isOpen = false
+        connection.streams = []
+        member.connections.remove(id: id)
     }
 
     /// All members start again without data: with the same flags even the cluster's id stays.

@@ -71,6 +71,26 @@ final class ServerConnection {
     }
 }
 
+/// The connections of a member, in the order in which they came.
+struct ServerConnections: Sequence {
+    private var inOrder: [ServerConnection] = []
+    private var byID: [Int: ServerConnection] = [:]
+
+    subscript(id: Int) -> ServerConnection? { byID[id] }
+
+    mutating func append(_ connection: ServerConnection) {
+        inOrder.append(connection)
+        byID[connection.id] = connection
+    }
+
+    mutating func remove(id: Int) {
+        guard let connection = byID.removeValue(forKey: id) else { return }
+        inOrder.removeAll { $0 === connection }
+    }
+
+    func makeIterator() -> IndexingIterator<[ServerConnection]> { inOrder.makeIterator() }
+}
+
 /// A stream of watches or of lease renewals.
 final class ServerStream {
     let id: UInt64

@@ -162,6 +162,13 @@ struct Pair {
     }
 }
 
+/// How many keys a Range lists: a server's work grows with them.
+package func keysListed(_ frame: [UInt8], of store: Store) -> Int {
+    let query = RangeQuery(WireInput(frame: frame))
+    let count = store.count(query.key, query.rangeEnd)
+    return query.limit > 0 ? Swift.min(Int(query.limit), count) : count
+}
+
 enum WatchCommand {
     case create(Creation)
     case cancel(id: Int64)

@@ -21,7 +21,7 @@ extension Cluster {
             member.inbox.append((id, packet))
             return
         }
-        guard let connection = member.connections.first(where: { $0.id == id }) else { return }
+        guard let connection = member.connections[id] else { return }
         take(packet, connection, member)
     }
 
@@ -50,7 +50,7 @@ extension Cluster {
         case .goodbye:
             connection.isOpen = false
             connection.streams = []
-            member.connections.removeAll { $0 === connection }
+            member.connections.remove(id: connection.id)
         }
     }
 

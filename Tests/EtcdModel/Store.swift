@@ -129,6 +129,11 @@ package final class Store {
         return low
     }
 
+    /// How many keys there are in a range now.
+    func count(_ key: [UInt8], _ rangeEnd: [UInt8]) -> Int {
+        rangeEnd.isEmpty ? 1 : max(0, position(rangeEnd) - position(key))
+    }
+
     package subscript(key: [UInt8]) -> Record? {
         let at = position(key)
         return at < records.count && records[at].key == key ? records[at] : nil

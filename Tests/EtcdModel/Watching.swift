@@ -179,7 +179,7 @@ extension Cluster {
 
     /// An empty message says that every event up to its revision was sent.
     func tellProgress(_ member: Member) {
-        guard now >= member.progressAt else { return }
+        guard settings.tellsProgress, now >= member.progressAt else { return }
         member.progressAt = now + random.within(1_000_000...20_000_000)
         for connection in member.connections {
             for stream in connection.streams where stream.isOpen {

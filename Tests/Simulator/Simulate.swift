@@ -7,18 +7,22 @@ import Simulation
 /// Runs seeds; prints each that fails with the command that replays it, and at the end 'N passed, N failed'.
 @main
 struct Simulate {
-    private var count: UInt64 = 100
-    private var first: UInt64 = 1
+    private(set) var count: UInt64 = 100
+    private(set) var first: UInt64 = 1
     private var steps = 100_000
-    private var isTraced = false
+    private(set) var isTraced = false
     private var runsRegressions = false
     private var printsDigests = false
     private var countsStates = false
+    /// Agents of each fleet; 0: the other simulation.
+    private(set) var fleet = 0
+    private(set) var drawsCurve = false
 
     static func main() {
         guard let command = Simulate(CommandLine.arguments.dropFirst()) else {
             print("usage: simulate [--seeds N] [--first N] [--steps N]")
             print("                [--trace] [--regressions] [--digests] [--states]")
+            print("       simulate --fleet AGENTS [--seeds N] [--first N] [--trace] [--curve]")
             exit(2)
         }
         exit(command.run() ? 0 : 1)
@@ -43,17 +47,23 @@ struct Simulate {
                 countsStates = true
                 continue
             }
+            if argument == "--curve" {
+                drawsCurve = true
+                continue
+            }
             guard let number = rest.popFirst().flatMap({ UInt64($0) }) else { return nil }
             switch argument {
             case "--seeds": count = number
             case "--first": first = number
             case "--steps": steps = Int(clamping: number)
+            case "--fleet": fleet = Int(clamping: number)
             default: return nil
             }
         }
     }
 
     private func run() -> Bool {
+        if fleet > 0 { return runFleets() }
         let results = Results()
         if runsRegressions {
             for regression in Regression.all {
