@@ -57,7 +57,10 @@ extension Cluster {
             ServerWatcher(
                 id: creation.id, key: creation.key, rangeEnd: creation.rangeEnd,
                 fragments: creation.fragments, first: first, next: first, isSynced: isSynced))
-        if !isSynced { member.syncAt = member.syncAt ?? now + random.within(0...100_000) }
+        if !isSynced {
+            member.syncAt =
+                member.syncAt ?? (settings.isPrompt ? now : now + random.within(0...100_000))
+        }
     }
 
     /// Sends a revision that was applied to the watchers that are up to date.
@@ -120,7 +123,7 @@ extension Cluster {
         var first = watcher.next
         if settings.tellsOlder, first > max(2, store.compacted + 3) { first -= 2 }
         var last = member.applied
-        if last - first > 3, random.oneIn(4) {
+        if last - first > 3, !settings.isPrompt, random.oneIn(4) {
             // A bounded number of revisions at a time.
             last = first + (last - first) / 2
             member.syncAt = now + 10_000

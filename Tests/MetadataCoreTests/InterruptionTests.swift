@@ -114,23 +114,12 @@ import Testing
 
     // MARK: - Stores that have gone back
 
-    /// Everything that the store holds now, to be put back later.
-    func snapshot() -> (_ revision: Int64?) -> Void {
-        let (store, leases, old) = (world.etcd.store, world.etcd.leases, world.etcd.revision)
-        return { [world] revision in
-            world.etcd.store = store
-            world.etcd.leases = leases
-            world.etcd.history = []
-            world.etcd.revision = revision ?? old
-        }
-    }
-
     @Test(arguments: [true, false])
     func store_rolledBack_holdsTheLastCompletedState(isAnotherCluster: Bool) {
         let alpha = world.add("alpha")
         publish(alpha)
         publish(alpha, "old", "1")
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         world.submit(alpha, .unpublish(label: Bytes("old")))
         publish(alpha, "a", "2")
         putBack(nil)
@@ -148,10 +137,10 @@ import Testing
         let alpha = world.add("alpha")
         heartbeat(alpha)
         publish(alpha)
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         publish(alpha, "a", "2")
         publish(alpha, "new", "1")
-        putBack(1_000_000_000)
+        putBack(world.etcd.revision + 1000)
         world.etcd.compact(to: world.etcd.revision)
         world.cut(alpha)
         world.advance(by: 5000)
@@ -163,7 +152,7 @@ import Testing
     @Test func store_rolledBackAfterTheWithdrawal_isCleared() {
         let alpha = world.add("alpha")
         publish(alpha)
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         world.submit(alpha, .invalidate)
         putBack(nil)
         publish(alpha, "b", "2")
@@ -183,7 +172,7 @@ import Testing
         world.submit(alpha, .stopHeartbeat(keep: true))
         alpha.isStalled = true
         operatorRemoves(all: false)
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         alpha.isStalled = false
         world.submit(alpha, .invalidate)
         world.advance(by: 1000)
@@ -200,14 +189,14 @@ import Testing
         let alpha = world.add("alpha")
         world.submit(alpha, .watch(agent: Bytes("beta"), presenceOnly: true), timeout: nil)
         publish(alpha)
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         world.submit(alpha, .invalidate)
         putBack(nil)
         world.cut(alpha)
         world.advance(by: 5000)
         #expect(world.etcd.store.isEmpty)
         #expect(world.etcd.leases.isEmpty)
-        #expect(world.etcd.history.allSatisfy { $0.kind == .delete })
+        #expect(world.etcd.history.allSatisfy { $0.record == nil })
     }
 
     /// It is of a moment at which the agent still had its name. SUPERSEDED is final.
@@ -215,7 +204,7 @@ import Testing
         let alpha = world.add("alpha")
         world.submit(alpha, .watch(agent: Bytes("beta"), presenceOnly: true), timeout: nil)
         publish(alpha)
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         world.etcd.apply([.put(key: Bytes(presence), value: [], lease: 0)])
         world.advance(by: 2000)
         #expect(alpha.ownership == ["SUPERSEDED"])
@@ -231,7 +220,7 @@ import Testing
     func store_emptyThenRolledBack_knowsItsOwnKey(hasGrown: Bool) {
         let alpha = world.add("alpha")
         publish(alpha)
-        let putBack = snapshot()
+        let putBack = world.etcd.snapshot()
         world.etcd.wipe()
         if hasGrown {
             for _ in 0..<10 { world.etcd.apply([.put(key: Bytes("/x"), value: [], lease: 0)]) }

@@ -107,7 +107,7 @@ import Testing
     }
 
     @Test func namespace_ofMany_isListedInFewRequestsAndReportedOnce() {
-        var puts: [DecodedOp] = []
+        var puts: [ModelEtcd.Operation] = []
         for number in 0..<5000 {
             puts.append(
                 .put(key: Bytes("/nixl/agents//") + name(number) + Bytes("/"), value: [], lease: 7))

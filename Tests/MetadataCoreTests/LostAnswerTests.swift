@@ -104,7 +104,7 @@ import Testing
         world.executeLate()
         world.advance(by: 2000)
         // A lease that comes late is empty, and nothing is ever put on it.
-        #expect(world.etcd.store.allSatisfy { $0.kv.lease == alpha.core.ownLease })
+        #expect(world.etcd.store.allSatisfy { $0.lease == alpha.core.ownLease })
     }
 
     /// It brings the lease back, and the claim with it, unless no lease is granted twice.
@@ -297,7 +297,7 @@ import Testing
             now: world.now)
         world.isDown = false
         world.advance(by: 5000)
-        let values = world.etcd.history.filter { $0.kv.key == Bytes(a) }.map { $0.kv.value }
+        let values = world.etcd.history.filter { $0.key == Bytes(a) }.map { $0.record?.value ?? [] }
         var distinct: [Bytes] = []
         for value in values where distinct.last != value { distinct.append(value) }
         #expect(distinct == [Bytes("1"), Bytes("2")])

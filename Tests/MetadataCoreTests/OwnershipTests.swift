@@ -319,7 +319,7 @@ import Testing
         let alpha = world.add("alpha")
         if isLeased { heartbeat(alpha) }
         publish(alpha)
-        if lease != 0 { world.etcd.leases[lease] = ModelEtcd.Lease(ttl: .max, expires: .max) }
+        if lease != 0 { world.etcd.grant(lease, seconds: 3600) }
         world.etcd.apply([
             .put(key: Bytes(presence), value: [], lease: lease),
             .put(key: Bytes(a), value: Bytes("stock"), lease: lease),

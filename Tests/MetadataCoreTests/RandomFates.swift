@@ -191,7 +191,7 @@ final class RandomFates {
         note("an operator removes all keys")
         if world.etcd.value(Self.presence) != nil { operatorHasRemoved = true }
         let end = Keyspace.end(of: Self.presence)
-        world.etcd.apply([.deleteRange(key: Self.presence, rangeEnd: end)])
+        world.etcd.apply([.delete(key: Self.presence, rangeEnd: end)])
         world.settle()
     }
 

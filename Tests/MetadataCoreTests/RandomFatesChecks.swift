@@ -73,8 +73,8 @@ extension RandomFates {
             return
         }
         let label = key(Bytes("rival"))
-        for (found, kv) in world.etcd.store where found != label && found != Self.presence {
-            fail("\(text(found)) on lease \(kv.lease) is among the other's keys")
+        for record in world.etcd.store where record.key != label && record.key != Self.presence {
+            fail("\(text(record.key)) on lease \(record.lease) is among the other's keys")
         }
         if world.etcd.value(label) == nil { fail("the other's label is missing") }
     }
@@ -110,8 +110,8 @@ extension RandomFates {
         guard !world.etcd.store.isEmpty else { return }
         if world.etcd.value(Self.presence) == nil { fail("labels without a presence key") }
         let lease = agent.core.ownLease
-        for (found, kv) in world.etcd.store where kv.lease != lease || lease == 0 {
-            fail("\(text(found)) is on lease \(kv.lease), not \(lease)")
+        for record in world.etcd.store where record.lease != lease || lease == 0 {
+            fail("\(text(record.key)) is on lease \(record.lease), not \(lease)")
         }
     }
 
@@ -119,7 +119,7 @@ extension RandomFates {
     private func checkLeases() {
         let owned = world.nodes.map { $0.core.ownLease }
         for lease in world.etcd.leases.keys.sorted() where !owned.contains(lease) {
-            let isEmpty = !world.etcd.store.contains { $0.kv.lease == lease }
+            let isEmpty = !world.etcd.store.contains { $0.lease == lease }
             if isEmpty, world.leftLeases.contains(lease) { continue }
             fail("lease \(lease) is left")
         }

@@ -206,7 +206,7 @@ import Testing
             told(peer) == [
                 "appeared stock", "synced", "appeared stock", "put stock metadata=x", "synced",
             ])
-        world.etcd.apply([.deleteRange(key: key, rangeEnd: [])])
+        world.etcd.apply([.delete(key: key, rangeEnd: [])])
         world.settle()
         #expect(told(peer) == ["gone stock", "gone stock"])
     }
@@ -242,7 +242,7 @@ import Testing
         put("/nixl/agents//stock/l", "1", lease: 0)
         put("/nixl/agents//implied/l", "1", lease: 0)
         put("/nixl/agents//empty/l", "", lease: 0)
-        world.etcd.leases[77] = ModelEtcd.Lease(ttl: 60_000, expires: world.now + 60_000)
+        world.etcd.grant(77, seconds: 60)
         put("/nixl/agents//ghost/l", "1", lease: 77)
         let observer = world.add(nil, seed: 9, portions: portions)
         let operation = world.submit(observer, .list)
@@ -308,14 +308,11 @@ import Testing
 
     @Test func watch_manyAgents_listsInPages() {
         let peer = world.add(nil)
-        for index in 0..<2500 {
-            let name = Bytes("\(index)".utf8)
-            world.etcd.store.append(
-                (Bytes("/nixl/agents//") + name + Bytes("/"), KeyValue()))
-            world.etcd.store[index].kv.key = world.etcd.store[index].key
-            world.etcd.store[index].kv.modRevision = 1
-        }
-        world.etcd.store.sort { $0.key.precedes($1.key) }
+        world.etcd.apply(
+            (0..<2500).map {
+                let key = Bytes("/nixl/agents//") + Bytes("\($0)".utf8) + Bytes("/")
+                return .put(key: key, value: [], lease: 0)
+            })
         _ = watch(peer, nil, presenceOnly: true)
         world.advance(by: 10)
         #expect(peer.events.count == 2501)
@@ -373,7 +370,7 @@ import Testing
         // The host takes no callbacks while more come than may wait.
         let stream = peer.watchStreams.first ?? 0
         for batch in 0..<70 {
-            var events: [DecodedOp] = []
+            var events: [ModelEtcd.Operation] = []
             for index in 0..<1000 {
                 let key = Bytes("/nixl/agents//") + Bytes("\(batch)-\(index)".utf8) + Bytes("/")
                 events.append(.put(key: key, value: [], lease: 0))

@@ -128,7 +128,7 @@ final class World {
             }
             for lease in etcd.leases.values { next = min(next, max(lease.expires, now + 1)) }
             now = next
-            etcd.expireLeases(now)
+            etcd.advance(to: now)
             settle()
             for node in nodes where !node.isStalled { node.core.advance(now: now) }
             settle()
@@ -146,7 +146,7 @@ final class World {
 
     private func drop(_ node: Node) {
         node.connection = nil
-        for stream in node.watchStreams { etcd.watches[stream] = nil }
+        for stream in node.watchStreams { etcd.close(stream) }
         node.watchStreams = []
         node.keepAlives = []
     }
@@ -197,7 +197,7 @@ final class World {
         case .closeStream(let stream):
             node.keepAlives.remove(stream)
             node.watchStreams.remove(global(stream, node))
-            etcd.watches[global(stream, node)] = nil
+            etcd.close(global(stream, node))
         case .abandonCall, .resolve, .log: break
         }
     }
@@ -231,14 +231,14 @@ final class World {
             fates.removeFirst()
         }
         if case .refused(let status) = fate, method == .leaseRevoke,
-            etcd.isEmpty(DecodedPair.lease(frame))
+            etcd.isEmpty(ModelEtcd.lease(in: frame))
         {
             // Removing nothing needs no permission; where a whole member refuses, an empty lease
             // stays.
             if status.code == GRPCStatus.permissionDenied {
                 fate = .ordinary
             } else {
-                leftLeases.insert(DecodedPair.lease(frame))
+                leftLeases.insert(ModelEtcd.lease(in: frame))
             }
         }
         if method == .leaseRevoke { hasRevocationInDoubt = hasRevocationInDoubt || isInDoubt(fate) }

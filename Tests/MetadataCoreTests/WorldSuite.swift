@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
+import EtcdModel
 import EtcdProtocol
 
 @testable import MetadataCore
@@ -36,7 +37,7 @@ extension WorldSuite {
     /// Somebody else removes the agent: all its keys, or its presence key alone.
     func operatorRemoves(all: Bool = true) {
         let end = all ? Keyspace.end(of: Bytes(presence)) : []
-        world.etcd.apply([.deleteRange(key: Bytes(presence), rangeEnd: end)])
+        world.etcd.apply([.delete(key: Bytes(presence), rangeEnd: end)])
         world.settle()
     }
 
@@ -53,7 +54,7 @@ extension WorldSuite {
     /// Everything in the store hangs on this lease, and there is no other lease.
     func hangsEverything(on lease: Int64) -> Bool {
         lease != 0 && !world.etcd.store.isEmpty && Array(world.etcd.leases.keys) == [lease]
-            && world.etcd.store.allSatisfy { $0.kv.lease == lease }
+            && world.etcd.store.allSatisfy { $0.lease == lease }
     }
 
     @discardableResult
@@ -76,5 +77,5 @@ extension WorldSuite {
         world.submit(node, .startHeartbeat(interval: 1000, ttlSeconds: 5))
     }
 
-    func stored(_ key: StaticString) -> KeyValue? { world.etcd.value(Bytes(key)) }
+    func stored(_ key: StaticString) -> Record? { world.etcd.value(Bytes(key)) }
 }
