@@ -66,6 +66,31 @@
  *
  * Times are milliseconds of CLOCK_BOOTTIME, which includes time spent in suspend.
  *
+ * WHICH FAILURE IS WORTH ANOTHER TRY
+ * ----------------------------------
+ * During an operation's time-out the library itself repeats what may be repeated, so a host needs no back-off. The error
+ * text has the reason. NIXL_MD_ERR_...
+ *
+ *     status            try again
+ *     TIMED_OUT         at once, or with a longer time-out
+ *     MISMATCH          at once: a publish claims the name again
+ *     CANCELED          at once, if it was not this host that canceled it
+ *     NOT_FOUND         a fetch: at once, without NO_WAIT; anything else: never
+ *     NOT_ALLOWED       name in use: when its owner is gone. An observer: never
+ *     NO_SPACE          when an operator has made room in etcd
+ *     PERMISSION        when an operator has granted the role
+ *     UNAUTHENTICATED   when etcd has this user and password, or with a new handle that has the right ones
+ *     BACKEND           when the reason in the text is mended
+ *     LIMIT             when other operations have completed (labels: after an unpublish)
+ *     BUSY, IN_CALLBACK when the other call, or the callback, has returned
+ *     REPLACED          never: a newer call of this host counts
+ *     SUPERSEDED        never: another process has the name. A new handle takes it back
+ *     SHUT_DOWN, FORKED never with this handle
+ *     INVALID_PARAM, TOO_LARGE, NOT_SUPPORTED
+ *                       never with these arguments
+ *
+ * A watch that has ended with any status but CANCELED is started again by the same rules.
+ *
  * A COMPLETE HOST
  * ---------------
  * @code
@@ -526,9 +551,9 @@ nixl_md_status_t nixl_md_open(const nixl_md_config_t *config, nixl_md_t **md);
  * From now on starting calls are refused, watches end, and waiting fetches complete as CANCELED. Queued writes are
  * sent. After them, or when only a quarter of `drain_ms` is left, the library revokes this agent's leases. That removes
  * everything this agent published and nothing else, even while etcd's database is full. Operations that are still open
- * after `drain_ms` complete as CANCELED. The shutdown does not report whether etcd has revoked them in time: where you
- * must know, wait for the completion of nixl_md_invalidate() first. Keys that were not removed in time go with the TTL, or
- * stay if there is no heartbeat. To leave the keys of an agent without a heartbeat in etcd, close the handle without a
+ * after `drain_ms` complete as CANCELED. No status reports whether etcd has revoked them in time; if not, the log warns
+ * that the drain ran out. Where you must know, wait for the completion of nixl_md_invalidate() first. Keys that were not
+ * removed in time go with the TTL, or stay if there is no heartbeat. To leave the keys of an agent without a heartbeat in etcd, close the handle without a
  * shutdown. Any thread, and from callbacks.
  *
  * @param drain_ms the longest that the shutdown may take; 0: withdraw nothing, complete everything at the next tick

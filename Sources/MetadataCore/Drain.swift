@@ -12,6 +12,8 @@ struct Drain {
         case over
     }
     private var phase = Phase.open
+    /// The host gave it time, and has not been warned yet that it was too short.
+    private var warns = false
 
     var isOpen: Bool { if case .open = phase { true } else { false } }
     var isOver: Bool { if case .over = phase { true } else { false } }
@@ -37,6 +39,7 @@ struct Drain {
     mutating func begin(_ duration: Milliseconds, _ now: Milliseconds) {
         guard isOpen else { return }
         phase = .writing(withdrawAt: now &+ duration / 4 &* 3, deadline: now &+ duration)
+        warns = duration > 0
     }
 
     /// Whether the withdrawal begins now.
@@ -45,6 +48,12 @@ struct Drain {
         else { return false }
         phase = .withdrawing(deadline: deadline)
         return true
+    }
+
+    /// Whether to warn that it is late: once.
+    mutating func takeWarning() -> Bool {
+        defer { warns = false }
+        return warns
     }
 
     mutating func end() { phase = .over }

@@ -223,6 +223,9 @@ extension MetadataCore {
     func driveDrain() {
         guard !drain.isOpen, !drain.isOver else { return }
         guard !drain.isLate(now) else {
+            if drain.takeWarning() {
+                log(.warn, "the drain of the shutdown ran out before everything was withdrawn")
+            }
             if operations.isEmpty {
                 finishDrain()
             } else if sweeps.isEmpty {

@@ -21,8 +21,8 @@ NS = b"/ns/"
 TTL = 5
 
 
-def live(host: Host, endpoints: str, agent: bytes = b"alpha") -> None:
-    host.open(endpoints, NS, agent=agent)
+def live(host: Host, endpoints: str, agent: bytes = b"alpha", **values: object) -> None:
+    host.open(endpoints, NS, agent=agent, **values)
     host.succeed("start_heartbeat", interval=1000, ttl=TTL * 1000)
     host.succeed("publish", label=b"metadata", blob=b"1")
 
@@ -335,10 +335,10 @@ def test_store_replaced_with_a_higher_revision_is_noticed(
     assert etcd.gateway.keys(NS) == [NS + b"/alpha/", NS + b"/alpha/metadata"]
 
 
-def test_drain_with_a_dead_etcd(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_drain_with_a_dead_etcd_runs_out_with_a_warning(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
     etcd = own_etcd()
     host = hosts()
-    live(host, etcd.endpoint)
+    live(host, etcd.endpoint, log=1, log_level=4)
     etcd.kill()
     op = host.start("publish", label=b"l", blob=b"b")
     before = time.monotonic()
@@ -346,6 +346,8 @@ def test_drain_with_a_dead_etcd(hosts: HostFactory, own_etcd: EtcdFactory) -> No
     host.line("shut_down", within=5)
     assert 0.9 < time.monotonic() - before < 1 + scaled(2)
     assert host.done(op)["status"] == capi.CANCELED
+    warnings = [line["line"] for line in host.lines("log")]
+    assert sum("drain of the shutdown ran out" in text for text in warnings) == 1, warnings
 
 
 def test_close_with_a_frozen_etcd_is_quick(hosts: HostFactory, own_etcd: EtcdFactory) -> None:

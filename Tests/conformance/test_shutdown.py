@@ -65,14 +65,16 @@ def test_calls_are_refused_at_once(hosts: HostFactory, etcd34: Etcd, namespace: 
 
 
 def test_zero_drain_withdraws_nothing(hosts: HostFactory, etcd34: Etcd, namespace: bytes) -> None:
+    """Without a warning: the host has asked for it."""
     host = hosts()
-    host.open(etcd34.endpoint, namespace, agent=b"alpha")
+    host.open(etcd34.endpoint, namespace, agent=b"alpha", log=1, log_level=4)
     host.succeed("publish", label=b"l", blob=b"b")
     fetch = host.start("fetch", agent=b"nobody")
     host.do("shutdown", drain=0)
     host.line("shut_down", within=1)
     assert host.done(fetch)["status"] == capi.CANCELED
     assert len(etcd34.gateway.keys(namespace)) == 2
+    assert host.lines("log") == []
 
 
 def test_efd_is_readable_when_it_is_done(library: Path, etcd34: Etcd, namespace: bytes) -> None:
