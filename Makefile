@@ -91,7 +91,7 @@ export NIXL_VERSIONS NIXL_MORE_VERSIONS
 
 BUILD_NEEDS := swift cc libc-headers curl-headers nghttp2-headers strip
 TEST_NEEDS := $(BUILD_NEEDS) abidw c++ cmake meson ninja pkg-config python venv readelf nm openssl strace nginx \
-	etcdctl unshare go
+	etcdctl unshare go rustc
 DEMO_NEEDS := $(BUILD_NEEDS) c++ python
 # An etcd of one's own replaces the private one of the demo.
 ifeq ($(strip $(NIXL_ETCD_ENDPOINTS)),)
