@@ -335,7 +335,9 @@ def test_store_replaced_with_a_higher_revision_is_noticed(
     assert etcd.gateway.keys(NS) == [NS + b"/alpha/", NS + b"/alpha/metadata"]
 
 
-def test_drain_with_a_dead_etcd_runs_out_with_a_warning(hosts: HostFactory, own_etcd: EtcdFactory) -> None:
+def test_drain_with_a_dead_etcd_runs_out_with_a_warning(
+    hosts: HostFactory, own_etcd: EtcdFactory
+) -> None:
     etcd = own_etcd()
     host = hosts()
     live(host, etcd.endpoint, log=1, log_level=4)
