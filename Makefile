@@ -79,7 +79,7 @@ SCRIPTS := tools/abi tools/build-library tools/debian-archives tools/dist-debs t
 	tools/require tools/sanitized tools/small-libcurl tools/test tools/unpack-libcurl tools/version .ci/run
 PYTHON_DIRECTORIES := tools/pictures tools/prose tools/site Tests Benchmarks packaging $(wildcard python examples)
 # Each is a world of its own to mypy: some have modules of the same name.
-TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/consumers Tests/artifact \
+TYPED := Benchmarks Tests/support Tests/conformance Tests/cost Tests/curls Tests/faults Tests/fleet Tests/consumers Tests/artifact \
 	Tests/cli Tests/deploy Tests/dist Tests/examples Tests/pages Tests/nixl Tests/mutations \
 	$(wildcard python examples)
 
@@ -101,7 +101,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man docs \
-	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz fuzz-interface sanitize races proxy servers test-pythons test-servers test-examples test-nixl test-faults test-curls cost bench memcheck \
+	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz fuzz-interface sanitize races proxy servers test-pythons test-servers test-examples test-nixl test-faults test-fleet test-curls cost etcd-costs bench memcheck \
 	format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
@@ -226,6 +226,13 @@ test-faults: ## clusters of three with members killed, silent, parted, wiped, up
 	@$(MAKE) --no-print-directory all test-tools
 	@tools/require --install ip nft
 	@tools/test faults
+
+test-fleet: ## 2,000 agents on an etcd that is stopped, killed, short of CPU: all come back; AGENTS=400, TESTS="-k stall"
+	@$(MAKE) --no-print-directory all test-tools
+	@NIXL_MD_FLEET_AGENTS=$(if $(AGENTS),$(AGENTS),2000) NIXL_MD_FLEET_TESTS="$(TESTS)" tools/test fleet
+
+etcd-costs: $(VENV)/tests ## measure what a connection, a renewal, an event ... cost etcd: docs/scale.md; wants a quiet machine
+	PYTHONPATH=Tests/support:python $(BIN)/python Benchmarks/etcd_costs.py
 
 cost: ## instructions and system calls of a publish, fetch, event, renewal and idle tick; RECORD=1 records them
 	@tools/require --install valgrind

@@ -23,10 +23,12 @@ class Authority:
             *("-keyout", str(self._key), "-out", str(self.certificate)),
         )
 
-    def issue(self, name: str, *alternatives: str) -> tuple[Path, Path]:
-        """Certificate and key for a server (with `alternatives` such as DNS:x, IP:y) or client."""
+    def issue(self, name: str, *alternatives: str, key: str = "ecdsa") -> tuple[Path, Path]:
+        """Certificate and key for a server (with `alternatives` such as DNS:x, IP:y) or client.
+        `key`: its kind."""
+        kinds = {"ecdsa": ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"), "rsa": ("rsa:2048",)}
         certificate = self._directory / f"{name}.pem"
-        key = self._directory / f"{name}.key"
+        private = self._directory / f"{name}.key"
         request = self._directory / f"{name}.csr"
         extensions = self._directory / f"{name}.ext"
         lines = ["extendedKeyUsage=serverAuth,clientAuth"]
@@ -34,15 +36,15 @@ class Authority:
             lines.append("subjectAltName=" + ",".join(alternatives))
         extensions.write_text("\n".join(lines) + "\n")
         self._openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-subj", f"/CN={name}", "-keyout", str(key), "-out", str(request)),
+            *("req", "-newkey", *kinds[key], "-nodes"),
+            *("-subj", f"/CN={name}", "-keyout", str(private), "-out", str(request)),
         )
         self._openssl(
             *("x509", "-req", "-days", "2", "-in", str(request), "-CA", str(self.certificate)),
             *("-CAkey", str(self._key), "-CAcreateserial", "-extfile", str(extensions)),
             *("-out", str(certificate)),
         )
-        return certificate, key
+        return certificate, private
 
     @staticmethod
     def _openssl(*arguments: str) -> None:

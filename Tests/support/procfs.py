@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -37,6 +38,25 @@ def thread_states(pid: int) -> list[str]:
             continue
         found.append(text.rpartition(") ")[2][0])
     return found
+
+
+def _schedstat_seconds(pid: int, column: int) -> float:
+    """Of all threads (linux/Documentation/scheduler/sched-stats.rst)."""
+    spent = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            spent += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[column])
+    return spent / 1e9
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time of its threads."""
+    return _schedstat_seconds(pid, 0)
+
+
+def cpu_wait_seconds(pid: int) -> float:
+    """The time in which its threads waited for a processor."""
+    return _schedstat_seconds(pid, 1)
 
 
 def freeze(pid: int) -> None:
