@@ -34,6 +34,8 @@ final class OwnershipLedger {
     /// By its own clock: not before may what it lost be put back.
     private var restoreFrom: Milliseconds = 0
     private var removals = 0
+    /// Withdrawals that etcd refused, and may have carried out: once the lease is gone nobody can tell whose doing it was.
+    private var refusedWithdrawals = 0
     private var calls = 0
     private var serial = 0
     /// When the withdrawals that are open were asked for.
@@ -145,10 +147,10 @@ final class OwnershipLedger {
             }
         case .unpublish(let label):
             ended(completion, label, true, nil)
-        case .invalidate: withdrew(completion.operation, isDone)
+        case .invalidate: withdrew(completion)
         case .stopHeartbeat(keep: false):
             if isDone { hasStopped(completion.operation) }
-            withdrew(completion.operation, isDone)
+            withdrew(completion)
         case .startHeartbeat:
             if isDone {
                 // What was told before the host asked for the stop may be heard after it.
@@ -180,8 +182,13 @@ final class OwnershipLedger {
         }
     }
 
-    private func withdrew(_ operation: OperationID, _ isDone: Bool) {
-        guard let at = withdrawals.removeValue(forKey: operation) else { return }
+    private func withdrew(_ completion: Completion) {
+        guard let at = withdrawals.removeValue(forKey: completion.operation) else { return }
+        let isDone = completion.status == .success
+        switch completion.status {
+        case .success, .timedOut, .canceled: break
+        default: refusedWithdrawals += 1
+        }
         // It may have been asked for before LOST was heard of.
         if isLost == true { isLost = nil }
         for (label, entry) in labels {
@@ -230,10 +237,11 @@ final class OwnershipLedger {
             nothingIsLeft()
         case .withdrawn:
             removals += 1
-            let known = host.world.history.removals(of: host)
-            if removals > known {
+            let others = host.world.history.removals(of: host)
+            if removals > others + refusedWithdrawals {
                 host.fail(
-                    "WITHDRAWN \(removals) times; others removed its presence key \(known) times")
+                    "WITHDRAWN \(removals) times; others removed its presence key \(others) times, itself at most \(refusedWithdrawals) times"
+                )
             }
             licences += 1
             isLost = false
