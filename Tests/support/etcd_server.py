@@ -95,6 +95,18 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def wait_until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Of a server that was just started, within 20 s; if not, its log says why."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+
+
 def temporary_directory() -> Path:
     """In memory where there is such a place: the disk of a test machine may be slow."""
     memory = Path("/dev/shm")

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import time
 
-from etcd_server import binary, free_ports, temporary_directory
+from etcd_server import binary, free_ports, temporary_directory, wait_until_it_listens
 
 
 class GrpcProxy:
@@ -42,16 +40,7 @@ class GrpcProxy:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline, (
-                    self.directory / "proxy.log"
-                ).read_text()
-                time.sleep(0.02)
+        wait_until_it_listens(self.port, self._process, self.directory / "proxy.log")
 
     def kill(self) -> None:
         if self._process is not None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from pathlib import Path
 
-from etcd_server import free_ports
+from etcd_server import free_ports, wait_until_it_listens
 
 CONFIGURATION = """
 daemon off;
@@ -60,7 +58,7 @@ class Nginx:
         )
         command = [binary, "-c", str(configuration), "-e", str(directory / "error.log")]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        self._wait()
+        wait_until_it_listens(self.port, self._process, directory / "error.log")
 
     @property
     def endpoint(self) -> str:
@@ -69,18 +67,6 @@ class Nginx:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline, (
-                    self.directory / "error.log"
-                ).read_text()
-                time.sleep(0.01)
 
     def reload(self) -> None:
         os.kill(self._process.pid, signal.SIGHUP)
