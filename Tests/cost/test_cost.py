@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from conftest import EtcdFactory
 from etcd_server import Etcd
 
@@ -65,11 +67,22 @@ class Runner:
     """Runs the host under a tool."""
 
     def __init__(
-        self, host: Path, etcd: Etcd, namespace: bytes, directory: Path, soname: Path
+        self,
+        host: Path,
+        etcd: Etcd,
+        namespace: bytes,
+        directory: Path,
+        soname: Path,
+        **environment: str,
     ) -> None:
         self._host, self._etcd, self._namespace = host, etcd, namespace
         self._directory = directory
-        self._environment = {**os.environ, "LD_LIBRARY_PATH": str(soname), "BENCH_QUIET": "1"}
+        self._environment = {
+            **os.environ,
+            **environment,
+            "LD_LIBRARY_PATH": str(soname),
+            "BENCH_QUIET": "1",
+        }
         self._environment.pop("NIXL_LOG_LEVEL", None)
 
     def run(self, tool: list[str], kind: Kind, count: int) -> str:
@@ -153,6 +166,23 @@ def runner(
     return Runner(bench_host, own_etcd("3.5"), namespace, tmp_path, soname_directory)
 
 
+@pytest.fixture
+def tls_runner(
+    bench_host: Path,
+    own_etcd: EtcdFactory,
+    namespace: bytes,
+    tmp_path: Path,
+    soname_directory: Path,
+) -> Runner:
+    authority = Authority(tmp_path / "ca", "authority")
+    certificate, key = authority.issue("server", "IP:127.0.0.1")
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    flags = ("--cert-file", str(certificate), "--key-file", str(key))
+    etcd = own_etcd("3.5", *flags, tls=context)
+    ca_file = str(authority.certificate)
+    return Runner(bench_host, etcd, namespace, tmp_path, soname_directory, BENCH_CA_FILE=ca_file)
+
+
 def check(name: str, what: str, measured: float, limit: float) -> None:
     record = json.loads(RECORD.read_text())
     if os.environ.get("NIXL_MD_RECORD"):
@@ -183,6 +213,12 @@ def test_system_calls_are_within_the_record(runner: Runner, name: str) -> None:
     check(name, "system calls", cost(runner.calls, KINDS[name], limit), limit)
 
 
+def test_system_calls_over_tls_are_within_the_record(tls_runner: Runner) -> None:
+    limit = recorded("publish_4k", "system calls over TLS") + CALLS_MARGIN
+    measured = cost(tls_runner.calls, KINDS["publish_4k"], limit)
+    check("publish_4k", "system calls over TLS", measured, limit)
+
+
 def held(runner: Runner, kind: Kind, what: str) -> float:
     """The cost of one by difference, so that shared costs do not count."""
     more, fewer = (json.loads(runner.run([], kind, n))[what] for n in (kind.more, kind.fewer))
@@ -193,6 +229,11 @@ def held(runner: Runner, kind: Kind, what: str) -> float:
 def test_memory_is_within_the_record(runner: Runner, name: str) -> None:
     limit = recorded(name, "KiB") * MEMORY_MARGIN
     check(name, "KiB", held(runner, HELD[name], "kib"), limit)
+
+
+def test_memory_over_tls_is_within_the_record(tls_runner: Runner) -> None:
+    limit = recorded("handle", "KiB over TLS") * MEMORY_MARGIN
+    check("handle", "KiB over TLS", held(tls_runner, HELD["handle"], "kib"), limit)
 
 
 def test_descriptors_per_handle_are_few(runner: Runner) -> None:
