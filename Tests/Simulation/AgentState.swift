@@ -4,14 +4,14 @@
 import EtcdModel
 import EtcdProtocol
 
-/// What the store says about one agent: the checkers' own reading of the keys.
+/// One agent's state in the store: the checkers' own reading of the keys.
 struct AgentState {
-    /// Of the presence key; nil: there is none.
+    /// The incarnation in the presence key; nil: no presence key.
     var incarnation: UInt64?
     /// Labels with a blob.
     var labels: [Bytes: Record] = [:]
 
-    /// By name, in the order of names: who counts as present at a revision.
+    /// The agents that count as present at a revision, in the order of names.
     static func all(
         _ world: World, _ store: Store, at revision: Int64, agent: Bytes? = nil
     ) -> [(Bytes, AgentState)] {

@@ -3,7 +3,7 @@
 
 import MetadataCore
 
-/// What a core holds is bounded, whatever happens.
+/// The memory of a core is bounded, whatever happens.
 extension SimulatedHost {
     /// Before the host takes its notices: the most that there is.
     func checkQueues() {

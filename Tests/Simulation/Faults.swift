@@ -5,7 +5,7 @@ import EtcdModel
 import EtcdProtocol
 import MetadataCore
 
-/// What goes wrong, and how long.
+/// The faults, and how long each lasts.
 extension World {
     func makeFault() {
         guard !isHealing else { return }

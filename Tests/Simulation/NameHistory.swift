@@ -25,10 +25,11 @@ final class NameHistory {
         let holders: Set<Int>
         let at: Instant
     }
-    /// Those that were told not to take what another has.
+    /// Authors that refuse takeover.
     var refusing: Set<Int> = []
 
-    /// How often a process may have been told that it was withdrawn. It waits for a newcomer whose mark it may read.
+    /// How often WITHDRAWN may have been reported to a process. It waits for a newcomer whose mark
+    /// it may read.
     func removals(of host: SimulatedHost) -> Int {
         let mayNotRead = host.world.refusedUntil[.forbidden] != nil
         let now = host.world.now + host.jumped
@@ -54,7 +55,7 @@ final class NameHistory {
         owners = [:]
     }
 
-    /// What a snapshot brought back is nobody's doing.
+    /// Keys that a snapshot brought back have no author.
     func restored(_ world: World) {
         let before = owners
         wiped()
@@ -120,9 +121,9 @@ final class NameHistory {
         }
     }
 
-    /// Of a process whose notices have all been taken. A claim whose answer was lost, with its connection or by a refusal that
-    /// says nothing about what was done, is made again; what was lost is put back before it is known whether another came
-    /// and went.
+    /// For a process whose notices have all been taken. After a lost answer (a broken connection,
+    /// or a refusal that leaves the claim in doubt) it claims again; a lost lease is restored
+    /// before it is known whether another process came and went.
     func check(_ host: SimulatedHost) {
         let count = takes[host.author] ?? 0
         let ledger = host.ownership

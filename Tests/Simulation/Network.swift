@@ -103,7 +103,7 @@ extension World {
         hosts[connection.host].hear(packet, on: connection)
     }
 
-    /// What the cluster has to send goes on its way.
+    /// Sends the cluster's packets.
     func flushCluster() {
         guard !cluster.outbox.isEmpty else { return }
         let packets = cluster.outbox
@@ -113,10 +113,11 @@ extension World {
 
     // MARK: - Faults
 
-    /// Breaks a connection; each side may be told or not.
+    /// Breaks a connection; each side may notice or not.
     func cut(_ connection: Connection, tellsClient: Bool, tellsServer: Bool) {
         if tellsClient {
-            // What was on its way to the client is lost with the connection, or still arrives before the end.
+            // Packets on their way to the client are lost with the connection, or still arrive
+            // before its end.
             if random.oneIn(2) { connection.toClient.isBroken = true }
             let host = hosts[connection.host]
             agenda.add(
@@ -125,7 +126,7 @@ extension World {
         } else {
             connection.toClient.isBroken = true
         }
-        // What was sent may still be carried out.
+        // Packets that were sent may still be carried out.
         if random.oneIn(2) { connection.toServer.isBroken = true }
         if tellsServer, connection.isEstablished {
             agenda.add(

@@ -21,7 +21,7 @@ final class OperationChecker {
     }
     private(set) var open: [Open] = []
     private var isCanceled: Set<OperationID> = []
-    /// What was begun up to here may have waited for a heartbeat whose start was canceled.
+    /// Operations up to this one may have waited for a heartbeat whose start was canceled.
     private var lastBeforeCancel: OperationID = 0
     var isShuttingDown = false
     /// Made when all was well again.
@@ -97,9 +97,11 @@ final class OperationChecker {
             default: nil
             }
         let until = fault.flatMap { host.world.refusedUntil[$0] }
-        // What a full database refuses waits for its time-out, and is asked again every two seconds.
+        // A write that a full database refuses waits for its time-out, and is repeated every two
+        // seconds.
         let grace: Milliseconds = status == .noSpace ? 2500 : 0
-        // A slow host is told late, and one that stood still: an answer of before may be the last that it heard.
+        // A host that is slow or stood still hears late: an earlier answer may be the last that it
+        // heard.
         let isLate = host.appetite <= 2 || host.clock <= host.excusedUntil + 1000 + grace
         guard let until, host.world.now <= until + Instant(grace) * 1000 || isLate else {
             host.fail("\(what) ended with \(status) for no reason")
@@ -107,7 +109,7 @@ final class OperationChecker {
         }
     }
 
-    /// After a tick, with everything taken that it told.
+    /// After a tick, when all its notices have been taken.
     func check(_ host: SimulatedHost, now: Milliseconds) {
         for operation in open {
             if let deadline = operation.deadline, now >= deadline {
@@ -187,7 +189,7 @@ final class OperationChecker {
         }
     }
 
-    /// What a fetch tells was so at some moment between its call and its answer.
+    /// A fetch returns a state of the store between its call and its answer.
     private func checkFetch(
         _ completion: Completion, _ agent: Bytes, _ label: Bytes, _ begun: Moment,
         _ host: SimulatedHost

@@ -5,10 +5,10 @@ import EtcdModel
 import EtcdProtocol
 import MetadataCore
 
-/// What one process may have in the store, by what it asked for and what it was told.
+/// The keys that one process may have in the store, by its calls and their completions.
 final class OwnershipLedger {
     struct Label {
-        /// What may be there; nil: nothing.
+        /// The blobs that the label may hold; nil: none.
         var allowed: [Bytes?] = [nil]
         var lastCall = 0
         var openCalls = 0
@@ -20,18 +20,18 @@ final class OwnershipLedger {
     let author: Int
     private(set) var labels: [Bytes: Label] = [:]
     private(set) var isSuperseded = false
-    /// It was told that its name is its own.
+    /// A completion has confirmed that it owns its name.
     private(set) var mustHold = false
     /// Something of it may be there.
     private(set) var mayHold = false
     /// How often it may begin to take the name.
     private(set) var licences = 1
-    /// Told LOST and not RESTORED; nil: a withdrawal meanwhile may have ended that.
+    /// LOST was reported and not RESTORED; nil: a withdrawal meanwhile may have ended that.
     private(set) var isLost: Bool? = false
-    /// How often it was told LOST.
+    /// How often LOST was reported.
     private(set) var losses = 0
     private var lastLoss: Milliseconds?
-    /// By its own clock: not before may what it lost be put back.
+    /// The earliest time, by its own clock, at which lost keys may be restored.
     private var restoreFrom: Milliseconds = 0
     private var removals = 0
     /// Withdrawals that etcd refused, and may have carried out: once the lease is gone nobody can tell whose doing it was.
@@ -123,7 +123,7 @@ final class OwnershipLedger {
         mustHold = false
         restoreFrom = 0
         if isLost == true { isLost = nil }
-        // Until its end is told, either may be there.
+        // Until the withdrawal completes, both are possible.
         for label in labels.keys { labels[label]?.allow(nil) }
     }
 
@@ -132,7 +132,7 @@ final class OwnershipLedger {
             ? 10_000 : host.world.random.within(20...3_000)
     }
 
-    // MARK: - What is told
+    // MARK: - Events and completions
 
     func completed(_ completion: Completion, _ call: HostCall, _ host: SimulatedHost) {
         let isDone = completion.status == .success
@@ -153,7 +153,7 @@ final class OwnershipLedger {
             withdrew(completion)
         case .startHeartbeat:
             if isDone {
-                // What was told before the host asked for the stop may be heard after it.
+                // Earlier notices may be taken after the host called for the stop.
                 wantsLease = stopsOpen > 0 ? nil : !isSuperseded
             } else if completion.status != .notAllowed {
                 wantsLease = nil
@@ -214,7 +214,7 @@ final class OwnershipLedger {
                 let why = String(decoding: text.bytes, as: UTF8.self)
                 host.fail("LOST \(losses) times, and no lease of it has ended so often: \(why)")
             }
-            // Whoever takes a name revokes the lease that it has emptied, if that never ends.
+            // A takeover revokes the lease that it has emptied, if that lease never ends.
             let isReplaced = host.world.history.replaced.contains(author)
             if host.world.now > host.world.excuses[host.index], !isReplaced {
                 host.fail("LOST for no reason: \(String(decoding: text.bytes, as: UTF8.self))")
@@ -249,8 +249,9 @@ final class OwnershipLedger {
         }
     }
 
-    /// The second loss within a minute is put back after a second, for something may revoke the lease whenever it sees it.
-    /// Not so where the store is another; nor is a host checked that hears late.
+    /// The second loss within a minute is restored after a second, since something may revoke the
+    /// lease again and again. Not where the store was replaced; and a host that hears late is not
+    /// checked.
     private func pace(_ host: SimulatedHost) {
         defer { lastLoss = host.clock }
         guard let lastLoss, host.clock < lastLoss + 59_000, host.world.stores.count == 1,

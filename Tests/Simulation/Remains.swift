@@ -17,7 +17,7 @@ struct Dead {
     let hadLease: Bool
 }
 
-/// What a shutdown and a death leave.
+/// The remains of a shutdown and of a death.
 extension World {
     func died(_ host: SimulatedHost, isWithdrawn: Bool) {
         guard let name = host.name else { return }

@@ -41,12 +41,12 @@ extension WatchChecker {
         world.scenario.allows(.restored) && host.bornIn.store < world.stores.count - 1
     }
 
-    /// After what was told last. A slow host is told later than it happens.
+    /// After the last notice. A slow host hears later than it happens.
     private func isSince(_ time: Instant, _ host: SimulatedHost) -> Bool {
         host.appetite <= 2 ? time > 0 : time >= syncedAt
     }
 
-    /// What comes next after what was told is not to be had any more.
+    /// The history that follows the last event is compacted.
     private func isCompacted(_ host: SimulatedHost) -> Bool {
         // A snapshot that was restored may count as compacted.
         let newest = host.storeOfNotice
@@ -73,7 +73,7 @@ extension WatchChecker {
         return false
     }
 
-    /// Some may stay behind their presence key, where a lease ended amid a move.
+    /// Labels may outlive their presence key where a lease ended in the middle of a move.
     private func keptLabels(_ agent: Bytes, at revision: Int64, _ store: Store) -> Bool {
         let start = world.key(agent, [])
         var end = start

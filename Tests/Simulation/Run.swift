@@ -12,7 +12,8 @@ public struct Run {
     /// nil: passed.
     public private(set) var failure: String?
     public private(set) var lateExecutions = 0
-    /// Of everything that ended in the store and, where wanted, of all that the cores sent and told.
+    /// A digest of everything that ended in the store and, where wanted, of all actions and notices
+    /// of the cores.
     public private(set) var digest: UInt64 = 0
     /// Classes of states of the registration that were reached, where wanted.
     public private(set) var registrationStates: Set<[UInt8]> = []
@@ -126,7 +127,7 @@ extension World {
         checkNoDeadKeys()
     }
 
-    /// What hangs on a lease belongs to a process that lives.
+    /// A key on a lease belongs to a living process.
     private func checkNoDeadKeys() {
         let alive = Set(hosts.filter { !$0.isOver }.map { $0.core.ownLease })
         // A lease with the lowest bit set never ends, and outlives its process. A key that somebody else hung on a lease

@@ -4,7 +4,7 @@
 import EtcdModel
 import MetadataCore
 
-/// What a seed decides before the first step: how large the world is and what may go wrong in it.
+/// A world as its seed decides before the first step: how large it is and what may go wrong.
 struct Scenario {
     enum Fault: CaseIterable {
         case cut, halfOpen, holdToServer, holdToClient, slowNetwork
@@ -23,7 +23,7 @@ struct Scenario {
         }
     }
 
-    /// What etcd may do, too (Cluster.Settings), or may happen to it: in one world of so many.
+    /// Further behaviour of etcd (Cluster.Settings), and accidents: each in one world of so many.
     enum Chance {
         static let leavesOutLeasesOfKeys = 3
         static let checksRenewals = 3
@@ -52,7 +52,7 @@ struct Scenario {
     let usesHostNames: Bool
     let hasSlowHosts: Bool
     let hasObservers: Bool
-    /// Of several KiB, some over etcd's limit; and messages over the transport's.
+    /// Blobs of several KiB, some over etcd's limit; and messages over the transport's.
     let hasLargeBlobs: Bool
     /// Mean times between two faults, and between two calls of a host.
     let faultPause: Instant
@@ -96,7 +96,7 @@ struct Scenario {
             faults = drawn + (hasNamesake ? [.namesake] : []) + Self.thrownFaults(seed, hasNamesake)
         }
         hasLargeBlobs = random.oneIn(6)
-        // Of permanent keys in a store that was wiped nobody can tell which of two processes put them back.
+        // After a wipe, permanent keys do not show which of two processes put them back.
         sharesNames =
             kind > 2 && random.oneIn(2) && !faults.contains(.wiped) && !faults.contains(.restored)
         newcomersStall = sharesNames && Self.isThrown(seed, 10, Chance.newcomersStall)

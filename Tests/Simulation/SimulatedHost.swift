@@ -5,7 +5,8 @@ import EtcdModel
 import EtcdProtocol
 import MetadataCore
 
-/// A process with one agent or observer: it ticks its core, makes calls, and writes down what it is told.
+/// A process with one agent or observer: it ticks its core, makes calls, and records events and
+/// completions.
 final class SimulatedHost {
     enum Ticking {
         /// Sleeps on the efd.
@@ -28,20 +29,21 @@ final class SimulatedHost {
     /// How far its clock has jumped in all.
     var jumped: Instant = 0
     var stalledUntil: Instant = 0
-    /// By its own clock: what was due by then may be late, for it was held up or its clock jumped.
+    /// Deadlines up to this time, by its own clock, may be late: it was held up or its clock
+    /// jumped.
     var excusedUntil: Milliseconds = 0
     private var isHeldUp = false
-    /// By its own clock: when it last heard anything, and when anything that was not a refusal.
+    /// When it last heard anything, and when anything that was not a refusal, by its own clock.
     private var lastHeard: Milliseconds = 0
     private(set) var lastAnswer: Milliseconds = 0
     /// The last one of an earlier tick.
     private(set) var earlierAnswer: Milliseconds = 0
-    /// By the world's: when more waited for it than it may leave waiting, or almost.
+    /// When its queue was last full, or almost, by the world's clock.
     var wasFullAt: Instant = 0
     /// When a stream was ended because of a message that was too large.
     private(set) var wasTooLargeAt: Instant = 0
     var isShuttingDown = false
-    /// By its own clock: when the drain of its shutdown has taken its time.
+    /// The end of its shutdown's drain, by its own clock.
     var drainEnd: Milliseconds = 0
     /// Its heartbeat ran when it was asked to shut down.
     var hadLease = false
@@ -128,7 +130,7 @@ final class SimulatedHost {
         tick()
     }
 
-    /// What arrives makes the efd readable.
+    /// Input makes the efd readable.
     private func wakeForInput() {
         if case .onEvents = ticking { wake(at: world.now + 20) }
     }
@@ -257,7 +259,8 @@ final class SimulatedHost {
         }
     }
 
-    /// 5 s of silence, a question and its deadline, and a second of trying: then watches have been told.
+    /// After 5 s of silence, a question and its deadline, and a second of trying, watches have got
+    /// CONTACT_LOST.
     private func noticeSilence(_ now: Milliseconds) {
         guard appetite > 2, !watches.isEmpty, now > max(lastHeard, excusedUntil) + 9_000 else {
             return
@@ -338,7 +341,7 @@ final class SimulatedHost {
         case .connect(let id, let endpoint, let address):
             disconnect()
             noticeConnect()
-            // What was asked on the last connection is not answered any more.
+            // Requests on the last connection get no answer any more.
             if !openTransactions.isEmpty { timesInDoubt += 1 }
             openTransactions.removeAll()
             let member = address.first.map(Int.init) ?? endpoint

@@ -5,21 +5,22 @@ import EtcdModel
 import EtcdProtocol
 import MetadataCore
 
-/// Holds a watch to what etcd's history says (the guarantees of etcd's watch, https://etcd.io/docs/v3.5/learning/api_guarantees/:
-/// ordered, unique, reliable, atomic, resumable, bookmarkable). After SYNCED every event must be the next one
-/// that the history has for it; before, what was told in all must be the state at the revision of SYNCED.
+/// Compares a watch with etcd's history (the guarantees of etcd's watch,
+/// https://etcd.io/docs/v3.5/learning/api_guarantees/: ordered, unique, reliable, atomic,
+/// resumable, bookmarkable). After SYNCED every event must be the next one that the history has for
+/// it; before, the events together must be the state at the revision of SYNCED.
 final class WatchChecker {
-    /// What a host that believes what it is told knows about an agent.
+    /// A host's knowledge of an agent, if it follows its events.
     private struct Known {
-        /// Of the presence key; 0: present without one.
+        /// The incarnation in the presence key; 0: present without one.
         var incarnation: UInt64 = 0
         var isPresent = false
         /// The presence key was seen: without one the agent is absent, whatever labels there are.
         var hadPresence = false
         var lastIncarnation: UInt64?
-        /// nil: what was known is void, by RESTARTED, until it is told again.
+        /// nil: RESTARTED made the known blob void, and no newer one was reported.
         var labels: [Bytes: Bytes?] = [:]
-        /// At which each was told, in the store that is there.
+        /// The revision at which each was reported, in the present store.
         var revisions: [Bytes: Int64] = [:]
     }
     struct Expected: Equatable {
@@ -35,7 +36,8 @@ final class WatchChecker {
     let agent: Bytes?
     private let presenceOnly: Bool
     private var known: [Bytes: Known] = [:]
-    /// Following: the store, how far its history has been turned into expectations, and those not yet told.
+    /// Following: the store, how far its history has been turned into expectations, and the
+    /// expectations that are left.
     private(set) var store: Store?
     private var followed: Int64 = 0
     private var expected: [Expected] = []
@@ -45,17 +47,17 @@ final class WatchChecker {
     private var hasTold = false
     private var isContactLost = false
     private var contactLostAt: Milliseconds = 0
-    /// Between RESYNC and SYNCED: what is told is what has changed.
+    /// Between RESYNC and SYNCED events are differences.
     private var tellsDifferences = false
-    /// The last event that tells what there is was about it.
+    /// The store that the last event with a state was about.
     private(set) var heardFrom: Store?
     let begunAt: Instant
-    /// By its host's clock.
+    /// Its beginning, by its host's clock.
     private let begunClock: Milliseconds
     private(set) var syncedAt: Instant
     private(set) var lastRevision: Int64 = 0
-    /// Present by their labels when the events stopped, gone in the list that followed: whether a presence key was seen in
-    /// between, which is not told, only the core knows.
+    /// Agents present by their labels when the events stopped, and gone in the list that followed.
+    /// Only the core knows whether it saw a presence key in between; no event says so.
     private var ambiguous: Set<Bytes> = []
 
     init(world: World, agent: Bytes?, presenceOnly: Bool, clock: Milliseconds) {
@@ -67,7 +69,7 @@ final class WatchChecker {
         syncedAt = world.now
     }
 
-    // MARK: - What is told
+    // MARK: - Events
 
     func told(_ event: WatchEvent, _ host: SimulatedHost) {
         let told: Expected
@@ -131,7 +133,7 @@ final class WatchChecker {
         // Others may be answered while this watch is silent.
         let isSilent = text.hasPrefix("still listing") || text.hasPrefix("etcd has not begun")
         if isSilent, host.clock >= begunClock + 5000 { return }
-        // What was answered in the same tick may have come after it.
+        // Answers of the same tick may have come after it.
         if host.clock < host.earlierAnswer + 1000 {
             host.fail("CONTACT_LOST \(host.clock - host.earlierAnswer) ms after an answer")
         }
@@ -145,12 +147,12 @@ final class WatchChecker {
         }
     }
 
-    /// Nothing was heard for so long that the host must have been told.
+    /// After so long a silence the host must have got CONTACT_LOST.
     func checkContact(_ host: SimulatedHost) {
         if !isContactLost { host.fail("nothing is heard any more and CONTACT_LOST was not told") }
     }
 
-    /// What is the same as before is not told again.
+    /// An unchanged state is not reported again.
     private func checkDifference(_ told: Expected, _ state: Known, _ host: SimulatedHost) {
         let isKnown: Bool
         switch told.kind {
@@ -204,7 +206,7 @@ final class WatchChecker {
         known[told.agent] = state
     }
 
-    /// nil: it is what had to be told next.
+    /// nil: it is the expected event.
     private func compare(_ told: Expected) -> String? {
         while expectedTold == expected.count, let store, followed < store.revision { follow(store) }
         guard expectedTold < expected.count else {
@@ -225,14 +227,14 @@ final class WatchChecker {
         return next == told ? nil : "\(text(told)) was told; next is \(text(next))"
     }
 
-    /// All that waited has been taken: a revision is told as a whole.
+    /// All notices have been taken: a revision is reported as a whole.
     func allTaken(_ host: SimulatedHost) {
         if expectedTold < expected.count, expectedTold > 0 {
             host.fail("only part of a revision was told; next is \(text(expected[expectedTold]))")
         }
     }
 
-    // MARK: - What must be told
+    // MARK: - Expected events
 
     private func follow(_ store: Store) {
         expected.removeAll(keepingCapacity: true)
@@ -253,7 +255,7 @@ final class WatchChecker {
         }
     }
 
-    /// What the history makes of agents: kept apart from what was told.
+    /// The agents by the history, apart from those by the events.
     private var history: [Bytes: Known] = [:]
 
     private func presenceChanged(_ agent: Bytes, _ change: Change, _ revision: Int64) {
@@ -283,7 +285,8 @@ final class WatchChecker {
         history[agent] = state
     }
 
-    /// Nothing is told of it: the agent is present already, by its labels. But from here on it is absent without it.
+    /// No event: the agent is present already, by its labels. But from here on it is absent without
+    /// the key.
     private func presenceWasSeen(_ agent: Bytes, _ incarnation: UInt64) {
         known[agent]?.hadPresence = true
         known[agent]?.incarnation = incarnation
@@ -304,7 +307,7 @@ final class WatchChecker {
         let isImplied = state.isPresent && !state.hadPresence
         if let record = change.record, !record.value.isEmpty {
             if !state.isPresent {
-                // What comes under a name whose presence key is gone waits for the next one.
+                // Keys of a name whose presence key is gone wait for the next one.
                 guard !state.hadPresence else { return }
                 expect(state.lastIncarnation == nil ? .appeared : .restarted, revision, agent, 0)
                 state.isPresent = true
@@ -372,7 +375,7 @@ final class WatchChecker {
         seesOnlyPresence = agent != nil && presenceOnly && !hasImplied
     }
 
-    /// nil: what was told is what was there.
+    /// nil: the events match the store.
     private func difference(_ store: Store, at revision: Int64) -> String? {
         var states: [Bytes: AgentState] = [:]
         for (name, state) in AgentState.all(world, store, at: revision, agent: agent) {
@@ -413,7 +416,7 @@ final class WatchChecker {
         return nil
     }
 
-    /// The world has settled: everything is told.
+    /// The world has settled: every event has been delivered.
     func checkSettled(_ host: SimulatedHost) {
         if isContactLost { host.fail("CONTACT_LOST was the last word although all is well") }
         guard let store else {

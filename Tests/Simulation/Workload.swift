@@ -5,7 +5,7 @@ import EtcdModel
 import EtcdProtocol
 import MetadataCore
 
-/// What hosts do: each call with chances of its own, more reads than writes.
+/// The calls of hosts, each with its own chance; more reads than writes.
 extension World {
     func makeCall(_ host: SimulatedHost) {
         guard !host.isOver, !host.isShuttingDown, !isHealing else { return }

@@ -29,7 +29,7 @@ public final class World {
     let cluster: Cluster
     var hosts: [SimulatedHost] = []
     var connections: [Connection] = []
-    /// By host and member: those that may still carry something.
+    /// Connections that may still carry something, by host and member.
     var recent: [[[Connection]]] = []
     var isHeldToServer: [[Bool]] = []
     var isHeldToClient: [[Bool]] = []
@@ -44,19 +44,19 @@ public final class World {
     private(set) var failure: String?
     private var clusterEventAt: Instant = .max
     private var authors = 0
-    /// What the processes of each author did, also of those that are gone.
+    /// The ledger of each author, also of those that are gone.
     var ledgers: [OwnershipLedger] = []
     /// No faults and no calls of hosts any more: the world heals and must settle.
     var isHealing = false
     /// Until then a lost lease has its reason.
     var excuses: [Instant] = []
     var isTraced = false
-    /// Of all actions and notices of all cores; nil: not wanted.
+    /// A digest of all actions and notices of all cores; nil: not wanted.
     var coreDigest: Digest?
-    /// Those that any agent's registration was in; nil: nobody asks.
+    /// The states that any agent's registration was in; nil: not recorded.
     var registrationStates: Set<[UInt8]>?
     let history: NameHistory
-    /// What an operator saved last, and how many stores there were then.
+    /// The operator's last snapshot, and how many stores there were then.
     var snapshot: (store: Store, stores: Int)?
     var tokensForgottenAt: Instant = 0
     /// How far the history had come at each second.
