@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import pytest
 
 from certificates import Authority
 from figures import Figure, figure, machine, print_figures
-from fixtures import TREE, library, soname_directory
+from fixtures import library, soname_directory
+from fleets import build
 
 __all__ = ["Figure", "figure", "library", "machine", "soname_directory"]
 
@@ -25,14 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def binary(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("fleet") / "members"
-    command = [
-        *(os.environ.get("CXX", "c++"), "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"),
-        *("-I", str(TREE / "include"), str(TREE / "Tests/fleet/members.cpp")),
-        *("-o", str(path), str(library), f"-Wl,-rpath,{library.parent}"),
-    ]
-    subprocess.run(command, check=True)
-    return path
+    return build(library, tmp_path_factory.mktemp("fleet") / "members")
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fleet import Fleet, Members, Plan
 from limiter import Limiter
 
 from conftest import Figure, Transport
 from etcd_server import Etcd
+from fleets import Fleet, Members, Plan
 from procfs import cpu_seconds
 
 AGENTS = int(os.environ.get("NIXL_MD_FLEET_AGENTS", "2000"))

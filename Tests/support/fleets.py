@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 # SPDX-License-Identifier: Apache-2.0
-"""Processes with many agents each, and their reports."""
+"""Processes with many agents each (Tests/fleet/members.cpp), and their reports."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import threading
 import time
@@ -15,6 +16,18 @@ from pathlib import Path
 from typing import Any
 
 Report = dict[str, Any]
+TREE = Path(__file__).resolve().parents[2]
+
+
+def build(library: Path, binary: Path) -> Path:
+    """Builds the program with many agents."""
+    command = [
+        *(os.environ.get("CXX", "c++"), "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"),
+        *("-I", str(TREE / "include"), str(TREE / "Tests/fleet/members.cpp")),
+        *("-o", str(binary), str(library), f"-Wl,-rpath,{library.parent}"),
+    ]
+    subprocess.run(command, check=True)
+    return binary
 
 
 @dataclass(frozen=True)
