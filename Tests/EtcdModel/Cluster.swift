@@ -142,6 +142,8 @@ package final class Cluster {
 
     // MARK: - Leadership
 
+    package var hasLeader: Bool { leader != nil }
+
     private var canElect: Bool {
         let count = members.filter { !$0.isRemoved }.count + unknownMembers
         return members.filter { isInQuorum($0) }.count + unknownMembers > count / 2

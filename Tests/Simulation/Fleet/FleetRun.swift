@@ -22,8 +22,9 @@ public struct FleetRun {
     /// Each half second: agents served, and seconds of work in the queue.
     public private(set) var curve: [(at: Double, served: Int, queue: Double, accepted: Int)] = []
 
-    /// Connections that etcd may accept from an agent for each outage.
-    static let connectionsOfOutage = 3
+    /// Connections that etcd may accept for each outage: on average, and from one agent.
+    static let connectionsOfOutage = 3.0
+    static let connectionsOfAgent = 10
 
     public init(_ scenario: FleetScenario, isTraced: Bool = false, drawsCurve: Bool = false) {
         self.scenario = scenario
@@ -62,12 +63,12 @@ private final class Outage {
     private var ttl: Instant { Instant(scenario.ttlSeconds) * 1_000_000 }
     private var wait: Double { queue / scenario.capacity }
     var limit: Double { 2 * wait + 10 }
-    var accepted: Int { acceptedByEach.max() ?? 0 }
+    var accepted: Int { ((acceptedByEach.max() ?? 0) + outages - 1) / outages }
     var acceptedOnAverage: Double {
-        Double(acceptedByEach.reduce(0, +)) / Double(max(1, world.agents.count))
+        Double(acceptedByEach.reduce(0, +)) / Double(max(1, outages * world.agents.count))
     }
     private var acceptedByEach: [Int] {
-        zip(world.agents, acceptedBefore).map { ($0.accepted - $1 + outages - 1) / outages }
+        zip(world.agents, acceptedBefore).map { $0.accepted - $1 }
     }
 
     func run() {
@@ -122,6 +123,10 @@ private final class Outage {
             let usual = members[0].capacity
             members[0].capacity = usual / FleetScenario.slowness
             world.at(ended) { members[0].capacity = usual }
+        case .stopMember:
+            ended = began + 30_000_000
+            world.stop(members[0])
+            world.at(ended) { [world] in world.continue(members[0]) }
         case .allReconnect:
             ended = began
             for member in members { world.reset(member) }
@@ -172,16 +177,19 @@ private final class Outage {
             )
         }
         for (agent, end) in zip(world.agents, leaseEnds) {
-            let isExcused = end <= ended + Instant(1.2e6 * wait) && scenario.fault != .slowMember
+            let isExcused = end <= ended + Instant(1.2e6 * wait) && !scenario.fault.needsOthers
             if losses(agent) > (isExcused && scenario.fault != .start ? 1 : 0) {
                 world.fail(
                     "\(agent.who) lost \(losses(agent)) leases, the first would have ended \(Double(end) / 1e6 - Double(ended) / 1e6) s after the fault, whose queue takes \(wait) s"
                 )
             }
         }
-        if accepted > FleetRun.connectionsOfOutage {
+        let isTooOften =
+            acceptedOnAverage > FleetRun.connectionsOfOutage
+            || accepted > FleetRun.connectionsOfAgent
+        if isTooOften {
             world.fail(
-                "etcd accepted \(accepted) connections of an agent for one outage, \(acceptedOnAverage) on average"
+                "etcd accepted \(acceptedOnAverage) connections of an agent for one outage, up to \(accepted)"
             )
         }
     }

@@ -14,10 +14,20 @@ public struct FleetScenario {
         case rollingRestart
         /// One member has a tenth of its share of the CPU for half a minute.
         case slowMember
+        /// One member is stopped for half a minute, and keeps its connections.
+        case stopMember
         /// The network drops every connection; etcd runs.
         case allReconnect
         /// The fleet starts within 0.2 s.
         case start
+
+        var needsOthers: Bool {
+            self == .rollingRestart || self == .slowMember || self == .stopMember
+        }
+        /// etcd's tokens are in the memory of its members.
+        var losesTokens: Bool {
+            self == .restart || self == .rollingRestart || self == .start
+        }
     }
     enum Watches {
         /// One agent in so many watches the whole namespace.
@@ -44,14 +54,15 @@ public struct FleetScenario {
     static let betweenRestarts: Instant = 12_000_000
     static let slowness = 10.0
 
-    public init(seed: UInt64, agents: Int, fault wanted: Fault? = nil) {
+    /// `wealth`: how many times as much CPU as the fleet needs; nil: 1 to 3 times.
+    public init(seed: UInt64, agents: Int, fault wanted: Fault? = nil, wealth: Double? = nil) {
         var random = Generator(seed: seed ^ 0x666c_6565_74)
         self.seed = seed
         self.agents = agents
         let drawn = random.pick(Fault.allCases)
         fault = wanted ?? drawn
         let isThree = random.oneIn(2)
-        members = isThree || fault == .rollingRestart || fault == .slowMember ? 3 : 1
+        members = isThree || fault.needsOthers ? 3 : 1
         ttlSeconds = random.pick([5, 10, 15, 30, 30])
         security = random.pick([.none, .none, .ecdsa, .ecdsa, .rsa])
         authenticates = random.oneIn(5)
@@ -62,8 +73,8 @@ public struct FleetScenario {
         }
         blobBytes = random.pick([1, 4, 4, 64]) * 1024
         lasts = random.pick([2_000_000, 4_000_000, 8_000_000, 8_000_000])
-        let wealth = 1 + Double(random.below(1000)) / 500
-        capacity = neededCapacity * wealth
+        let drawnWealth = 1 + Double(random.below(1000)) / 500
+        capacity = neededCapacity * (wealth ?? drawnWealth)
     }
 
     /// 2,000 agents after a stall of 8 s, with 10 % of a CPU: the picture of docs/scale.md.
@@ -96,7 +107,7 @@ public struct FleetScenario {
 
     /// A new connection of one agent, until its renewal is answered and its watches, the self-watch included, run.
     var reconnect: Double {
-        let token = authenticates ? UnitCosts.authenticate : 0
+        let token = authenticates && fault.losesTokens ? UnitCosts.authenticate : 0
         return
             (UnitCosts.connection(security) + token + UnitCosts.hello + UnitCosts.renewal
             + (1 + watchesOfOne) * UnitCosts.watch + 4 * UnitCosts.cancellation) / 1e6
@@ -126,14 +137,23 @@ public struct FleetScenario {
     /// The least with which the fleet can live. Connections that are lost must be made again within a third of the TTL.
     private var neededCapacity: Double {
         let third = Double(ttlSeconds) / 3
-        let again: Double
-        switch fault {
-        case .stall: again = 0
-        case .restart, .rollingRestart, .allReconnect: again = Double(agents) * reconnect
-        // A third of it serves a tenth of what it should.
-        case .slowMember: again = 0
-        case .start: again = startOfAll
-        }
+        let again =
+            switch fault {
+            case .stall: neededAfterStall
+            case .restart, .rollingRestart, .allReconnect: Double(agents) * reconnect
+            // The agents of that member, a third, go to the others, which have two thirds.
+            case .slowMember, .stopMember: Double(agents) * reconnect / 2
+            case .start: startOfAll
+            }
         return max(2 * loadAtRest, again / third)
+    }
+
+    /// A short stall costs no connection. In a longer one agents look out for another member, or for the same one after a
+    /// quarter of the TTL; and after half of it leases run out.
+    private var neededAfterStall: Double {
+        let seconds = Double(lasts) / 1e6
+        let ttl = Double(ttlSeconds)
+        if seconds > ttl / 2 { return startOfAll }
+        return seconds > (members > 1 ? ttl / 6 : ttl / 4) ? Double(agents) * reconnect : 0
     }
 }

@@ -302,6 +302,18 @@ final class FleetWorld {
         }
     }
 
+    /// SIGSTOP and SIGCONT of one.
+    func stop(_ member: FleetMember) {
+        member.change(to: .stopped)
+        cluster.freeze(member.index, at: now)
+    }
+
+    func `continue`(_ member: FleetMember) {
+        member.change(to: .up)
+        cluster.thaw(member.index, at: now)
+        serve(member)
+    }
+
     /// SIGKILL.
     func kill(_ member: FleetMember) {
         member.change(to: .dead)
@@ -309,9 +321,20 @@ final class FleetWorld {
         reset(member)
     }
 
+    /// It listens, and serves when there is a leader (server/embed/serve.go waits for ReadyNotify).
     func start(_ member: FleetMember) {
-        member.change(to: .up)
+        member.change(to: .stopped)
         cluster.start(member.index, at: now)
+        serveWhenReady(member, life: member.life)
+    }
+
+    private func serveWhenReady(_ member: FleetMember, life: Int) {
+        guard member.life == life else { return }
+        guard cluster.hasLeader else {
+            return at(now + 20_000) { [unowned self] in serveWhenReady(member, life: life) }
+        }
+        member.change(to: .up)
+        serve(member)
     }
 
     /// All connections of a member are gone, and their clients hear it.

@@ -20,14 +20,14 @@ struct UnitCosts {
     /// The acknowledgement of a SETTINGS frame.
     static let settings = 27.0
     static let authenticate = 59_000.0
-    static let renewal = 60.0
-    static let grant = 120.0
-    static let transaction = 200.0
-    static let kilobyteWritten = 8.0
-    static let watch = 60.0
+    static let renewal = 30.0
+    static let grant = 200.0
+    static let transaction = 130.0
+    static let kilobyteWritten = 9.0
+    static let watch = 85.0
     static let cancellation = 20.0
-    static let keyListed = 2.0
-    static let event = 15.0
+    static let keyListed = 1.8
+    static let event = 22.0
     static let kilobyteSent = 2.0
     /// The end of a connection.
     static let goodbye = 30.0
