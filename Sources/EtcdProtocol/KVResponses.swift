@@ -37,6 +37,7 @@ extension KeyValue {
     static func decode(
         _ span: Span<UInt8>, keepsValue: Bool = true, _ budget: inout FieldBudget
     ) throws(WireError) -> KeyValue {
+        budget.addKey()
         var kv = KeyValue()
         var reader = WireReader(span)
         while let field = try reader.nextField(&budget) {

@@ -48,8 +48,9 @@ public struct RangePage: Sendable, EtcdResponse {
             case (2, .some):
                 kvs.append(try KeyValue.decode(try reader.slice(field), &budget))
             case (2, .none):
-                guard keysLeft < WireLimits.keys else { throw .tooMany }
+                guard keysLeft < WireLimits.pageKeys else { throw .tooMany }
                 keysLeft += 1
+                budget.addKey()
                 _ = try reader.slice(field)
             case (1, .none): header = try ResponseHeader.decode(try reader.slice(field), &budget)
             case (3, .none): more = try reader.bool(field)

@@ -14,19 +14,32 @@ public enum WireError: Error, Equatable {
 /// Limits of one message. Its size is not enough: 16 MiB can hold eight million empty entries (half a gigabyte when
 /// decoded) or as many unknown fields (a whole tick to skip).
 public enum WireLimits {
-    /// Keys of a list. A real one is far larger than the 100 bytes that each takes at least.
-    public static let keys = 1 << 16
+    /// Keys of a page, decoded in portions. A real one is far larger than the 100 bytes that each takes at least.
+    public static let pageKeys = 1 << 16
+    /// Keys of any other answer, decoded in one tick. An agent asks for no more than its own 4,096 labels.
+    public static let keys = 1 << 13
     /// Events of a watch, all fragments together: they are delivered in one tick.
     public static let events = 1 << 13
     /// Answers to the operations of one transaction; etcd does no more than 128 (--max-txn-ops).
     public static let responses = 128
     /// Fields, those of embedded messages included: 65,536 keys have seven each.
     static let fields = 1 << 20
+    /// Those of a message without keys: a millisecond to skip.
+    static let fieldsAtFirst = 1 << 16
+    /// As many more for each key: a later etcd may have fields that are not known here.
+    static let fieldsOfKey = 16
 }
 
 /// Fields that may still be read of a message and what is embedded in it.
 struct FieldBudget {
-    private var left = WireLimits.fields
+    private var left = WireLimits.fieldsAtFirst
+    private var later = WireLimits.fields - WireLimits.fieldsAtFirst
+
+    mutating func addKey() {
+        let more = min(later, WireLimits.fieldsOfKey)
+        later -= more
+        left += more
+    }
 
     mutating func take() throws(WireError) {
         guard left > 0 else { throw .tooMany }

@@ -18,6 +18,8 @@ import Testing
     @Test func entriesOfOneMessage() throws {
         let range = repeated("1200", WireLimits.keys)
         #expect(try RangeResponse.decode(range).kvs.count == WireLimits.keys)
+        let page = repeated("1200", WireLimits.pageKeys)
+        #expect(try RangePage.decode(page).keysLeft == WireLimits.pageKeys)
         let events = hex("1007") + repeated("5a00", WireLimits.events)
         let watch = try WatchResponse.decode(events, keepValues: false)
         #expect(watch.events.count == WireLimits.events)
@@ -29,6 +31,9 @@ import Testing
 
         #expect(
             failure { () throws(WireError) in try RangeResponse.decode(range + hex("1200")) }
+                == .tooMany)
+        #expect(
+            failure { () throws(WireError) in try RangePage.decode(page + hex("1200")) }
                 == .tooMany)
         #expect(
             failure { () throws(WireError) in
@@ -45,10 +50,10 @@ import Testing
     }
 
     @Test func fieldsOfOneMessage() throws {
-        let tooMany = repeated("a00600", WireLimits.fields + 1)
+        let tooMany = repeated("a00600", WireLimits.fieldsAtFirst + 1)
         #expect(failure { () throws(WireError) in try RangeResponse.decode(tooMany) } == .tooMany)
         // In whatever they are.
-        let half = WireLimits.fields / 2
+        let half = WireLimits.fieldsAtFirst / 2
         let header = repeated("2800", half)
         let nested =
             WireWriter.frame(size: 2 * WireWriter.size(1, header)) { writer in
@@ -58,6 +63,20 @@ import Testing
         #expect(
             failure { () throws(WireError) in try LeaseRevokeResponse.decode(Bytes(nested)) }
                 == .tooMany)
+    }
+
+    /// Keys may have fields of a later etcd, as many as it likes where there are few of them.
+    @Test func fieldsOfKeys() throws {
+        func keys(_ count: Int, _ unknown: Int) throws -> [KeyValue] {
+            let key = repeated("3800", unknown)
+            let one = WireWriter.frame(size: WireWriter.size(2, key)) { $0.bytes(2, key) }
+            var all = Bytes()
+            for _ in 0..<count { all += one.dropFirst(5) }
+            return try RangeResponse.decode(all).kvs
+        }
+        #expect(try keys(WireLimits.keys, WireLimits.fieldsOfKey - 1).count == WireLimits.keys)
+        #expect(try keys(1, WireLimits.fieldsAtFirst).count == 1)
+        #expect(throws: WireError.tooMany) { try keys(1000, 100) }
     }
 
     private func page(_ keys: [StaticString], more: Bool = false) -> RangeResponse {
