@@ -144,7 +144,7 @@ demo: ## show it: two agents, one is killed, the other gets GONE (private etcd, 
 
 test: ## run all tests, against etcd 3.4 and 3.5; installs what it needs
 	@$(MAKE) --no-print-directory all examples test-tools
-	@tools/test unit simulation python artifact consumers examples pages conformance
+	@RETRY=$${RETRY:-1} tools/test unit simulation python artifact consumers examples pages conformance
 
 unit: ## the tests of the Swift modules
 	@tools/require --install $(BUILD_NEEDS)
