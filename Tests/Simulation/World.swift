@@ -58,6 +58,8 @@ public final class World {
     let history: NameHistory
     /// The operator's last snapshot, and how many stores there were then.
     var snapshot: (store: Store, stores: Int)?
+    /// The store was wiped since.
+    var isSnapshotOfAnother = false
     var tokensForgottenAt: Instant = 0
     /// How far the history had come at each second.
     var moments: [(at: Instant, moment: Moment)] = []
