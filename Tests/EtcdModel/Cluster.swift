@@ -129,7 +129,7 @@ package final class Cluster {
     /// Members that no client knows; they live.
     package var unknownMembers = 0
     /// For each client, the number of leases that ended although it did not revoke them.
-    package private(set) var lost: [Int: Int] = [:]
+    private var lost: [Int: Int] = [:]
     private var countedLost: Set<Int64> = []
     /// Requests that were answered with a timeout and are carried out later.
     var late: [(at: Instant, connection: ServerConnection, request: Request)] = []

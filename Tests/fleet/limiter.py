@@ -20,6 +20,7 @@ from procfs import cpu_seconds, cpu_wait_seconds
 PERIOD = 0.004
 # Time that was not used is kept for so long.
 KEPT_SECONDS = 0.1
+PRIORITY = -15
 # `had` looks at so long at a time.
 SLICE = 1.0
 
@@ -74,6 +75,9 @@ class Limiter(threading.Thread):
                 os.kill(self._pid, signal.SIGSTOP if is_stopped else signal.SIGCONT)
 
     def run(self) -> None:
+        # Others must not decide when it looks.
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PRIORITY)
         pid, at, used, waited = self._pid, time.monotonic(), 0.0, 0.0
         while not self._is_over:
             time.sleep(PERIOD)

@@ -19,7 +19,7 @@ import pytest
 from limiter import Limiter
 
 from conftest import Figure, Transport
-from etcd_server import Etcd
+from etcd_server import Etcd, Place
 from fleets import Fleet, Members, Plan
 from procfs import cpu_seconds
 
@@ -28,6 +28,8 @@ FULL = 2000
 PROCESSES = 4
 VICTIMS = AGENTS // 10
 TTL = 30.0
+# etcd gets its share before its neighbours, where that is allowed.
+PREFERRED = Place(prefix=("nice", "-n", "-10"))
 # A run in which etcd had less or more of its share than this says nothing.
 HAD = (0.7, 1.3)
 ATTEMPTS = 3
@@ -41,7 +43,7 @@ class World:
     """An etcd with a limit, and a fleet that has found it."""
 
     def __init__(self, binary: Path, transport: Transport) -> None:
-        self.etcd = Etcd("3.5", *transport.flags, tls=transport.context)
+        self.etcd = Etcd("3.5", *transport.flags, tls=transport.context, place=PREFERRED)
         self.etcd.start().wait_healthy()
         self.idle = self._idle_share()
         self.limiter = Limiter(self.etcd.pid)

@@ -49,7 +49,7 @@ private final class Outage {
     private var ended: Instant = 0
     private var outages = 1
     private var acceptedBefore: [Int] = []
-    private var lostBefore: [Int: Int] = [:]
+    private var lostBefore: [Int] = []
     private var leaseEnds: [Instant] = []
     private(set) var queue = 0.0
     private(set) var back: Double?
@@ -99,7 +99,7 @@ private final class Outage {
             }
         }
         acceptedBefore = world.agents.map { $0.accepted }
-        lostBefore = world.cluster.lost
+        lostBefore = world.agents.map { Int($0.core.counters.leasesLost) }
     }
 
     private func makeFault() {
@@ -195,7 +195,7 @@ private final class Outage {
     }
 
     private func losses(_ agent: FleetAgent) -> Int {
-        (world.cluster.lost[agent.index] ?? 0) - (lostBefore[agent.index] ?? 0)
+        Int(agent.core.counters.leasesLost) - lostBefore[agent.index]
     }
 
     // MARK: - A picture
