@@ -22,9 +22,10 @@ public struct FleetRun {
     /// Each half second: agents served, and seconds of work in the queue.
     public private(set) var curve: [(at: Double, served: Int, queue: Double, accepted: Int)] = []
 
-    /// Connections that etcd may accept for each outage: on average, and from one agent.
+    /// Connections that etcd may accept of an agent for each outage: on average, and in the worst case with two more for
+    /// each TTL that the outage lasts.
     static let connectionsOfOutage = 3.0
-    static let connectionsOfAgent = 10
+    static let connectionsOfAgent = 6
 
     public init(_ scenario: FleetScenario, isTraced: Bool = false, drawsCurve: Bool = false) {
         self.scenario = scenario
@@ -186,7 +187,7 @@ private final class Outage {
         }
         let isTooOften =
             acceptedOnAverage > FleetRun.connectionsOfOutage
-            || accepted > FleetRun.connectionsOfAgent
+            || accepted > FleetRun.connectionsOfAgent + 2 * Int((ended - began) / ttl)
         if isTooOften {
             world.fail(
                 "etcd accepted \(acceptedOnAverage) connections of an agent for one outage, up to \(accepted)"

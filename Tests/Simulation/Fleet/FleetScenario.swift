@@ -154,6 +154,6 @@ public struct FleetScenario {
         let seconds = Double(lasts) / 1e6
         let ttl = Double(ttlSeconds)
         if seconds > ttl / 2 { return startOfAll }
-        return seconds > (members > 1 ? ttl / 6 : ttl / 4) ? Double(agents) * reconnect : 0
+        return seconds > (members > 1 ? ttl / 8 : ttl / 4) ? Double(agents) * reconnect : 0
     }
 }
