@@ -101,7 +101,7 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help examples nixl-backend demo test unit python conformance consumers artifact pages cli man docs \
-	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz fuzz-interface sanitize races proxy servers test-pythons test-servers test-examples test-nixl test-faults test-fleet test-curls cost etcd-costs bench memcheck \
+	abi dist test-dist test-deploy fresh-machine simulation simulate explore mutations fuzz fuzz-interface sanitize races proxy servers test-pythons test-servers test-examples test-nixl test-faults test-fleet test-curls cost etcd-costs scale bench memcheck \
 	format lint install clean
 
 all: $(LIBRARY) ## build the shipped library: build/lib/libnixl_md.so, headers in build/include
@@ -233,6 +233,13 @@ test-fleet: ## 2,000 agents on an etcd that is stopped, killed, short of CPU: al
 
 etcd-costs: $(VENV)/tests ## measure what a connection, a renewal, an event ... cost etcd: docs/scale.md; wants a quiet machine
 	PYTHONPATH=Tests/support:python $(BIN)/python Benchmarks/etcd_costs.py
+
+scale: $(VENV)/tests ## fleets of 500 to 2,000 agents beside the model of docs/scale.md, its tables, its picture of the load
+	@$(MAKE) --no-print-directory all test-tools
+	PYTHONPATH=Tests/support:python $(BIN)/python Benchmarks/scale.py measure
+	PYTHONPATH=Tests/support:python $(BIN)/python Benchmarks/scale.py model
+	PYTHONPATH=Tests/support:python $(BIN)/python Benchmarks/scale.py pictures
+	$(PYTHON) tools/pictures
 
 cost: ## instructions and system calls of a publish, fetch, event, renewal and idle tick; RECORD=1 records them
 	@tools/require --install valgrind

@@ -30,6 +30,8 @@ WATCH, AUTHENTICATE = b"/etcdserverpb.Watch/Watch", b"/etcdserverpb.Auth/Authent
 # Connections that ask in turn, each once in a round, so many at once.
 CONNECTIONS = 64
 AT_ONCE = 8
+# Between requests that come alone.
+PAUSE = 0.004
 WATCHERS = 100
 KEYS = 10_000
 # A Range of one key, with no values: what the library asks first on a connection.
@@ -88,6 +90,18 @@ class Fleet:
         for client in self.clients:
             client.close()
 
+    def cost_alone(self, ask: Callable[[Client, int], None], kind: int, count: int) -> float:
+        """Of one that comes when etcd has nothing else to do, and sleeps."""
+
+        def work() -> None:
+            for number in range(count):
+                client = self.clients[number % CONNECTIONS]
+                ask(client, number)
+                client.wait(kind)
+                time.sleep(PAUSE)
+
+        return self._meter.microseconds(work, count)
+
     def cost(self, ask: Callable[[Client, int], None], kind: int, rounds: int) -> float:
         def work() -> None:
             for number in range(rounds):
@@ -131,9 +145,12 @@ def requests(etcd: Etcd) -> dict[str, float]:
     }
     for client in fleet.clients:
         client.wait(DATA)
-    costs["renewal"] = fleet.cost(
-        lambda client, n: client.send(streams[client], [(1, first + n % CONNECTIONS)]), DATA, 150
-    )
+
+    def renew(client: Client, n: int) -> None:
+        client.send(streams[client], [(1, first + n % CONNECTIONS)])
+
+    costs["renewal"] = fleet.cost(renew, DATA, 150)
+    costs["renewal, alone"] = fleet.cost_alone(renew, DATA, 500)
     # Each creation opens a stream, as a new connection does.
     create: Fields = [(1, [(1, b"/costs/w/"), (2, b"/costs/w0")])]
 
