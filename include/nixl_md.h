@@ -465,7 +465,7 @@ typedef struct nixl_md_stats {
     uint64_t connects;            /**< connections that answered */
     uint64_t connects_failed;     /**< connections that were lost or never answered */
     uint64_t renewals;            /**< lease renewals answered */
-    uint64_t renewals_unanswered; /**< lease renewals that missed their own deadline */
+    uint64_t renewals_unanswered; /**< silences in which a lease renewal was owed */
     uint64_t leases_lost;         /**< leases that ended while the process lived */
     uint64_t restores;            /**< times that all labels were written again */
     uint64_t events;              /**< watch events delivered */

@@ -10,6 +10,7 @@ struct cnghttp2_session {
     nghttp2_session *nghttp2;
     cnghttp2_handler handler;
     void *context;
+    int32_t acknowledged;
 };
 
 // Replies to PING and SETTINGS that may wait to be sent; more end the session (NGHTTP2_ERR_FLOODED).
@@ -29,8 +30,10 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
-    const cnghttp2_session *to = user;
-    if (frame->hd.type == NGHTTP2_GOAWAY) {
+    cnghttp2_session *to = user;
+    if (frame->hd.type == NGHTTP2_SETTINGS && frame->hd.flags & NGHTTP2_FLAG_ACK) {
+        to->acknowledged++;
+    } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         const nghttp2_goaway *goaway = &frame->goaway;
         to->handler.goaway(to->context, goaway->last_stream_id, goaway->error_code,
                            goaway->opaque_data, goaway->opaque_data_len);
@@ -139,7 +142,7 @@ cnghttp2_session *cnghttp2_session_new(const cnghttp2_handler *handler,
                                        uint32_t connection_window) {
     cnghttp2_session *session = malloc(sizeof *session);
     if (!session) return NULL;
-    *session = (cnghttp2_session){new_session(session), *handler, context};
+    *session = (cnghttp2_session){new_session(session), *handler, context, 0};
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window},
@@ -182,6 +185,15 @@ void cnghttp2_resume(cnghttp2_session *session, int32_t stream) {
 void cnghttp2_reset(cnghttp2_session *session, int32_t stream, uint32_t error_code) {
     // Fails only without memory: the stream goes on then, and its owner ignores it.
     nghttp2_submit_rst_stream(session->nghttp2, NGHTTP2_FLAG_NONE, stream, error_code);
+}
+
+void cnghttp2_probe(cnghttp2_session *session) {
+    // Fails only without memory: silence then.
+    nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, NULL, 0);
+}
+
+int32_t cnghttp2_acknowledged(const cnghttp2_session *session) {
+    return session->acknowledged;
 }
 
 int cnghttp2_receive(cnghttp2_session *session, const uint8_t *bytes, size_t count) {

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -30,6 +32,14 @@ int64_t csystem_socket_send(int socket, const csystem_part *parts, size_t count)
 
 bool csystem_is_again(int64_t result) {
     return result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR;
+}
+
+bool csystem_is_path_dead(int socket) {
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+    return info.tcpi_state == TCP_SYN_SENT ||
+           (info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= 1000);
 }
 
 void csystem_socket_sever(int severed) {

@@ -133,10 +133,15 @@ public enum LogLevel: Int32, Sendable, Comparable {
 
 /// Something for the shell to do. Performed in the order given.
 public enum Action: Sendable {
-    /// Forget any earlier connection; the next calls and streams go to this address (a textual IPv4 or
-    /// IPv6 address) of this endpoint (an index into the configuration). Opens nothing by itself: the
-    /// first call does. The core sends nothing else on it until that first call is answered.
+    /// Open a connection to this address (a textual IPv4 or IPv6 address) of this endpoint (an index into the
+    /// configuration). At most two are open: the one with calls and streams, and a second one beside it while that is silent.
+    /// The second one sends its preface and SETTINGS and nothing else. It gets calls only after the first was disconnected or
+    /// lost. On each connection the core sends a single call, and goes on when that is answered.
     case connect(ConnectionID, endpoint: Int, address: Bytes)
+    /// Ask for a sign of life: send an empty SETTINGS frame. Its acknowledgement comes as `.heard`. One at a time.
+    case probe(ConnectionID)
+    /// Find out whether the other side's kernel acknowledges what was sent; answered by `.path`.
+    case examine(ConnectionID)
     /// Drop the connection with all calls and streams; none of them is answered any more.
     case disconnect(ConnectionID)
     /// Send a unary request (`frame`: with its gRPC prefix); answered by exactly one `.reply`, or by the
@@ -161,9 +166,14 @@ public enum NetworkEvent: Sendable {
     /// One whole message of a stream, without its gRPC prefix.
     case message(StreamID, Bytes)
     case streamEnded(StreamID, Reply)
-    /// Bytes of an answer that is not whole yet have come, so the peer is alive and a large answer is
-    /// under way. At most once per connection and tick.
-    case progress(ConnectionID)
+    /// Bytes have come, whatever they are: the peer's process lives. At most once per connection and reading, and not needed
+    /// where a reply or a message says the same. The first one of a connection means that the server's SETTINGS have come.
+    /// `acknowledges`: with them came the answer to `.probe`. `isMidMessage`: a large answer is under way.
+    case heard(ConnectionID, acknowledges: Bool, isMidMessage: Bool)
+    /// The answer to `.examine`. Dead: what was sent has been without a TCP acknowledgement for a second, or nobody answers the
+    /// SYN. A new connection then costs the server nothing. Otherwise the server's kernel holds our bytes, and our place in
+    /// the server's queue is kept.
+    case path(ConnectionID, isDead: Bool)
     /// The connection cannot be used any more (refused, reset, not HTTP/2, TLS failed, ...). Its calls
     /// and streams are gone; none of them is answered any more.
     case connectionLost(ConnectionID, Text)

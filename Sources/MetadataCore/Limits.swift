@@ -3,25 +3,46 @@
 
 /// Every time constant of the library and why it has its value. Milliseconds.
 enum Timing {
-    /// A connection must have answered its first request by then. Loopback and data-centre round trips are
-    /// far below it, and with TTL 5 s there must be time for a second member.
-    static let connectDeadline: Milliseconds = 1000
-    /// Doubled for each round of endpoints that were silent, up to this: an overloaded cluster whose
-    /// answers take longer than the first deadline must still be reachable.
-    static let connectDeadlineMax: Milliseconds = 4000
-    /// An answer to a unary request must have come by then, else its endpoint is taken for dead.
-    static let requestDeadline: Milliseconds = 2000
+    /// Something is owed and not a byte comes: a probe after this. While probes are acknowledged the next after twice this, then
+    /// four times, up to the maximum.
+    static let probePause: Milliseconds = 500
+    static let probePauseMax: Milliseconds = 4000
+    /// Streams are open and nothing is received: a probe. TCP keepalive does not see a stopped process.
+    static let silence: Milliseconds = 5000
+    /// The same where a lease is renewed: up to a TTL of 30 s renewals are all that is needed.
+    static let silenceOfAgent: Milliseconds = 10_000
+    /// Silence is a verdict after this where a request is owed: round trips are far below it, and with TTL 5 s there must be time
+    /// for a second member.
+    static let requestSilence: Milliseconds = 1000
+    /// ... after TTL/6 within these bounds where a renewal is, and after this where only a probe is.
+    static let renewalSilenceMin: Milliseconds = 250
+    static let renewalSilenceMax: Milliseconds = 5000
+    static let probeSilence: Milliseconds = 2000
+    /// ... and not before so many times the slowest acknowledgement of late, which waits in the same queue as requests do.
+    static let slowestAcknowledgements: Milliseconds = 3
+    /// A request of a living endpoint is slow after this: another one is asked, if there is one.
+    static let slowRequest: Milliseconds = 2000
     /// Added for what is on its way: the slowest path that is not a failure, 1 MiB/s.
     static let bytesPerMillisecond = 1048
     /// A large answer that is still arriving prolongs its request up to this in all.
-    static let requestDeadlineMax: Milliseconds = 30_000
-    /// Streams open and nothing received: ask. TCP keepalive does not see a stopped process.
-    static let silence: Milliseconds = 5000
+    static let slowRequestMax: Milliseconds = 30_000
+    /// The second connection is made 0 to this after a verdict; after silence 0 to the pause, doubled for each attempt in a row,
+    /// up to TTL/6 and the maximum.
+    static let lookoutFirst: Milliseconds = 250
+    static let lookoutPause: Milliseconds = 500
+    static let lookoutPauseMax: Milliseconds = 5000
+    /// The second connection is replaced after this, doubled for each that was silent, up to TTL/6 and at least the maximum,
+    /// if nobody acknowledges its packets; else after TTL/3.
+    static let life: Milliseconds = 1000
+    static let lifeMax: Milliseconds = 2000
+    /// Between two looks at TCP_INFO.
+    static let examinePause: Milliseconds = 1000
     /// A member that was silent is not tried again for so long while there are others: they may be without a leader for
     /// the moment, because it was the one that hangs, and an election takes 1 to 2 s.
     static let silentPause: Milliseconds = 2000
     /// First and last wait after all endpoints failed. The last one keeps recovery within a second of a
     /// server's being healthy again; a refused connection costs the host some 50 microseconds.
+    static let backoffMin: Milliseconds = 25
     static let backoffFirst: Milliseconds = 50
     static let backoffMax: Milliseconds = 500
     /// A connection that lasts this long counts as good: after its loss the back-off starts again. A shorter one counts
@@ -53,11 +74,10 @@ enum Timing {
     static let silencePause: Milliseconds = 500
     /// A proxy may lose events: behind one everything is listed again after this.
     static let relist: Milliseconds = 300_000
-    /// A renewal's own deadline is TTL/6 within these bounds: three attempts fit into half a TTL.
-    static let renewalDeadlineMin: Milliseconds = 250
-    static let renewalDeadlineMax: Milliseconds = 2000
-    /// Largest part of the renewal interval that jitter takes away, in per mille.
+    /// Largest part of the renewal interval that jitter takes away, in per mille; and the first time on a new connection, so that
+    /// a fleet that has reconnected does not renew at once.
     static let renewalJitter: UInt64 = 200
+    static let renewalJitterFirst: UInt64 = 800
     /// Our presence key is gone and our lease is not: whoever removed it may be about to put his own.
     static let absence: Milliseconds = 1000
     /// The same where a newcomer has left his mark.

@@ -52,20 +52,40 @@ extension MetadataCore {
         !operations.isEmpty || registration.needsConnection
     }
 
-    /// Open, and to be heard of.
-    private var hasStreams: Bool { watchStream.isOpen || keepAliveStream != nil }
+    /// What is owed beside the requests in flight.
+    private var owed: Owed {
+        var owed = Owed(ttl: registration.ttl)
+        owed.renewal = registration.renewalSince
+        owed.creation = watchStream.creationSince
+        owed.isOfHost = operations.count > watches
+        if watchStream.isOpen {
+            owed.silence = registration.renews ? Timing.silenceOfAgent : Timing.silence
+        }
+        return owed
+    }
 
     var connectionDeadline: Milliseconds? {
-        connection.deadline(isWanted: isLinkWanted, hasStreams: hasStreams)
+        let due = connection.deadline(isWanted: isLinkWanted, owed, now: now)
+        guard let again = renewalAgainDue else { return due }
+        return min(due ?? again, again)
     }
 
     // MARK: - Opening
 
     func driveConnection() {
-        if mayJudge, let reason = connection.overdueOpening(now: now) { failConnection(reason) }
-        carryOut(
-            connection.drive(
-                isWanted: isLinkWanted, hasStreams: hasStreams, now: now, &random, &out))
+        if mayJudge {
+            mayJudge = false
+            lookOut()
+        }
+        carryOut(connection.drive(isWanted: isLinkWanted, now: now, &random, &out))
+    }
+
+    private func lookOut() {
+        let owed = owed
+        let wasQuiet = !connection.isLookingOut
+        let reason = connection.lookOut(owed, now: now, &random, &out)
+        if wasQuiet, connection.isLookingOut, owed.renewal != .max { renewals.unanswered &+= 1 }
+        if let reason { failConnection(reason) }
     }
 
     private func carryOut(_ wish: Connection.Wish) {
@@ -117,7 +137,7 @@ extension MetadataCore {
 
     private func openingRefused(_ failure: Failure, _ text: Text) {
         failConnection("\(currentTarget) refused: \(text)")
-        guard connection.pausesForCredentials(after: failure, now: now) else { return }
+        guard connection.pausesForCredentials(after: failure, now: now, &out) else { return }
         sweep(
             .endAll(
                 .unauthenticated,
@@ -141,6 +161,7 @@ extension MetadataCore {
         registration.connectionIsLost(now: now)
         for purpose in dropped { unanswered(purpose) }
         keepAliveStream = nil
+        secondKeepAlive = nil
         watchStream.lost(now: now)
         lookForSilence()
     }
@@ -150,12 +171,6 @@ extension MetadataCore {
     /// Remembers a failure for the texts of time-outs and CONTACT_LOST.
     func note(_ reason: Text) {
         connection.note(reason, now: now)
-    }
-
-    /// The endpoint has left something unanswered.
-    func failAsSilent(_ reason: Text) {
-        connection.wasSilent(now: now)
-        failConnection(reason)
     }
 
     /// Drops the connection after an answer that etcd never sends: no conclusion from it would be sound.
@@ -180,7 +195,7 @@ extension MetadataCore {
             .warn,
             "no etcd can be reached, retrying; last failure: \(connection.contact.lastTrouble)"
         )
-        forEachWatch { contactLost($0) }
+        tellContact()
     }
 
     // MARK: - Requests
@@ -202,15 +217,30 @@ extension MetadataCore {
         connection.send(body, purpose, now: now, &out)
     }
 
-    func expireCalls() {
-        guard mayJudge, connection.hasOverdueCall(now: now) else { return }
-        failAsSilent("\(currentTarget) left a request unanswered for too long")
+    /// Bytes have come.
+    func heard(_ id: ConnectionID, acknowledges: Bool, isMidMessage: Bool) {
+        if connection.isSecond(id) {
+            connection.secondAnswered()
+        } else if connection.isIt(id) {
+            connection.heard(now: now)
+            if acknowledges { connection.acknowledged(now: now) }
+            guard isMidMessage else { return }
+            connection.progressed(now: now)
+            watchStream.progressed(now: now)
+        }
     }
 
-    /// Part of a large answer has come.
-    func progressed() {
-        connection.progressed(now: now)
-        watchStream.progressed(now: now)
+    func isLost(_ id: ConnectionID, _ reason: Text) {
+        if connection.isSecond(id) {
+            connection.secondFailed(reason, now: now, &random, &out)
+        } else if connection.isIt(id) {
+            failConnection(reason)
+        }
+    }
+
+    /// An answer has come.
+    func answerIsSeen() {
+        if connection.isAnswered(now: now) { tellContact() }
     }
 
     // MARK: - Answers
@@ -228,6 +258,7 @@ extension MetadataCore {
             tokenIsRefused(reason)
         case .failure(let reason): failConnection(reason)
         case .answered(let purpose, let answer):
+            if case .message = answer { answerIsSeen() }
             answered(purpose, answer)
             connection.answerIsTaken()
         }
@@ -236,8 +267,10 @@ extension MetadataCore {
     /// The next token is asked for on this connection, whose endpoint has done nothing wrong. Streams carry the old one.
     func tokenIsRefused(_ reason: Text) {
         log(.info, "a new token is needed: \(reason)")
-        if let stream = keepAliveStream { act(.closeStream(stream)) }
-        keepAliveStream = nil
+        for _ in 0..<2 {
+            if let stream = keepAliveStream { act(.closeStream(stream)) }
+            renewalStreamEnded()
+        }
         registration.renewAgain(at: now)
         if let stream = watchStream.stream { act(.closeStream(stream)) }
         watchStream.lost(now: now)

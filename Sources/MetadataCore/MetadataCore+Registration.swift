@@ -51,22 +51,51 @@ extension MetadataCore {
     }
 
     private func driveRenewals() {
-        if mayJudge, let waited = registration.overdueRenewal(now: now) {
-            renewals.unanswered &+= 1
-            failAsSilent("\(currentTarget) left a lease renewal unanswered for \(waited) ms")
-            return
+        if let due = renewalAgainDue, now >= due { renewOnceMore() }
+        while connection.takesRequests, let lease = registration.nextRenewal(now: now) {
+            if keepAliveStream == nil { keepAliveStream = openRenewals() }
+            renew(lease, on: keepAliveStream)
         }
-        while connection.takesRequests, let lease = registration.nextRenewal(now: now),
-            let ground = connection.ground
-        {
-            let stream = keepAliveStream ?? newID()
-            if keepAliveStream == nil {
-                keepAliveStream = stream
-                log(.debug, "the stream of renewals is opened")
-                act(.openStream(stream, ground.connection, .leaseKeepAlive, token: ground.token))
-            }
-            act(.send(stream, frame: LeaseKeepAliveRequest(id: lease).frame()))
-        }
+    }
+
+    private func openRenewals() -> StreamID? {
+        guard let ground = connection.ground else { return nil }
+        let stream = newID()
+        log(.debug, "the stream of renewals is opened")
+        act(.openStream(stream, ground.connection, .leaseKeepAlive, token: ground.token))
+        return stream
+    }
+
+    private func renew(_ lease: Int64, on stream: StreamID?) {
+        if let stream { act(.send(stream, frame: LeaseKeepAliveRequest(id: lease).frame())) }
+    }
+
+    /// A balancer that spreads requests may have given a renewal to a server that hangs, and nothing else keeps the lease. The
+    /// first one keeps its place in the queue.
+    private func renewOnceMore() {
+        secondKeepAlive = openRenewals()
+        for lease in registration.renewalsUnanswered { renew(lease, on: secondKeepAlive) }
+    }
+
+    var renewalAgainDue: Milliseconds? {
+        guard secondKeepAlive == nil, !connection.hasOthers, keepAliveStream != nil,
+            connection.takesRequests, !connection.isProbing, registration.renewalSince != .max
+        else { return nil }
+        return registration.renewalSince &+ registration.ttl / 3
+    }
+
+    /// The server has ended it.
+    func renewalStreamEnded() {
+        keepAliveStream = secondKeepAlive
+        secondKeepAlive = nil
+    }
+
+    /// Of the two streams of renewals the one that was answered.
+    func keepOnly(_ stream: StreamID) {
+        guard let second = secondKeepAlive, let first = keepAliveStream else { return }
+        act(.closeStream(stream == second ? first : second))
+        keepAliveStream = stream
+        secondKeepAlive = nil
     }
 
     func renewalAnswered(_ bytes: Bytes) {
@@ -83,7 +112,7 @@ extension MetadataCore {
 
     /// etcd 3.5.28, 3.6.9 and later ask whether the user may write what hangs on a lease that it renews.
     func renewalsAreRefused(_ status: GRPCStatus) {
-        keepAliveStream = nil
+        renewalStreamEnded()
         var effects = Effects()
         registration.renewalsAreRefused("\(status.message)", now: now, &effects)
         carryOut(effects)

@@ -13,6 +13,7 @@ extension MetadataCore {
             operation: id, agent: agent, presenceOnly: presenceOnly, keyspace,
             configuration.portions, now: now)
         operations[id] = .watch(watch)
+        watches += 1
         lookForSilence()
         work.append(.page(watch, epoch: watch.epoch))
         if connection.contact.isLost { contactLost(watch) }
@@ -36,19 +37,24 @@ extension MetadataCore {
     func noticeSilentWatches() {
         guard mayJudge, let due = silenceDue, now >= due else { return }
         silenceDue = nil
-        forEachWatch { watch in
-            guard let due = watch.silenceDue else { return }
+        for case .watch(let watch) in operations.values {
+            guard let due = watch.silenceDue else { continue }
             guard now >= due else {
                 silenceDue = max(min(silenceDue ?? due, due), now &+ Timing.silencePause)
-                return
+                continue
             }
             watch.contactLost("\(watch.silence(now: now))\(troubleText)", &notices)
         }
     }
 
-    func forEachWatch(_ body: (HostWatch) -> Void) {
-        for operation in operations.values {
-            if case .watch(let watch) = operation { body(watch) }
+    /// Contact is lost, or there again.
+    func tellContact() {
+        for case .watch(let watch) in operations.values {
+            if connection.contact.isLost {
+                contactLost(watch)
+            } else {
+                watch.contactIsBack(&notices)
+            }
         }
     }
 
@@ -80,6 +86,7 @@ extension MetadataCore {
         case .ended(let ending):
             cancel(ending)
             operations[watch.operation] = nil
+            watches -= 1
         case .malformed(let reason): isMalformed(reason)
         }
     }
@@ -217,6 +224,8 @@ extension MetadataCore {
     /// A watch that is never created would stay silent.
     func expireCreations() {
         guard mayJudge, let deadline = watchStream.creationDeadline, now >= deadline else { return }
+        // While not even a probe is answered the whole connection is silent.
+        if connection.isProbing, watchStream.prolongCreation(now: now) { return }
         watchStreamFailed(
             "\(currentTarget) does not answer the creation of a watch", isSilence: true)
     }

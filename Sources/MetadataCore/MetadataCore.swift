@@ -113,11 +113,15 @@ public final class MetadataCore {
     /// When to list everything again because a proxy may lose events; nil: there is no proxy.
     var relistAt: Milliseconds?
     var keepAliveStream: StreamID?
+    /// On which renewals were sent once more.
+    var secondKeepAlive: StreamID?
     /// nil: there is nothing to tell, or nobody to tell it to.
     var otherSpelling: OtherSpelling?
 
     // Operations of the host.
     var operations = SortedMap<Operation>()
+    /// How many of them are watches.
+    var watches = 0
     var deadlines = DeadlineHeap()
     var sweeps: [Sweep] = []
     var paused = PausedReaders()
@@ -230,10 +234,14 @@ public final class MetadataCore {
         case .reply(let call, let reply): replied(call, reply)
         case .message(let stream, let bytes): message(stream, bytes)
         case .streamEnded(let stream, let reply): streamEnded(stream, reply)
-        case .progress(let connection):
-            if self.connection.isIt(connection) { progressed() }
-        case .connectionLost(let connection, let reason):
-            if self.connection.isIt(connection) { failConnection(reason) }
+        case .heard(let connection, let acknowledges, let isMidMessage):
+            heard(connection, acknowledges: acknowledges, isMidMessage: isMidMessage)
+            // What follows of it is judged by `advance`.
+            return
+        case .path(let connection, let isDead):
+            self.connection.examined(connection, isDead: isDead, now: now, &random, &out)
+            return
+        case .connectionLost(let connection, let reason): isLost(connection, reason)
         case .resolved(let endpoint, let addresses, let reason):
             connection.resolved(
                 endpoint, addresses: addresses, reason: reason, now: now, &out)
@@ -242,15 +250,20 @@ public final class MetadataCore {
     }
 
     private func message(_ stream: StreamID, _ bytes: Bytes) {
+        let isOfWatches = watchStream.isIt(stream)
+        guard isOfWatches || stream == keepAliveStream || stream == secondKeepAlive else { return }
         connection.heard(now: now)
-        if watchStream.isIt(stream) {
+        answerIsSeen()
+        if isOfWatches {
             watchMessage(bytes)
-        } else if stream == keepAliveStream {
+        } else {
+            keepOnly(stream)
             renewalAnswered(bytes)
         }
     }
 
     private func streamEnded(_ stream: StreamID, _ reply: Reply) {
+        // The second stream of renewals stays known: it is not opened again.
         guard watchStream.isIt(stream) || stream == keepAliveStream else { return }
         switch reply {
         case .tooLarge(let size) where watchStream.isIt(stream): watchMessageTooLarge(size)
@@ -270,7 +283,7 @@ public final class MetadataCore {
                 return failConnection(text)
             }
             note(text)
-            keepAliveStream = nil
+            renewalStreamEnded()
             registration.renewAgain(at: due)
         case .transient, .busy, .tokenRefused, .unauthenticated, .authenticationNotEnabled,
             .permission, .tooLarge, .noSpace, .leaseNotFound, .leaseExists, .compacted, .other:
@@ -297,7 +310,6 @@ public final class MetadataCore {
         expireOperations()
         sweepOn()
         tellUnfinishedPage()
-        expireCalls()
         expireCreations()
         noticeLostContact()
         noticeSilentWatches()

@@ -76,7 +76,7 @@ extension MetadataCore {
     private func expire(_ id: OperationID, _ operation: Operation) {
         switch operation {
         case .change, .registration:
-            guard isReady, let refusal = registration.lastRefusal else { break }
+            guard connection.answers, let refusal = registration.lastRefusal else { break }
             // Where a full database was all that stood in its way, that is its end.
             let status: Status = refusal.status == .noSpace ? .noSpace : .timedOut
             let text: Text = "the operation's time-out has passed; etcd refuses: \(refusal.text)"

@@ -5,7 +5,7 @@ import EtcdProtocol
 
 /// The namespace with, or without, its last "/". NIXL's built-in namespace ends in one and that of its README does
 /// not: agents started the two ways never meet, and nothing but the log can tell the user.
-struct OtherSpelling {
+final class OtherSpelling {
     let namespace: Bytes
     private let keyspace: Keyspace
     /// Where its keys are and ours are not, as key and range end.

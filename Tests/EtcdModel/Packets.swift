@@ -8,6 +8,10 @@ package typealias Instant = UInt64
 
 /// A client's packet on a connection, in the order of sending.
 package enum ClientPacket {
+    /// The beginning of HTTP/2, with the first SETTINGS.
+    case preface
+    /// A SETTINGS frame to be acknowledged.
+    case probe
     case call(UInt64, EtcdMethod, frame: [UInt8], token: [UInt8])
     case openStream(UInt64, EtcdMethod, token: [UInt8])
     case send(UInt64, frame: [UInt8])
@@ -18,6 +22,9 @@ package enum ClientPacket {
 
 /// A server's packet on a connection.
 package enum ServerPacket {
+    /// The server's first SETTINGS.
+    case settings
+    case acknowledgement
     case reply(UInt64, Outcome)
     case message(UInt64, [UInt8])
     case streamEnded(UInt64, Outcome)

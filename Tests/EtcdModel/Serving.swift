@@ -27,6 +27,8 @@ extension Cluster {
 
     func take(_ packet: ClientPacket, _ connection: ServerConnection, _ member: Member) {
         switch packet {
+        case .preface: send(connection, .settings)
+        case .probe: send(connection, .acknowledgement)
         case .call(let call, let method, let frame, let token):
             called(call, method, frame, token, connection, member)
         case .openStream(let stream, let method, let token):

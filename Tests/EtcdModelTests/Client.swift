@@ -51,6 +51,7 @@ final class Client {
             case .reply(let call, let outcome): replies[call] = outcome
             case .message(let stream, let bytes): messages[stream, default: []].append(bytes)
             case .streamEnded(let stream, let outcome): ends[stream] = outcome
+            case .settings, .acknowledgement: break
             case .reset:
                 isOpen = false
                 resets += 1

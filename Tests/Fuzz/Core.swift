@@ -106,7 +106,8 @@ private final class AnyServer {
             case 0: core.receive(.connectionLost(connection, "lost"), now: now)
             case 1: core.receive(.streamEnded(watchStream, .tooLarge(1 << 25)), now: now)
             case 2: core.receive(.streamEnded(keepAlive, .failed(status(&input))), now: now)
-            case 3: core.receive(.progress(connection), now: now)
+            case 3:
+                core.receive(.heard(connection, acknowledges: false, isMidMessage: true), now: now)
             default:
                 core.receive(
                     .resolved(endpoint: input.number(4), addresses: [input.take(2)], reason: ""),
@@ -169,7 +170,7 @@ private final class AnyServer {
             case .abandonCall(let id): calls.removeAll { $0.id == id }
             case .send(let stream, _):
                 if stream == watchStream { lastWatch += 1 }
-            case .resolve, .log: break
+            case .probe, .examine, .resolve, .log: break
             }
         }
     }

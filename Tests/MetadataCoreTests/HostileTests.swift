@@ -233,7 +233,8 @@ import Testing
         for _ in 0..<12 {
             world.advance(by: 1900)
             if isPartial, let connection = peer.connection {
-                peer.core.receive(.progress(connection), now: world.now)
+                peer.core.receive(
+                    .heard(connection, acknowledges: false, isMidMessage: true), now: world.now)
             } else if !held.isEmpty {
                 say(held.removeFirst())
             }
@@ -245,7 +246,8 @@ import Testing
             for _ in 0..<6 {
                 world.advance(by: 1900)
                 if let connection = peer.connection {
-                    peer.core.receive(.progress(connection), now: world.now)
+                    peer.core.receive(
+                        .heard(connection, acknowledges: false, isMidMessage: true), now: world.now)
                 }
             }
             #expect(peer.connects == connects)

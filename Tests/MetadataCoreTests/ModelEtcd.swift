@@ -121,7 +121,7 @@ final class ModelEtcd {
             case .reply(let call, let outcome): replies[call] = outcome
             case .message(Self.renewalStream, let bytes): renewals.append(bytes)
             case .message(let stream, let bytes): outbox.append((stream, bytes))
-            case .streamEnded, .reset: break
+            case .streamEnded, .settings, .acknowledgement, .reset: break
             }
         }
         model.outbox = []

@@ -11,6 +11,13 @@ final class World {
     final class Node {
         let core: MetadataCore
         var connection: ConnectionID?
+        /// Beside it, while it is silent.
+        var second: ConnectionID?
+        /// What waits for a server that is silent.
+        var held: [Action] = []
+        /// Connections whose server has not sent its SETTINGS.
+        var unsettled: [ConnectionID] = []
+        var probes = 0
         var watchStreams: Set<StreamID> = []
         var keepAlives: Set<StreamID> = []
         var completions: [OperationID: Completion] = [:]
@@ -37,9 +44,13 @@ final class World {
     var nodes: [Node] = []
     /// Connections are refused.
     var isDown = false
-    /// Requests are taken and never answered; `executes`: but carried out.
+    /// Everything is taken, and answered when this is over; `executes`: requests are carried out and never answered.
     var isSilent = false
     var executesSilently = false
+    /// Requests are never answered; connections are, and probes.
+    var isMute = false
+    /// Nobody acknowledges packets.
+    var isPathDead = false
     /// The fate of the next requests; a request for which none is left is carried out and answered.
     enum Fate {
         case ordinary
@@ -107,6 +118,13 @@ final class World {
         while wasBusy {
             wasBusy = false
             for node in nodes where !node.isStalled {
+                if !isSilent, !node.held.isEmpty || !node.unsettled.isEmpty {
+                    let (held, unsettled) = (node.held, node.unsettled)
+                    (node.held, node.unsettled) = ([], [])
+                    wasBusy = true
+                    for connection in unsettled { hear(connection, acknowledges: false, node) }
+                    for action in held { perform(action, node) }
+                }
                 while let action = node.core.nextAction() {
                     wasBusy = true
                     perform(action, node)
@@ -140,12 +158,14 @@ final class World {
     func cut(_ node: Node) {
         guard let connection = node.connection else { return }
         drop(node)
+        (node.connection, node.second) = (node.second, nil)
         node.core.receive(.connectionLost(connection, "cut"), now: now)
         settle()
     }
 
     private func drop(_ node: Node) {
         node.connection = nil
+        node.held = []
         for stream in node.watchStreams { etcd.close(stream) }
         node.watchStreams = []
         node.keepAlives = []
@@ -160,21 +180,43 @@ final class World {
     private func perform(_ action: Action, _ node: Node) {
         switch action {
         case .connect(let connection, _, _):
-            node.connection = connection
             node.connects += 1
-            if isDown {
-                node.connection = nil
-                node.core.receive(.connectionLost(connection, "connection refused"), now: now)
+            guard !isDown else {
+                return node.core.receive(
+                    .connectionLost(connection, "connection refused"), now: now)
             }
-        case .disconnect: drop(node)
+            precondition(node.second == nil, "a third connection")
+            if node.connection == nil {
+                node.connection = connection
+            } else {
+                node.second = connection
+            }
+            hear(connection, acknowledges: false, node)
+        case .disconnect(let connection):
+            if connection == node.connection {
+                drop(node)
+                (node.connection, node.second) = (node.second, nil)
+            } else if connection == node.second {
+                node.second = nil
+            }
+        case .probe(let connection):
+            node.probes += 1
+            hear(connection, acknowledges: true, node)
+        case .examine(let connection):
+            node.core.receive(.path(connection, isDead: isPathDead), now: now)
         case .call(let call, let connection, let method, let frame, let token):
             guard connection == node.connection else { return }
-            if !isSilent, let reply = authenticated(method, token) {
-                return node.core.receive(.reply(call, reply), now: now)
-            }
             if isSilent {
-                if executesSilently { _ = etcd.answer(method, frame, now) }
+                if executesSilently {
+                    _ = etcd.answer(method, frame, now)
+                } else {
+                    node.held.append(action)
+                }
                 return
+            }
+            if isMute { return }
+            if let reply = authenticated(method, token) {
+                return node.core.receive(.reply(call, reply), now: now)
             }
             answer(call, connection, method, frame, node)
         case .openStream(let stream, _, let method, _):
@@ -184,7 +226,8 @@ final class World {
                 node.keepAlives.insert(stream)
             }
         case .send(let stream, let frame):
-            guard !isSilent else { return }
+            guard !isSilent else { return node.held.append(action) }
+            guard !isMute else { return }
             if node.keepAlives.contains(stream) {
                 if let refusal = renewalRefusals.popLast() {
                     node.keepAlives.remove(stream)
@@ -200,6 +243,20 @@ final class World {
             etcd.close(global(stream, node))
         case .abandonCall, .resolve, .log: break
         }
+    }
+
+    private func hear(_ connection: ConnectionID, acknowledges: Bool, _ node: Node) {
+        guard connection == node.connection || connection == node.second else { return }
+        guard !isSilent else {
+            if acknowledges {
+                node.held.append(.probe(connection))
+            } else {
+                node.unsettled.append(connection)
+            }
+            return
+        }
+        node.core.receive(
+            .heard(connection, acknowledges: acknowledges, isMidMessage: false), now: now)
     }
 
     /// etcd's refusal before it looks at a request; nil: the request may be carried out.
@@ -275,6 +332,7 @@ final class World {
 
     private func breaks(_ connection: ConnectionID, _ node: Node) {
         drop(node)
+        (node.connection, node.second) = (node.second, nil)
         node.core.receive(.connectionLost(connection, "reset"), now: now)
     }
 

@@ -50,6 +50,8 @@ struct Digest {
             mix(7 << 32)
             mix(stream)
         case .resolve(let endpoint): mix(8 << 32 | UInt64(endpoint))
+        case .probe(let id): mix(10 << 32 | id)
+        case .examine(let id): mix(11 << 32 | id)
         case .log: break  // The words of a log are no behaviour.
         }
     }

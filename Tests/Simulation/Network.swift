@@ -59,6 +59,15 @@ extension World {
         return connection
     }
 
+    /// What TCP_INFO says: nobody acknowledges. A proxy in between, as one connection in four has, acknowledges whatever becomes
+    /// of what it takes.
+    func isPathDead(_ connection: Connection) -> Bool {
+        if connection.id % 4 == 0, connection.isEstablished { return false }
+        let (up, down) = (connection.toServer, connection.toClient)
+        return up.isHeld || up.isBroken || down.isHeld || down.isBroken
+            || !cluster.members[connection.member].isUp
+    }
+
     func send(_ packet: ClientPacket, on connection: Connection) {
         guard !connection.toServer.isBroken, !connection.isRefused else { return }
         guard !connection.toServer.isHeld else {

@@ -52,8 +52,12 @@ final class SimulatedHost {
 
     private var inbox: [(event: NetworkEvent, store: Int)] = []
     private var inboxTaken = 0
-    private(set) var connection: Connection?
+    /// The one with requests, and a second one beside it.
+    private var connections: [Connection] = []
+    var connection: Connection? { connections.first }
     private var isFirstCallAnswered = false
+    /// Of which `callsOnConnection` are.
+    private var called: ConnectionID = 0
     private var lastCall: UInt64 = 0
     private var callsOnConnection = 0
     private var wakeSerial: UInt64 = 0
@@ -254,7 +258,7 @@ final class SimulatedHost {
         case .streamEnded(_, let reply):
             lastHeard = clock
             if case .tooLarge = reply { wasTooLargeAt = world.now }
-        case .progress: lastHeard = clock
+        case .heard, .path: lastHeard = clock
         case .connectionLost, .resolved: break
         }
     }
@@ -262,19 +266,28 @@ final class SimulatedHost {
     /// After 5 s of silence, a question and its deadline, and a second of trying, watches have got
     /// CONTACT_LOST.
     private func noticeSilence(_ now: Milliseconds) {
-        guard appetite > 2, !watches.isEmpty, now > max(lastHeard, excusedUntil) + 9_000 else {
+        // An agent's renewals ask, or a probe after 10 s; three slow acknowledgements give a silence up to a third of the TTL.
+        let bound: Milliseconds = name == nil ? 12_000 : 22_000
+        guard appetite > 2, !watches.isEmpty, now > max(lastHeard, excusedUntil) + bound else {
             return
         }
-        for (_, checker) in watches where checker.begunAt + 9_000_000 < world.now {
+        for (_, checker) in watches where checker.begunAt + bound * 1000 < world.now {
             checker.checkContact(self)
         }
     }
 
     func hear(_ packet: ServerPacket, on connection: Connection) {
-        guard connection === self.connection else { return }
+        guard connections.contains(where: { $0 === connection }) else { return }
+        let id = connection.coreID
         switch packet {
+        case .settings: add(.heard(id, acknowledges: false, isMidMessage: false), nil)
+        case .acknowledgement: add(.heard(id, acknowledges: true, isMidMessage: false), nil)
         case .reply(let call, let outcome):
-            if world.random.oneIn(50) { add(.progress(connection.coreID), connection.store) }
+            if world.random.oneIn(50) {
+                add(
+                    .heard(connection.coreID, acknowledges: false, isMidMessage: true),
+                    connection.store)
+            }
             if isTooLarge(outcome) {
                 add(.reply(call, .tooLarge(Scenario.largestMessage + 1)), nil)
                 return
@@ -309,8 +322,8 @@ final class SimulatedHost {
     }
 
     func connectionLost(_ lost: Connection, _ text: Text) {
-        guard lost === connection else { return }
-        connection = nil
+        guard connections.contains(where: { $0 === lost }) else { return }
+        connections.removeAll { $0 === lost }
         lost.isClosed = true
         add(.connectionLost(lost.coreID, text), nil)
     }
@@ -339,19 +352,34 @@ final class SimulatedHost {
     private func perform(_ action: Action) {
         switch action {
         case .connect(let id, let endpoint, let address):
-            disconnect()
             noticeConnect()
-            // Requests on the last connection get no answer any more.
-            if !openTransactions.isEmpty { timesInDoubt += 1 }
-            openTransactions.removeAll()
             let member = address.first.map(Int.init) ?? endpoint
-            connection = world.connect(self, id, member: member)
-            isFirstCallAnswered = false
-            callsOnConnection = 0
+            let made = world.connect(self, id, member: member)
+            connections.append(made)
+            if connections.count > 2 { fail("a third connection") }
+            world.send(.preface, on: made)
         case .disconnect(let id):
-            if connection?.coreID == id { disconnect() }
+            for connection in connections where connection.coreID == id { disconnect(connection) }
+        case .probe(let id):
+            if let connection, connection.coreID == id { world.send(.probe, on: connection) }
+        case .examine(let id):
+            guard let connection = connections.first(where: { $0.coreID == id }) else { return }
+            add(.path(id, isDead: world.isPathDead(connection)), nil)
         case .call(let call, let id, let method, let frame, let token):
-            guard let connection, connection.coreID == id else { return }
+            guard let connection, connection.coreID == id else {
+                if connections.contains(where: { $0.coreID == id }) {
+                    fail("a call on the second connection")
+                }
+                return
+            }
+            if called != id {
+                // Requests on the last connection get no answer any more.
+                if !openTransactions.isEmpty { timesInDoubt += 1 }
+                openTransactions.removeAll()
+                isFirstCallAnswered = false
+                callsOnConnection = 0
+                called = id
+            }
             if callsOnConnection > 0, !isFirstCallAnswered {
                 fail("a second call before the first one of a connection is answered")
             }
@@ -378,9 +406,8 @@ final class SimulatedHost {
         if !isOver { add(event, nil) }
     }
 
-    private func disconnect() {
-        guard let connection else { return }
-        self.connection = nil
+    private func disconnect(_ connection: Connection) {
+        connections.removeAll { $0 === connection }
         world.send(.goodbye, on: connection)
         connection.isClosed = true
     }
@@ -388,9 +415,11 @@ final class SimulatedHost {
     /// The process is gone; its kernel closes the connection, if its machine lives.
     func die(says goodbye: Bool) {
         isOver = true
-        if goodbye { disconnect() }
-        connection?.isClosed = true
-        connection = nil
+        for connection in connections {
+            if goodbye { disconnect(connection) }
+            connection.isClosed = true
+        }
+        connections = []
     }
 
     /// With refused connections a core may try at most so often: each round of endpoints ends in a pause of 25 ms or more.

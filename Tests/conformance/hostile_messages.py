@@ -343,7 +343,8 @@ CASES: dict[str, Case] = {
     "renewal of TTL 0": changing(lambda c, f: replaced(f, (3, 0)), "LeaseKeepAlive"),
     "renewal of negative TTL": changing(lambda c, f: replaced(f, (3, -9)), "LeaseKeepAlive"),
     "renewal of endless TTL": changing(lambda c, f: replaced(f, (3, INT64_MAX)), "LeaseKeepAlive"),
-    "renewal unanswered": unanswered("LeaseKeepAlive"),
+    # It acknowledges SETTINGS: who lives is not left.
+    "renewal unanswered": unanswered("LeaseKeepAlive", least_connects=2),
     "flood of renewals": flooding(renewals),
     # Watches
     "watch created twice": after_creation(lambda c, i: [(2, i), (3, 1)]),

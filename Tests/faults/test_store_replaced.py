@@ -33,6 +33,7 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
     agent = world.agent(b"alpha", ttl=5, interval=1)
     lease = agent.stats()["lease_id"]
     peer, watch = world.observer("python", flags=capi.WATCH_BLOBS)
+    used = world.in_use(peer)
     with world.observed(agent, peer):
         for member in world.cluster.members:
             world.network.part(world.place(peer), member.place)
@@ -47,6 +48,11 @@ def test_compaction_while_disconnected(world: World, figure: Figure) -> None:
         lost = peer.event("CONTACT_LOST", watch=watch, within=PATIENCE)
         # It only watches: silence, its question's deadline, and a second without any member.
         figure("CONTACT_LOST told", parted, lost["t"] / 1e9, 5 + 2 + 1 + 0.5)
+        # Its connection must not outlive the partition: TCP would deliver what etcd sent on it.
+        used.kill()
+        used.start()
+        world.cluster.wait_healthy()
+        gateway = world.cluster.leader().gateway
         world.network.heal()
         healed = time.monotonic()
         resync = peer.event("RESYNC", watch=watch, since=mark, within=PATIENCE)

@@ -587,8 +587,8 @@ OTHERS = [
         "a dead endpoint is tried again and again, no other",
         Edit(
             "Endpoints.swift",
-            "position = (current + 1) % targets.count",
-            "position = MUTANT ? current : (current + 1) % targets.count",
+            "position = at + 1\n",
+            "position = MUTANT ? at : at + 1\n",
         ),
     ),
     Mutation(
@@ -642,9 +642,9 @@ OTHERS = [
     Mutation(
         "a peer that is silent is not asked whether it lives",
         Edit(
-            "Connection.swift",
-            "guard isReady, calls.deadline == nil else",
-            "guard isReady, !MUTANT, calls.deadline == nil else",
+            "Patience.swift",
+            "return owed.silence == .max ?",
+            "return owed.silence == .max || MUTANT ?",
         ),
     ),
     Mutation(

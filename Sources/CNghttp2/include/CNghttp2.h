@@ -79,6 +79,11 @@ int32_t cnghttp2_request(cnghttp2_session *session,
 void cnghttp2_resume(cnghttp2_session *session, int32_t stream);
 void cnghttp2_reset(cnghttp2_session *session, int32_t stream, uint32_t error_code);
 
+// Queues an empty SETTINGS frame, which the server must acknowledge.
+void cnghttp2_probe(cnghttp2_session *session);
+// How many of our SETTINGS frames it has acknowledged, the first one included.
+int32_t cnghttp2_acknowledged(const cnghttp2_session *session);
+
 // Takes what the server has sent. 0, or the error of nghttp2 that ends the session.
 int cnghttp2_receive(cnghttp2_session *session, const uint8_t *bytes, size_t count);
 // The next bytes to send, valid until the next call; 0: none now; less than 0: an error that ends the session. DATA

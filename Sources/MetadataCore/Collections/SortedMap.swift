@@ -62,14 +62,6 @@ struct SortedMap<Value> {
         }
     }
 
-    mutating func changeEach(_ change: (inout Value) -> Void) {
-        for at in slots.indices {
-            guard var value = slots[at] else { continue }
-            change(&value)
-            slots[at] = value
-        }
-    }
-
     private mutating func closeHoles() {
         if count == 0 {
             // Most often there was one: whoever looks at all of them has no holes to pass.

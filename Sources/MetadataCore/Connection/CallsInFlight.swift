@@ -54,9 +54,10 @@ enum Answer {
     case oversized(Int)
 }
 
-/// The unary requests that are on their way, and their deadlines.
+/// The unary requests that are on their way.
 struct CallsInFlight {
-    private struct Call {
+    /// A class: copies of a struct of this size cost more.
+    private final class Call {
         let purpose: CallPurpose
         let sentAt: Milliseconds
         let bytes: Int
@@ -64,7 +65,20 @@ struct CallsInFlight {
         let revision: Int64
         /// Which token it carries.
         let token: Int
-        var deadline: Milliseconds
+        /// From then on it is slow.
+        var slowAt: Milliseconds
+
+        init(
+            _ purpose: CallPurpose, sentAt: Milliseconds, bytes: Int, revision: Int64, token: Int,
+            slowAt: Milliseconds
+        ) {
+            self.purpose = purpose
+            self.sentAt = sentAt
+            self.bytes = bytes
+            self.revision = revision
+            self.token = token
+            self.slowAt = slowAt
+        }
     }
     private var calls = SortedMap<Call>()
     private var bytes = 0
@@ -94,8 +108,8 @@ struct CallsInFlight {
     ) {
         bytes += size
         calls[id] = Call(
-            purpose: purpose, sentAt: now, bytes: size, revision: revision, token: token,
-            deadline: purpose.takesItsTime ? .max : now &+ Timing.requestDeadline &+ transfer)
+            purpose, sentAt: now, bytes: size, revision: revision, token: token,
+            slowAt: purpose.takesItsTime ? .max : now &+ Timing.slowRequest &+ transfer)
         sent &+= 1
     }
 
@@ -151,25 +165,19 @@ struct CallsInFlight {
         inHand = nil
     }
 
-    mutating func progressed(now: Milliseconds) {
-        calls.changeEach { call in
-            let prolonged = min(
-                now &+ Timing.requestDeadline, call.sentAt &+ Timing.requestDeadlineMax)
-            call.deadline = max(call.deadline, prolonged)
+    func progressed(now: Milliseconds) {
+        calls.forEach { call in
+            let prolonged = min(now &+ Timing.slowRequest, call.sentAt &+ Timing.slowRequestMax)
+            call.slowAt = max(call.slowAt, prolonged)
         }
     }
 
-    /// nil: none of them has one.
-    var deadline: Milliseconds? {
-        var earliest = Milliseconds.max
-        calls.forEach { earliest = min(earliest, $0.deadline) }
-        return earliest == .max ? nil : earliest
-    }
-
-    /// When the oldest was sent.
-    var oldest: Milliseconds? {
-        var oldest: Milliseconds?
-        calls.forEach { oldest = min(oldest ?? $0.sentAt, $0.sentAt) }
-        return oldest
+    func count(into owed: inout Owed) {
+        var (oldest, slow) = (owed.request, owed.slow)
+        calls.forEach {
+            oldest = min(oldest, $0.sentAt)
+            slow = min(slow, $0.slowAt)
+        }
+        (owed.request, owed.slow) = (oldest, slow)
     }
 }

@@ -14,7 +14,7 @@ struct Connection {
         case idle
         /// All targets have failed: wait.
         case backoff(until: Milliseconds)
-        case opening(Opening)
+        case opening(ConnectionID)
         case ready(ConnectionID, since: Milliseconds)
         /// For good.
         case closed
@@ -22,14 +22,9 @@ struct Connection {
         var connection: ConnectionID? {
             switch self {
             case .idle, .backoff, .closed: nil
-            case .opening(let opening): opening.connection
-            case .ready(let connection, _): connection
+            case .opening(let connection), .ready(let connection, _): connection
             }
         }
-    }
-    private struct Opening {
-        let connection: ConnectionID
-        var deadline: Milliseconds
     }
     /// The next thing that the core must do for the connection.
     enum Wish {
@@ -73,10 +68,12 @@ struct Connection {
     /// Where it goes to, for people.
     private(set) var target: Text = ""
     private var targetEndpoint = 0
-    private var connectDeadline = Timing.connectDeadline
+    /// The same of the last connection that was made.
+    private var nextTarget: Text = ""
+    private var nextEndpoint = 0
+    private(set) var patience = Patience(now: 0)
+    private var lookout = Lookout()
     private var backoff = Timing.backoffFirst
-    private var hadSilence = false
-    private var lastReceived: Milliseconds = 0
     /// Answers in a row that tell of a slow server.
     private var busyAnswers = 0
     /// Requests to a slow server wait until then; 0: no pause.
@@ -104,6 +101,9 @@ struct Connection {
     var isReady: Bool {
         if case .ready = link { true } else { false }
     }
+
+    /// It is ready and not silent.
+    var answers: Bool { isReady && contact.isThere }
 
     var isIdle: Bool {
         if case .idle = link { true } else { false }
@@ -138,26 +138,15 @@ struct Connection {
         calls.count(into: &counters)
         counters.connects = connects
         counters.connectsFailed = connectsFailed
-        counters.isConnected = isReady
+        counters.isConnected = answers
         counters.revision = store.revision
     }
 
     // MARK: - Opening
 
-    /// The deadline of an opening has passed: why it is given up.
-    mutating func overdueOpening(now: Milliseconds) -> Text? {
-        guard case .opening(let opening) = link, !calls.isEmpty, now >= opening.deadline else {
-            return nil
-        }
-        hadSilence = true
-        endpoints.wasSilent(now: now)
-        return "no answer within \(connectDeadline) ms after connecting to \(target)"
-    }
-
-    /// `isWanted`: something needs etcd; without need nothing is connected. `hasStreams`: some are open.
+    /// `isWanted`: something needs etcd; without need nothing is connected.
     mutating func drive(
-        isWanted: Bool, hasStreams: Bool, now: Milliseconds, _ random: inout Random,
-        _ out: inout Outputs
+        isWanted: Bool, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
     ) -> Wish {
         if busyUntil <= now { busyUntil = 0 }
         switch link {
@@ -172,25 +161,13 @@ struct Connection {
             return .nothing
         case .opening:
             guard calls.isEmpty, busyUntil == 0 else { return .nothing }
-            prolongOpening(now: now)
             if let request = credentials.request(now: now) { return .authentication(request) }
             return credentials.isReady ? .greeting : .nothing
         case .ready:
             if let request = credentials.request(now: now) { return .authentication(request) }
-            let isSilent = silenceDue(hasStreams).map { now >= $0 } ?? false
-            return isSilent ? .probe : .nothing
+            // It lives again: an answer shows that it serves, too.
+            return contact.isLost && !lookout.isOn && calls.isEmpty ? .probe : .nothing
         }
-    }
-
-    /// When to probe the endpoint. A request with a deadline makes it unnecessary; a list has none, and open streams may
-    /// have no events.
-    private func silenceDue(_ hasStreams: Bool) -> Milliseconds? {
-        guard isReady, calls.deadline == nil else { return nil }
-        // A list that was just asked for does not put off what the streams need.
-        let ofStreams = hasStreams ? lastReceived &+ Timing.silence : nil
-        guard let oldest = calls.oldest else { return ofStreams }
-        let ofList = max(oldest, lastReceived) &+ Timing.requestDeadline
-        return min(ofList, ofStreams ?? ofList)
     }
 
     private mutating func open(
@@ -198,7 +175,7 @@ struct Connection {
     ) -> Wish {
         contact.isMissing(now: now)
         resolveNames(onlyUnknown: true, now: now, &out)
-        guard let next = endpoints.next(now: now) else {
+        guard let next = endpoints.next(besideHome: false, now: now) else {
             if endpoints.isEmpty {
                 link = .backoff(until: now &+ Timing.backoffMax)
             } else {
@@ -207,24 +184,33 @@ struct Connection {
             return .nothing
         }
         assert(calls.isEmpty, "requests of a connection that is gone")
+        begin(connect(next, &out), now: now)
+        return drive(isWanted: true, now: now, &random, &out)
+    }
+
+    private mutating func connect(
+        _ next: EndpointPool.Target, _ out: inout Outputs
+    ) -> ConnectionID {
         let connection = out.newID()
         let name = names[next.endpoint]
-        target = name.hasPrefix(next.address) ? "\(name)" : "\(name) [\(next.address)]"
-        targetEndpoint = next.endpoint
+        nextTarget = name.hasPrefix(next.address) ? "\(name)" : "\(name) [\(next.address)]"
+        nextEndpoint = next.endpoint
+        out.log(.debug, "connecting to \(nextTarget)")
+        out.act(.connect(connection, endpoint: next.endpoint, address: next.address))
+        return connection
+    }
+
+    /// The connection that was made last is the first from now on.
+    private mutating func begin(_ connection: ConnectionID, now: Milliseconds) {
+        target = nextTarget
+        targetEndpoint = nextEndpoint
+        endpoints.isInUse()
         credentials.connectionIsNew()
         busyUntil = 0
         store.connectionIsNew()
-        out.log(.debug, "connecting to \(target)")
-        out.act(.connect(connection, endpoint: next.endpoint, address: next.address))
-        link = .opening(Opening(connection: connection, deadline: now &+ connectDeadline))
-        return drive(
-            isWanted: true, hasStreams: false, now: now, &random, &out)
-    }
-
-    private mutating func prolongOpening(now: Milliseconds) {
-        guard case .opening(var opening) = link else { return }
-        opening.deadline = now &+ connectDeadline
-        link = .opening(opening)
+        patience = Patience(now: now)
+        lookout.stop()
+        link = .opening(connection)
     }
 
     mutating func authenticated(_ answer: Answer, now: Milliseconds) -> Wish {
@@ -274,13 +260,11 @@ struct Connection {
     mutating func greeted(
         _ header: ResponseHeader?, now: Milliseconds, _ out: inout Outputs
     ) -> StoreSeen.Verdict {
-        guard case .opening(let opening) = link else { return .same }
+        guard case .opening(let connection) = link else { return .same }
         let verdict = store.greeted(header)
-        link = .ready(opening.connection, since: now)
+        link = .ready(connection, since: now)
         connects &+= 1
-        connectDeadline = Timing.connectDeadline
-        hadSilence = false
-        contact.isThere()
+        contact.isFound()
         out.log(.info, "connected to \(target)")
         return verdict
     }
@@ -288,7 +272,9 @@ struct Connection {
     /// After a refusal of the opening, and after `fail`. Wrong credentials end what cannot succeed with them; then it is tried
     /// again, slowly: they may be put right in etcd. A token that was too old once more is an ordinary failure. True: the
     /// credentials are wrong.
-    mutating func pausesForCredentials(after failure: Failure, now: Milliseconds) -> Bool {
+    mutating func pausesForCredentials(
+        after failure: Failure, now: Milliseconds, _ out: inout Outputs
+    ) -> Bool {
         switch failure {
         case .unauthenticated: break
         case .tokenRefused, .permission:
@@ -297,14 +283,15 @@ struct Connection {
             .leaseExists, .compacted, .other:
             return false
         }
+        if let second = link.connection { out.act(.disconnect(second)) }
         link = .backoff(until: now &+ Timing.credentialsBackoff)
         return true
     }
 
     // MARK: - Its end
 
-    /// The connection is of no use any more: everything on it is dropped and asked again on the next. The result is what was
-    /// not answered; nil: there was no connection.
+    /// The connection is of no use any more: everything on it is dropped and asked again on the next, which is the second one if
+    /// there is one. The result is what was not answered; nil: there was no connection.
     mutating func fail(
         _ reason: Text, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
     ) -> [CallPurpose]? {
@@ -321,18 +308,18 @@ struct Connection {
         busyAnswers = 0
         credentials.isUnanswered()
         let unanswered = calls.dropAll()
-        if endpoints.left == 0 { backOff(now: now, &random, &out) }
+        if lookout.connection != 0 {
+            begin(lookout.connection, now: now)
+        } else if endpoints.left == 0 {
+            backOff(now: now, &random, &out)
+        }
         return unanswered
-    }
-
-    /// The endpoint left a request unanswered; `fail` must be called.
-    mutating func wasSilent(now: Milliseconds) {
-        endpoints.wasSilent(now: now)
     }
 
     /// Nothing is connected any more, whatever is wanted.
     mutating func close(_ out: inout Outputs) {
         if let connection = link.connection { out.act(.disconnect(connection)) }
+        stopLookingOut(&out)
         link = .closed
         calls.forgetAll()
     }
@@ -342,8 +329,6 @@ struct Connection {
     ) {
         link = .backoff(until: now &+ backoff &- random.below(backoff / 2))
         backoff = min(backoff &* 2, Timing.backoffMax)
-        if hadSilence { connectDeadline = min(connectDeadline &* 2, Timing.connectDeadlineMax) }
-        hadSilence = false
         resolveNames(onlyUnknown: false, now: now, &out)
     }
 
@@ -450,7 +435,21 @@ struct Connection {
 
     /// Something came from the endpoint.
     mutating func heard(now: Milliseconds) {
-        lastReceived = now
+        patience.heard(now: now)
+        if isReady { contact.lives() }
+    }
+
+    mutating func acknowledged(now: Milliseconds) {
+        patience.acknowledged(now: now)
+    }
+
+    /// An answer shows that there is contact. Whether that is news.
+    mutating func isAnswered(now: Milliseconds) -> Bool {
+        guard case .ready(_, let since) = link else { return false }
+        if now &- since >= Timing.stable { lookout.isGood() }
+        guard contact.isLost else { return false }
+        contact.isFound()
+        return true
     }
 
     /// Part of a large answer has come: its request, whichever it is, is being answered.
@@ -459,9 +458,106 @@ struct Connection {
         calls.progressed(now: now)
     }
 
-    /// An endpoint that does not answer a request is dead for all of them.
-    func hasOverdueCall(now: Milliseconds) -> Bool {
-        calls.deadline.map { now >= $0 } ?? false
+    // MARK: - Silence
+
+    /// Whether what is owed is late for other reasons than its own.
+    var isProbing: Bool { patience.isProbing }
+    var hasOthers: Bool { endpoints.hasSeveral }
+    var isLookingOut: Bool { lookout.isOn }
+
+    func isSecond(_ connection: ConnectionID) -> Bool {
+        connection != 0 && connection == lookout.connection
+    }
+
+    mutating func secondAnswered() { lookout.answered() }
+
+    /// The second connection is of no use.
+    mutating func secondFailed(
+        _ reason: Text, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
+    ) {
+        secondEnded(reason, now: now, &out)
+        lookout.failed(isRoundOver: endpoints.left == 0, now: now, &random)
+    }
+
+    private mutating func secondEnded(
+        _ reason: Text, now: Milliseconds, _ out: inout Outputs
+    ) {
+        out.act(.disconnect(lookout.connection))
+        trouble(nextEndpoint, reason, now: now, &out)
+        connectsFailed &+= 1
+        resolveNames(onlyUnknown: false, now: now, &out)
+    }
+
+    mutating func examined(
+        _ connection: ConnectionID, isDead: Bool, now: Milliseconds, _ random: inout Random,
+        _ out: inout Outputs
+    ) {
+        if isIt(connection) {
+            lookout.examined(isDead: isDead)
+        } else if isDead, isSecond(connection) {
+            secondFailed(Self.verdict(nextTarget), now: now, &random, &out)
+        }
+    }
+
+    /// Adds the requests in flight.
+    private func owing(_ owed: Owed) -> Owed {
+        var owed = owed
+        calls.count(into: &owed)
+        owed.hasOthers = hasOthers
+        return owed
+    }
+
+    @inline(never)
+    private static func verdict(_ target: Text) -> Text { "\(target) does not answer" }
+
+    /// Asks for signs of life, and looks elsewhere while there are none. The result is why the first connection has to go;
+    /// nil: it has not.
+    mutating func lookOut(
+        _ others: Owed, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
+    ) -> Text? {
+        guard let connection = link.connection else { return nil }
+        let owed = owing(others)
+        if now >= patience.probeDue(owed) {
+            patience.probe(owed, now: now)
+            out.act(.probe(connection))
+        }
+        let isSilent = now >= patience.silenceDue(owed)
+        guard isSilent || now >= patience.slowDue(owed) else {
+            if lookout.isOn { stopLookingOut(&out) }
+            return nil
+        }
+        if isSilent { contact.isMissing(now: now) }
+        if !lookout.isOn {
+            trouble(targetEndpoint, Self.verdict(target), now: now, &out)
+            endpoints.wasSilent(isInUse: true, now: now)
+            endpoints.newRound()
+            lookout.begin(owed, now: now, &random)
+        }
+        switch lookout.step(
+            owed, silentSince: patience.silentSince(owed), wasGood: isReady, now: now)
+        {
+        case .nothing: break
+        case .examineFirst: out.act(.examine(connection))
+        case .examineSecond: out.act(.examine(lookout.connection))
+        case .replace:
+            secondEnded(Self.verdict(nextTarget), now: now, &out)
+            endpoints.wasSilent(isInUse: false, now: now)
+            lookout.wasSilent(owed, now: now, &random)
+        case .open:
+            if endpoints.left == 0 { endpoints.newRound() }
+            if let next = endpoints.next(besideHome: true, now: now) {
+                lookout.opened(connect(next, &out), now: now)
+            } else {
+                lookout.failed(isRoundOver: true, now: now, &random)
+            }
+        case .take: return Self.verdict(target)
+        }
+        return nil
+    }
+
+    private mutating func stopLookingOut(_ out: inout Outputs) {
+        if lookout.connection != 0 { out.act(.disconnect(lookout.connection)) }
+        lookout.stop()
     }
 
     // MARK: - Answers
@@ -492,7 +588,7 @@ struct Connection {
     /// When it has something to do.
     // Inlined into its one caller: else all of this type is copied for it, with a retain for each array in it.
     @inline(__always)
-    func deadline(isWanted: Bool, hasStreams: Bool) -> Milliseconds? {
+    func deadline(isWanted: Bool, _ others: Owed, now: Milliseconds) -> Milliseconds? {
         var earliest: Milliseconds?
         func consider(_ deadline: Milliseconds?) {
             if let deadline { earliest = min(earliest ?? deadline, deadline) }
@@ -500,19 +596,29 @@ struct Connection {
         switch link {
         case .idle, .closed: break
         case .backoff(let until): if isWanted { consider(until) }
-        case .opening(let opening):
-            if calls.isEmpty {
-                consider(max(busyUntil, credentials.deadline ?? 0))
-            } else {
-                consider(opening.deadline)
-            }
-        case .ready:
-            consider(credentials.deadline)
+        case .opening where calls.isEmpty:
+            consider(max(busyUntil, credentials.deadline ?? 0))
+        case .opening, .ready:
+            if isReady { consider(credentials.deadline) }
             if busyUntil > 0 { consider(busyUntil) }
-            consider(silenceDue(hasStreams))
+            let due = lookoutDue(others, now: now)
+            if due != .max { consider(due) }
         }
-        consider(calls.deadline)
         consider(contact.deadline)
         return earliest
+    }
+
+    @inline(never)
+    private func lookoutDue(_ others: Owed, now: Milliseconds) -> Milliseconds {
+        let owed = owing(others)
+        var due = min(patience.silenceDue(owed), patience.slowDue(owed))
+        if lookout.isOn {
+            // Where there is no reason any more, it ends at once.
+            due =
+                due > now
+                ? now
+                : lookout.due(owed, silentSince: patience.silentSince(owed), wasGood: isReady)
+        }
+        return min(due, patience.probeDue(owed))
     }
 }

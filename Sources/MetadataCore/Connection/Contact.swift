@@ -13,11 +13,18 @@ struct Contact {
     /// Endpoints with a warning since the last answer.
     private var troubled: [Int] = []
 
+    var isThere: Bool { missingSince == nil }
+
     mutating func isMissing(now: Milliseconds) {
         if missingSince == nil { missingSince = now }
     }
 
-    mutating func isThere() {
+    /// Something has come. Where contact is lost it takes an answer.
+    mutating func lives() {
+        if !isLost { missingSince = nil }
+    }
+
+    mutating func isFound() {
         missingSince = nil
         isLost = false
         troubled.removeAll()

@@ -22,8 +22,9 @@ struct EndpointPool {
     private var entries: [Entry]
     private var targets: [Target] = []
     private var position = 0
-    /// The one that `next` gave last.
+    /// The one that `next` gave last, and the one that is in use.
     private var current = 0
+    private var home = 0
     /// Attempts left in this round.
     private(set) var left = 0
 
@@ -50,22 +51,33 @@ struct EndpointPool {
         left = targets.count
     }
 
-    /// The next target of this round; nil when each has been tried.
-    mutating func next(now: Milliseconds) -> Target? {
-        let hasOthers = targets.contains { $0.silentUntil <= now }
+    /// The next target of this round; nil when each has been tried. `besideHome`: another than the one in use, if there is one.
+    mutating func next(besideHome: Bool, now: Milliseconds) -> Target? {
+        let skipped = besideHome && hasSeveral ? home : -1
+        var hasLively = false
+        for at in targets.indices where at != skipped && targets[at].silentUntil <= now {
+            hasLively = true
+        }
         while left > 0, !targets.isEmpty {
             left -= 1
-            current = position % targets.count
-            position = (current + 1) % targets.count
-            if !hasOthers || targets[current].silentUntil <= now { return targets[current] }
+            let at = position % targets.count
+            position = at + 1
+            guard at != skipped, !hasLively || targets[at].silentUntil <= now else { continue }
+            current = at
+            if left == 1, position % targets.count == skipped { left = 0 }
+            return targets[at]
         }
         return nil
     }
 
-    /// The target that `next` gave last left something unanswered.
-    mutating func wasSilent(now: Milliseconds) {
-        guard targets.indices.contains(current) else { return }
-        targets[current].silentUntil = now &+ Timing.silentPause
+    /// The target that `next` gave last is in use.
+    mutating func isInUse() { home = current }
+
+    /// The target in use, or the one that `next` gave last, left something unanswered.
+    mutating func wasSilent(isInUse: Bool, now: Milliseconds) {
+        let at = isInUse ? home : current
+        guard targets.indices.contains(at) else { return }
+        targets[at].silentUntil = now &+ Timing.silentPause
     }
 
     /// Names to resolve now, those without an address only or all.

@@ -95,6 +95,7 @@ package struct Leases: Hashable {
     var ttl: Milliseconds { index(target).map { leases[$0].ttl } ?? 0 }
     var hasRenewed: Bool { leases.contains { $0.kind != .neverEnding } }
 
+    func isKnown(_ id: Int64) -> Bool { index(id) != nil }
     func isGranted(_ id: Int64) -> Bool { index(id).map { leases[$0].state == .alive } ?? false }
     func isAskedToGo(_ id: Int64) -> Bool { mayCome(.revocation, id) }
 
@@ -247,18 +248,15 @@ package struct Leases: Hashable {
         interval == 0 ? ttl / 3 : min(interval, ttl / 3)
     }
 
-    private mutating func jittered(_ period: Milliseconds) -> Milliseconds {
-        period &- random.below(period &* Timing.renewalJitter / 1000 &+ 1)
+    private mutating func jittered(
+        _ period: Milliseconds, by perMille: UInt64 = Timing.renewalJitter
+    ) -> Milliseconds {
+        period &- random.below(period &* perMille / 1000 &+ 1)
     }
 
     /// A server's number: bounded, so that nothing computed from it can overflow.
     private static func milliseconds(_ seconds: Int64) -> Milliseconds {
         Milliseconds(max(1, min(seconds, Limits.ttlSeconds))) &* 1000
-    }
-
-    /// An attempt's own deadline: three of them fit into half a TTL.
-    private func patience(_ lease: Lease) -> Milliseconds {
-        min(max(lease.ttl / 6, Timing.renewalDeadlineMin), Timing.renewalDeadlineMax)
     }
 
     private func isRenewed(_ lease: Lease) -> Bool {
@@ -275,12 +273,23 @@ package struct Leases: Hashable {
         return nil
     }
 
-    /// For how long the oldest renewal over its deadline has been without an answer.
-    func overdue(now: Milliseconds) -> Milliseconds? {
-        for lease in leases {
-            if let sentAt = lease.sentAt, now >= sentAt &+ patience(lease) { return now &- sentAt }
-        }
-        return nil
+    var shortestTTL: Milliseconds {
+        var shortest = Milliseconds.max
+        for lease in leases where isRenewed(lease) { shortest = min(shortest, lease.ttl) }
+        return shortest == .max ? Timing.ttlWithoutLease : shortest
+    }
+
+    /// When the oldest renewal was sent that is not answered; `.max`: none.
+    var renewalSince: Milliseconds {
+        var oldest = Milliseconds.max
+        for lease in leases { oldest = min(oldest, lease.sentAt ?? .max) }
+        return oldest
+    }
+
+    var renewalsUnanswered: [Int64] {
+        var ids: [Int64] = []
+        for lease in leases where lease.sentAt != nil { ids.append(lease.id) }
+        return ids
     }
 
     mutating func renewalAnswered(_ id: Int64, seconds: Int64, now: Milliseconds) -> Verdict {
@@ -296,7 +305,9 @@ package struct Leases: Hashable {
             return .ended(early: early)
         }
         let ttl = Self.milliseconds(seconds)
-        let due = sentAt &+ jittered(period(ttl))
+        let jitter =
+            leases[at].isFromBefore ? Timing.renewalJitterFirst : Timing.renewalJitter
+        let due = sentAt &+ jittered(period(ttl), by: jitter)
         change(id) {
             $0.sentAt = nil
             $0.ttl = ttl
@@ -351,8 +362,7 @@ package struct Leases: Hashable {
     var nextDeadline: Milliseconds? {
         var earliest: Milliseconds?
         for lease in leases where isRenewed(lease) {
-            let due = lease.sentAt.map { $0 &+ patience(lease) } ?? lease.renewAt
-            earliest = min(earliest ?? due, due)
+            if lease.sentAt == nil { earliest = min(earliest ?? .max, lease.renewAt) }
         }
         return earliest
     }

@@ -58,12 +58,13 @@ extension NameKeeper {
 
     /// Labels, or a mark, may hang on a lease of ours that an older state of the store has brought back.
     private mutating func adoptLeases(_ found: Observation, _ now: Milliseconds) {
-        let behind = (found.labels ?? []).map { $0.lease } + [found.markLease ?? 0]
-        let known = leases.ids
-        let unknown = behind.filter { leases.isOurs($0) && !known.contains($0) }
-        guard !unknown.isEmpty else { return }
-        let needed = known.filter(isNeeded)
-        for lease in unknown { leases.adopt(lease, now: now, keeping: needed) }
+        adopt(found.markLease ?? 0, now)
+        for label in found.labels ?? [] { adopt(label.lease, now) }
+    }
+
+    private mutating func adopt(_ lease: Int64, _ now: Milliseconds) {
+        guard leases.isOurs(lease), !leases.isKnown(lease) else { return }
+        leases.adopt(lease, now: now, keeping: neededLeases)
     }
 
     /// A key has an old revision that differs from the one seen.

@@ -83,11 +83,9 @@ package struct Registration: Hashable {
     package var watchFrom: Int64? { keeper.watchFrom }
     /// Calls that wait for their turn.
     var backlog: Int { keeper.backlog }
-    /// The TTL of the lease; without one, the measure of patience.
-    var ttl: Milliseconds {
-        let ttl = keeper.leases.targetKind == .neverEnding ? 0 : keeper.leases.ttl
-        return ttl == 0 ? Timing.ttlWithoutLease : ttl
-    }
+    var renews: Bool { mutating get { keeper.leases.hasRenewed } }
+    /// The shortest TTL of a lease that is renewed; without one, the measure of patience.
+    var ttl: Milliseconds { mutating get { keeper.leases.shortestTTL } }
     var lastRefusal: Pacing.Refusal? { keeper.pacing.lastRefusal }
 
     /// The lease is that of the heartbeat; 0: there is none.
@@ -120,10 +118,10 @@ package struct Registration: Hashable {
     /// The next lease to renew now; it counts as asked for.
     mutating func nextRenewal(now: Milliseconds) -> Int64? { keeper.leases.nextRenewal(now: now) }
 
-    /// For how long a renewal has been without an answer that is over its deadline.
-    mutating func overdueRenewal(now: Milliseconds) -> Milliseconds? {
-        keeper.leases.overdue(now: now)
-    }
+    /// Since when a renewal has been without an answer; `.max`: none.
+    var renewalSince: Milliseconds { mutating get { keeper.leases.renewalSince } }
+    /// The leases of those renewals.
+    var renewalsUnanswered: [Int64] { mutating get { keeper.leases.renewalsUnanswered } }
 
     // MARK: - What becomes of them
 

@@ -100,6 +100,11 @@ final class HostWatch {
         notices.tell(WatchEvent(watch: operation, kind: .contactRegained))
     }
 
+    /// The connection on which it watches answers again.
+    func contactIsBack(_ notices: inout Notices) {
+        if silentSince == nil { contactRegained(&notices) }
+    }
+
     /// The begin of its silence; nil: it lives, or waits for the host.
     private var silentSince: Milliseconds? {
         switch state {

@@ -259,12 +259,21 @@ struct WatchStream {
         nextAnswer = max(nextAnswer, now &+ patience)
     }
 
+    /// Gives the creation on its way more time. False: it had all that there is.
+    mutating func prolongCreation(now: Milliseconds) -> Bool {
+        progressed(now: now)
+        return creationDeadline.map { now < $0 } ?? false
+    }
+
     /// When a creation must have been answered; nil: none is under way. A watch that is never created would stay
     /// silent.
     var creationDeadline: Milliseconds? {
         guard let oldest = creating.first else { return nil }
-        return min(nextAnswer, oldest.askedAt &+ Timing.requestDeadlineMax)
+        return min(nextAnswer, oldest.askedAt &+ Timing.slowRequestMax)
     }
+
+    /// Since when the oldest creation is unanswered; `.max`: none.
+    var creationSince: Milliseconds { creating.first?.askedAt ?? .max }
 
     /// When to open the stream again; nil: it is open, or need not wait.
     var retryAt: Milliseconds? {

@@ -35,6 +35,9 @@ final class HTTP2Session {
     /// Frames, and bytes in headers, that have come so far.
     private(set) var framesReceived = 0
     private(set) var headerBytesReceived = 0
+    /// What `takeSigns` has to tell.
+    private var isMidMessage = false
+    private var acknowledged: Int32 = 0
 
     private static let streamWindow: UInt32 = 4 << 20
     private static let connectionWindow: UInt32 = 8 << 20
@@ -83,6 +86,25 @@ final class HTTP2Session {
         events.bytesSent += UInt64(frame.count)
         if exchange.isWaiting { cnghttp2_resume(session, exchange.stream) }
     }
+
+    /// Asks for a sign of life: an empty SETTINGS frame, which the server must acknowledge. Not PING: etcd answers the fourth
+    /// within 5 s with GOAWAY.
+    func probe() {
+        if let session { cnghttp2_probe(session) }
+    }
+
+    /// Whether that was acknowledged, and whether part of a large message has come, since the last call.
+    func takeSigns() -> (isAcknowledged: Bool, isMidMessage: Bool) {
+        let count = session.map { cnghttp2_acknowledged($0) } ?? acknowledged
+        defer {
+            acknowledged = count
+            isMidMessage = false
+        }
+        return (count > max(acknowledged, 1), isMidMessage)
+    }
+
+    /// The server's SETTINGS have come.
+    var hasHeard: Bool { framesReceived > 0 && failure == nil }
 
     /// Whether it was here.
     func abandon(_ owner: RequestOwner) -> Bool {
@@ -192,7 +214,7 @@ final class HTTP2Session {
 
     fileprivate func data(_ exchange: Exchange, _ bytes: UnsafeBufferPointer<UInt8>) {
         events.bytesReceived += UInt64(bytes.count)
-        if exchange.receive(body: bytes, events) { events.hasProgressed = true }
+        if exchange.receive(body: bytes, events) { isMidMessage = true }
         if exchange.isDefective { conclude(exchange, reset: nil) }
     }
 

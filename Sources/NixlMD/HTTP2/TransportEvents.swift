@@ -12,8 +12,6 @@ final class TransportEvents {
 
     var bytesSent: UInt64 = 0
     var bytesReceived: UInt64 = 0
-    /// A part of a message has come.
-    var hasProgressed = false
 
     var count: Int { items.count - head }
     /// Bytes of the message in the first; nil: there is none.

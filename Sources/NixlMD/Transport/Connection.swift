@@ -19,6 +19,7 @@ struct TransportBudget {
 final class Connection {
     let easy: UnsafeMutableRawPointer
     let session: HTTP2Session
+    let route: Route
     private let isTLS: Bool
     private let connectTo: StringList
     private let errorBuffer: UnsafeMutablePointer<CChar>
@@ -59,6 +60,7 @@ final class Connection {
         self.easy = easy
         self.connectTo = connectTo
         self.session = session
+        self.route = route
         isTLS = route.isTLS
         errorBuffer = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
         errorBuffer.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))

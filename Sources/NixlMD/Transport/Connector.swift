@@ -119,6 +119,11 @@ final class Connector {
         sockets[i].wanted = events
     }
 
+    /// Less than 0: there is none yet.
+    func socket(of easy: UnsafeMutableRawPointer) -> Int32 {
+        sockets.first { $0.easy == easy }?.descriptor ?? -1
+    }
+
     private func index(of socket: Int32) -> Int? {
         sockets.firstIndex { $0.descriptor == socket }
     }

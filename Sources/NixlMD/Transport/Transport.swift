@@ -20,13 +20,10 @@ final class Transport {
     private var connector: Connector
     /// The stamp of the connector's file of trusted authorities; 0: none.
     private var authorities: UInt64 = 0
-    private var route: Route?
-    /// Where new requests go; nil: none was made yet.
-    private var current: Connection?
-    /// The server has sent these away; what was asked on them is still answered.
-    private var draining: [Connection] = []
-    /// Calls that are not on a connection yet, in order. The core bounds their number (`Limits.callsInFlight`).
-    private var waiting: [Request] = []
+    /// The one with requests, and a second one beside it while it is silent.
+    private var routes: [Route] = []
+    /// Of all routes, those that drain first.
+    private var connections: [Connection] = []
     private var budget = TransportBudget()
     private var mayHaveSetUpTLS = false
 
@@ -56,7 +53,7 @@ final class Transport {
 
     /// Something waits that epoll does not know of.
     var hasMore: Bool {
-        events.count > 0 || (current?.mayHaveMore ?? false) || draining.contains { $0.mayHaveMore }
+        events.count > 0 || connections.contains { $0.mayHaveMore }
     }
 
     /// More can be read in this tick.
@@ -66,7 +63,7 @@ final class Transport {
     /// is left unread is reported again.
     func handle(socket: Int32, events: UInt32, now: Milliseconds) {
         guarded {
-            if let connection = connection(on: socket) {
+            if let connection = connections.first(where: { $0.socket == socket }) {
                 if events & EpollEvent.write != 0 { connection.isWritable() }
                 if events & ~EpollEvent.write != 0 { read(connection, now: now) }
             } else if connector.owns(socket) {
@@ -98,13 +95,14 @@ final class Transport {
 
     /// Sends what there is to send.
     func flush(now: Milliseconds) {
-        guard current != nil || !draining.isEmpty else { return }
+        guard !connections.isEmpty else { return }
         guarded {
-            repeat {
-                let current = current
-                for connection in draining { write(connection, now: now) }
-                if let current { write(current, now: now) }
-            } while startWaiting(now: now)
+            var isDone = false
+            while !isDone {
+                for connection in connections { write(connection, now: now) }
+                isDone = true
+                for route in routes where startWaiting(route, now: now) { isDone = false }
+            }
         }
     }
 
@@ -115,14 +113,14 @@ final class Transport {
 
     /// Call this at the end of every turn: until then epoll has the old interest.
     func updateInterest() {
-        for connection in draining { want(connection) }
-        if let current { want(current) }
+        for connection in connections {
+            if let socket = connection.socket { connector.want(connection.interest, of: socket) }
+        }
         let failure = connector.updateInterest()
-        if failure != 0 { lose("the system refused to watch the connection (errno \(failure))") }
-    }
-
-    private func want(_ connection: Connection) {
-        if let socket = connection.socket { connector.want(connection.interest, of: socket) }
+        guard failure != 0 else { return }
+        for route in routes {
+            lose(route, "the system refused to watch the connection (errno \(failure))")
+        }
     }
 
     /// The next event, in order.
@@ -141,7 +139,7 @@ final class Transport {
     }
 
     private func noteTLSSetup() {
-        if route?.isTLS ?? false { mayHaveSetUpTLS = true }
+        if usesTLS { mayHaveSetUpTLS = true }
     }
 
     /// libcurl changes the thread's queue of OpenSSL's errors, which is the host's.
@@ -158,11 +156,18 @@ final class Transport {
     func perform(_ action: Action, now: Milliseconds) {
         switch action {
         case .connect(let id, let endpoint, let address):
-            guarded { connect(id, endpoint: endpoint, address: address) }
+            guarded { connect(id, endpoint: endpoint, address: address, now: now) }
         case .disconnect(let id):
-            guard route?.id == id else { return }
-            guarded { drop() }
-            events.removeAll()
+            guard let route = route(id) else { return }
+            guarded { drop(route) }
+            // The core ignores what comes of requests that it has given up.
+            if routes.isEmpty { events.removeAll() }
+        case .probe(let id):
+            route(id)?.current?.session.probe()
+        case .examine(let id):
+            guard let connection = route(id)?.current else { return }
+            let socket = connector.socket(of: connection.easy)
+            events.append(.path(id, isDead: csystem_is_path_dead(socket)))
         case .call(let id, let connection, let method, let frame, let token):
             begin(
                 Request(owner: .call(id), method: method, frame: frame, token: token),
@@ -182,10 +187,11 @@ final class Transport {
         }
     }
 
-    /// Only notes where to: the first request makes the connection.
-    private func connect(_ id: ConnectionID, endpoint index: Int, address: Bytes) {
-        drop()
-        events.removeAll()
+    private func route(_ id: ConnectionID) -> Route? { routes.first { $0.id == id } }
+
+    private func connect(
+        _ id: ConnectionID, endpoint index: Int, address: Bytes, now: Milliseconds
+    ) {
         guard endpoints.indices.contains(index) else {
             return events.append(.connectionLost(id, "there is no endpoint \(index)"))
         }
@@ -196,16 +202,18 @@ final class Transport {
             return events.append(.connectionLost(id, "\(name): not a numeric address"))
         }
         let serverName = endpoint.tls ? tls.serverName : nil
-        route = Route(
-            id: id, endpoint: index, isTLS: endpoint.tls, url: endpoint.url(serverName: serverName),
+        let route = Route(
+            id: id, isTLS: endpoint.tls, url: endpoint.url(serverName: serverName),
             connectTo: endpoint.connectTo(address: address), name: name,
             headers: RequestHeaders(
                 authority: endpoint.authority(serverName: serverName), isTLS: endpoint.tls))
+        routes.append(route)
+        _ = connectionForNew(route, now: now)
     }
 
     private func begin(_ request: Request, on id: ConnectionID, now: Milliseconds) {
         // The loss of a connection has answered its requests.
-        guard route?.id == id else { return }
+        guard let route = route(id) else { return }
         guard RequestHeaders.isHeaderValue(request.token) else {
             let text = Bytes("the token that etcd gave cannot be sent as a header")
             return events.answer(
@@ -213,77 +221,66 @@ final class Transport {
                 .failed(GRPCStatus(code: GRPCStatus.unauthenticated, message: text)))
         }
         // Small requests and streams do not queue.
-        guard request.takesTurns else { return start(request, now: now) }
-        waiting.append(request)
-        startWaiting(now: now)
+        guard request.takesTurns else { return start(request, route, now: now) }
+        route.waiting.append(request)
+        startWaiting(route, now: now)
     }
 
     /// Starts what waited and need not any more. Whether anything was.
     @discardableResult
-    private func startWaiting(now: Milliseconds) -> Bool {
-        guard !waiting.isEmpty else { return false }
+    private func startWaiting(_ route: Route, now: Milliseconds) -> Bool {
+        guard !route.waiting.isEmpty else { return false }
         var reads = 0
         var isUploading = false
-        for exchange in current?.session.exchanges ?? [] {
+        for exchange in route.current?.session.exchanges ?? [] {
             if exchange.request.readsLargely, !exchange.isConcluded { reads += 1 }
             if exchange.request.isLargeUpload, exchange.hasUnsent { isUploading = true }
         }
         var started = false
         var i = 0
-        while route != nil, i < waiting.count {
-            let request = waiting[i]
+        while i < route.waiting.count {
+            let request = route.waiting[i]
             let isUpload = request.isLargeUpload
             if (isUpload && isUploading) || (request.readsLargely && reads >= Self.maximumReads) {
                 i += 1
                 continue
             }
-            waiting.remove(at: i)
+            route.waiting.remove(at: i)
             if isUpload { isUploading = true }
             if request.readsLargely { reads += 1 }
-            start(request, now: now)
+            start(request, route, now: now)
             started = true
         }
         return started
     }
 
-    private func start(_ request: Request, now: Milliseconds) {
-        guard let connection = connectionForNew(now: now) else { return }
+    private func start(_ request: Request, _ route: Route, now: Milliseconds) {
+        guard let connection = connectionForNew(route, now: now) else { return }
         connection.session.start(request)
     }
 
     private func abandon(_ owner: RequestOwner) {
-        waiting.drop { $0.owner == owner }
+        for route in routes { route.waiting.drop { $0.owner == owner } }
         for connection in connections where connection.session.abandon(owner) { break }
         events.removeAll(of: owner)
     }
 
     // MARK: Connections
 
-    private var connections: [Connection] {
-        guard let current else { return draining }
-        return draining.isEmpty ? [current] : draining + [current]
-    }
-
-    private func connection(on socket: Int32) -> Connection? {
-        if let current, current.socket == socket { return current }
-        return draining.first { $0.socket == socket }
-    }
-
     /// Where a new request goes; nil: the route is lost.
-    private func connectionForNew(now: Milliseconds) -> Connection? {
-        if let current {
+    private func connectionForNew(_ route: Route, now: Milliseconds) -> Connection? {
+        if let current = route.current {
             guard current.session.isDraining else { return current }
-            self.current = nil
-            draining.append(current)
-            guard draining.count <= Self.maximumDraining else {
-                lose("the server sends every connection away")
+            route.current = nil
+            route.draining.append(current)
+            guard route.draining.count <= Self.maximumDraining else {
+                lose(route, "the server sends every connection away")
                 return nil
             }
         }
-        guard let route else { return nil }
         let keepsAuthorities = checkAuthorities(isTLS: route.isTLS)
         guard let connection = Connection(route: route, events: events) else {
-            lose("out of memory")
+            lose(route, "out of memory")
             return nil
         }
         guard
@@ -292,10 +289,11 @@ final class Transport {
             connector.add(connection.easy, now: now) == CURLM_OK
         else {
             guarded { connection.destroy() }
-            lose("libcurl is out of memory, or lacks a feature")
+            lose(route, "libcurl is out of memory, or lacks a feature")
             return nil
         }
-        current = connection
+        route.current = connection
+        connections.append(connection)
         return connection
     }
 
@@ -306,7 +304,7 @@ final class Transport {
         let stamp = file.withCString { ccurl_file_stamp($0) }
         if stamp == authorities { return true }
         if authorities != 0 {
-            guard draining.isEmpty, let fresh = Connector(epoll: epoll) else { return false }
+            guard connections.isEmpty, let fresh = Connector(epoll: epoll) else { return false }
             guarded { connector.destroy() }
             connector = fresh
         }
@@ -321,16 +319,23 @@ final class Transport {
                 connection.open(connector)
                 read(connection, now: now)
             } else {
-                lose(connection.failure(result, connector, tls))
+                lose(connection.route, connection.failure(result, connector, tls))
             }
         }
     }
 
     private func read(_ connection: Connection, now: Milliseconds) {
+        let (left, count) = (budget.read, events.count)
         if events.pendingBytes < Self.maximumPending { connection.read(&budget) }
-        if events.hasProgressed, let route {
-            events.hasProgressed = false
-            events.append(.progress(route.id))
+        let signs = connection.session.takeSigns()
+        // Each answer is a sign of life itself.
+        if signs.isMidMessage || signs.isAcknowledged
+            || (budget.read < left && events.count == count && connection.session.hasHeard)
+        {
+            events.append(
+                .heard(
+                    connection.route.id, acknowledges: signs.isAcknowledged,
+                    isMidMessage: signs.isMidMessage))
         }
         finish(connection, now: now)
     }
@@ -338,26 +343,26 @@ final class Transport {
     /// Draws conclusions from what a connection has read or written.
     private func finish(_ connection: Connection, now: Milliseconds) {
         guard !connection.isClosed else { return }
-        let session = connection.session
-        repeatRefused(session, now: now)
+        let (session, route) = (connection.session, connection.route)
+        repeatRefused(session, route)
         if let failure = session.failure {
-            guard session.isDraining, !session.isInUse else { return lose(failure) }
+            guard session.isDraining, !session.isInUse else { return lose(route, failure) }
             remove(connection)
         } else if session.isDraining {
             // A server that sends away whoever comes is not asked again and again.
-            if !session.hasAnswered { return lose("the server closes the connection") }
+            if !session.hasAnswered { return lose(route, "the server closes the connection") }
             if !session.isInUse { remove(connection) }
         }
-        startWaiting(now: now)
+        startWaiting(route, now: now)
     }
 
     /// Repeats unprocessed requests on another connection, once.
-    private func repeatRefused(_ session: HTTP2Session, now: Milliseconds) {
+    private func repeatRefused(_ session: HTTP2Session, _ route: Route) {
         for var request in session.takeRefused() {
             if session.hasAnswered, !request.isRepeated, case .call = request.owner {
                 session.retire()
                 request.isRepeated = true
-                waiting.append(request)
+                route.waiting.append(request)
             } else {
                 events.answer(request.owner, .unprocessed)
             }
@@ -367,31 +372,31 @@ final class Transport {
     // MARK: Ends
 
     private func remove(_ connection: Connection) {
-        if current === connection { current = nil }
-        draining.drop { $0 === connection }
+        let route = connection.route
+        if route.current === connection { route.current = nil }
+        route.draining.drop { $0 === connection }
+        connections.drop { $0 === connection }
         connector.remove(connection.easy)
         connection.destroy()
     }
 
     /// The route is of no use any more: tears it down and says so.
-    private func lose(_ reason: Text) {
-        guard let route else { return }
-        guarded { drop() }
+    private func lose(_ route: Route, _ reason: Text) {
+        guarded { drop(route) }
         events.append(.connectionLost(route.id, "\(route.name): \(reason)"))
     }
 
-    /// Closes all connections, now.
-    private func drop() {
-        for connection in connections { remove(connection) }
-        waiting.removeAll()
-        route = nil
-        events.hasProgressed = false
+    /// Closes its connections, now.
+    private func drop(_ route: Route) {
+        for connection in connections where connection.route === route { remove(connection) }
+        route.waiting.removeAll()
+        routes.drop { $0 === route }
     }
 
     /// Frees everything; never blocks. Nothing may be called afterwards.
     func close() {
         guarded {
-            drop()
+            for route in routes { drop(route) }
             connector.destroy()
         }
         events.removeAll()

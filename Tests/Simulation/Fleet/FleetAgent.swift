@@ -141,7 +141,9 @@ final class FleetAgent {
             let unsent = connection.unsent
             connection.unsent = []
             for work in unsent { world.send(work, on: connection) }
-        case .acknowledged: break
+        case .settings: add(.heard(connection.coreID, acknowledges: false, isMidMessage: false))
+        case .acknowledged:
+            add(.heard(connection.coreID, acknowledges: true, isMidMessage: false))
         case .reset, .refused: lose(connection)
         case .packet(let packet): hear(packet, on: connection)
         }
@@ -162,7 +164,7 @@ final class FleetAgent {
             connection.answered(stream)
             add(.message(stream, bytes))
         case .streamEnded(let stream, let outcome): add(.streamEnded(stream, reply(outcome)))
-        case .reset: break
+        case .settings, .acknowledgement, .reset: break
         }
     }
 
@@ -188,6 +190,12 @@ final class FleetAgent {
             connections.append(world.connect(self, id, to: endpoint))
             if connections.count > 2 { world.fail("\(who) has \(connections.count) connections") }
         case .disconnect(let id): disconnect(id)
+        case .probe(let id):
+            if let connection = connection(id) { world.transmit(.settings, on: connection) }
+        case .examine(let id):
+            // The network of a fleet loses nothing: without an acknowledgement is a SYN that finds no room.
+            guard let connection = connection(id) else { return }
+            add(.path(id, isDead: !connection.isEstablished))
         case .call(let call, let id, let method, let frame, let token):
             guard let connection = connection(id) else { return }
             connection.owed[call] = world.now

@@ -20,6 +20,8 @@ final class FleetWorld {
     enum FromServer {
         /// Requests may be sent.
         case opened
+        /// The server's first SETTINGS.
+        case settings
         /// A SETTINGS frame was acknowledged.
         case acknowledged
         case packet(ServerPacket)
@@ -222,6 +224,7 @@ final class FleetWorld {
         case .request(.send(let stream, _)):
             connection.isOfRenewals(stream) ? UnitCosts.renewal : UnitCosts.watch
         case .request(.goodbye): UnitCosts.goodbye
+        case .request(.preface), .request(.probe): 0
         }
     }
 
@@ -259,6 +262,7 @@ final class FleetWorld {
         }
         connection.waiting = []
         if scenario.security != .none { tell(.opened, on: connection) }
+        tell(.settings, on: connection)
     }
 
     /// Answers go out at once: their cost is in the request. What a watch is told of others is work of its own.
