@@ -4,7 +4,7 @@
 
 Usage: run.py DIRECTORY [SEEDS [WORDS]]: builds in DIRECTORY, prints a line for each mutation whose
 name or rule holds WORDS, and ends with 1 if one was not found: by the exploration of the
-registration, else within SEEDS seeds.
+registration, else within SEEDS seeds. Those of fleet_rules.py by fleets, within FLEET_SEEDS seeds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mutations import MUTATIONS
+from fleet_rules import FLEETS
+from mutations import MUTATIONS as OTHERS
 
+MUTATIONS = [*OTHERS, *FLEETS]
 ROOT = Path(__file__).resolve().parents[2]
 # Seeds that are run before it is looked whether one of them has failed.
 PORTION = 20
@@ -26,6 +28,9 @@ PORTION = 20
 FIRST_SEEDS = 100
 # Of one run: it never ends otherwise.
 CPU_SECONDS = 600
+# The same of fleets, and how many agents each has.
+FLEET_SEEDS = 120
+AGENTS = 200
 # States of each bound set of the exploration.
 STATES = 100_000
 SWITCH = """import Glibc
@@ -78,9 +83,11 @@ def run(command: list[str], number: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def first_failure(simulate: Path, number: int, seeds: range) -> str | None:
+def first_failure(
+    simulate: Path, number: int, seeds: range, more: tuple[str, ...] = ()
+) -> str | None:
     for first in seeds[::PORTION]:
-        command = [str(simulate), "--first", str(first), "--seeds", str(PORTION)]
+        command = [str(simulate), *more, "--first", str(first), "--seeds", str(PORTION)]
         done = run(command, number)
         if done.returncode == -signal.SIGXCPU:
             return f"seed {first} or a later one never ended"
@@ -89,6 +96,11 @@ def first_failure(simulate: Path, number: int, seeds: range) -> str | None:
         if done.returncode != 0:
             return f"seed {first} or a later one ended the simulator"
     return None
+
+
+def fleet_failure(simulate: Path, number: int) -> str | None:
+    seeds = range(1, FLEET_SEEDS + 1)
+    return first_failure(simulate, number, seeds, ("--fleet", str(AGENTS)))
 
 
 def explored_failure(explore: Path, number: int) -> str | None:
@@ -113,15 +125,23 @@ def main() -> None:
     simulate = build(directory, "simulate")
     explore = build(directory, "explore")
     first = range(1, min(seeds, FIRST_SEEDS) + 1)
-    if found := explored_failure(explore, 0) or first_failure(simulate, 0, first):
+    found = (
+        explored_failure(explore, 0)
+        or first_failure(simulate, 0, first)
+        or fleet_failure(simulate, 0)
+    )
+    if found:
         sys.exit(f"without any mistake: {found}")
     count = missed = 0
     for number, mutation in enumerate(MUTATIONS, 1):
         if words not in mutation.name and words not in mutation.rule:
             continue
-        found = explored_failure(explore, number) or first_failure(
-            simulate, number, range(1, seeds + 1)
-        )
+        if mutation in FLEETS:
+            found = fleet_failure(simulate, number)
+        else:
+            found = explored_failure(explore, number) or first_failure(
+                simulate, number, range(1, seeds + 1)
+            )
         count += 1
         missed += not found
         rule = f" [{mutation.rule}]" if mutation.rule else ""
