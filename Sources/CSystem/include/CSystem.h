@@ -91,6 +91,9 @@ const char *csystem_environment(const char *name);
 bool csystem_random(void *bytes, size_t count);
 // Whether the process could have so much more memory now.
 bool csystem_has_memory(size_t count);
+// Overwrites what earlier calls have left below the caller's frame. The loader saves vector registers there when it binds a
+// function, with the last bytes that were copied (glibc, sysdeps/x86_64/dl-trampoline.h).
+void csystem_wipe_stack(void);
 // The first `size` bytes of a file; their number, or a negated errno.
 int64_t csystem_read_file(const char *path, void *room, size_t size);
 // One line to standard error, in one write.

@@ -130,7 +130,7 @@ final class Handle {
 extension Engine {
     func close() {
         transport.close()
-        core.forgetSecrets()
+        forgetSecrets()
         resolver.close()
         wakeup.close()
     }
@@ -138,8 +138,13 @@ extension Engine {
     /// No epoll_ctl, which would change the parent's set.
     func closeAfterFork() {
         transport.closeAfterFork()
-        core.forgetSecrets()
+        forgetSecrets()
         closeDescriptorsAfterFork()
+    }
+
+    private func forgetSecrets() {
+        core.forgetSecrets()
+        csystem_wipe_stack()
     }
 
     func closeDescriptorsAfterFork() {
