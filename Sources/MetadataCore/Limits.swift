@@ -20,6 +20,8 @@ enum Timing {
     static let probeSilence: Milliseconds = 2000
     /// ... and not before so many times the slowest acknowledgement of late, which waits in the same queue as requests do.
     static let slowestAcknowledgements: Milliseconds = 3
+    /// It counts half after each of these: one stall does not make a handle patient for ever.
+    static let slowestAge: Milliseconds = 30_000
     /// A request of a living endpoint is slow after this: another one is asked, if there is one.
     static let slowRequest: Milliseconds = 2000
     /// Added for what is on its way: the slowest path that is not a failure, 1 MiB/s.
@@ -32,7 +34,7 @@ enum Timing {
     static let lookoutPause: Milliseconds = 500
     static let lookoutPauseMax: Milliseconds = 5000
     /// The second connection is replaced after this, doubled for each that was silent, up to TTL/6 and at least the maximum,
-    /// if nobody acknowledges its packets; else after TTL/3.
+    /// if nobody acknowledges its packets; else after TTL/2, doubled likewise.
     static let life: Milliseconds = 1000
     static let lifeMax: Milliseconds = 2000
     /// Between two looks at TCP_INFO.

@@ -258,7 +258,12 @@ extension MetadataCore {
             tokenIsRefused(reason)
         case .failure(let reason): failConnection(reason)
         case .answered(let purpose, let answer):
-            if case .message = answer { answerIsSeen() }
+            // Who refuses to be probed serves.
+            if case .message = answer {
+                answerIsSeen()
+            } else if case .probe = purpose {
+                answerIsSeen()
+            }
             answered(purpose, answer)
             connection.answerIsTaken()
         }

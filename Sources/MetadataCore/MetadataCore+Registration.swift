@@ -86,14 +86,15 @@ extension MetadataCore {
 
     /// The server has ended it.
     func renewalStreamEnded() {
-        keepAliveStream = secondKeepAlive
+        keepAliveStream = secondKeepAlive == 0 ? nil : secondKeepAlive
         secondKeepAlive = nil
     }
 
     /// Of the two streams of renewals the one that was answered.
     func keepOnly(_ stream: StreamID) {
         guard let second = secondKeepAlive, let first = keepAliveStream else { return }
-        act(.closeStream(stream == second ? first : second))
+        let other = stream == second ? first : second
+        if other != 0 { act(.closeStream(other)) }
         keepAliveStream = stream
         secondKeepAlive = nil
     }

@@ -244,7 +244,7 @@ public final class MetadataCore {
         case .connectionLost(let connection, let reason): isLost(connection, reason)
         case .resolved(let endpoint, let addresses, let reason):
             connection.resolved(
-                endpoint, addresses: addresses, reason: reason, now: now, &out)
+                endpoint, addresses: addresses, reason: reason, now: now, &random, &out)
         }
         pump()
     }
@@ -263,7 +263,11 @@ public final class MetadataCore {
     }
 
     private func streamEnded(_ stream: StreamID, _ reply: Reply) {
-        // The second stream of renewals stays known: it is not opened again.
+        if stream == secondKeepAlive {
+            // It is not opened again.
+            secondKeepAlive = 0
+            return
+        }
         guard watchStream.isIt(stream) || stream == keepAliveStream else { return }
         switch reply {
         case .tooLarge(let size) where watchStream.isIt(stream): watchMessageTooLarge(size)

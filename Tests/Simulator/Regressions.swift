@@ -76,5 +76,8 @@ struct Regression {
         Regression(
             seed: 5218,
             shows: "a start of the heartbeat failed for a fence that a leaving agent was refused"),
+        Regression(
+            seed: 469, shows: "a member froze, and nobody had the addresses of the others: LOST"),
+        Regression(seed: 809, shows: "the same, with a longer TTL"),
     ]
 }

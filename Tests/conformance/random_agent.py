@@ -14,7 +14,7 @@ from typing import Any
 
 import capi
 from followed import Followed, Told
-from hosts import TICK_CPU_LIMIT_NS
+from hosts import is_too_long
 
 NAMES = [b"alpha", b"beta", b"g-a", b"g"]
 LABELS = [b"metadata", b"a", b"b/c", b"\xff\xfe"]
@@ -233,7 +233,7 @@ class RandomAgent:
         self._call("get_stats", ctypes.byref(stats))
         longest = stats.tick_cpu_max_ns
         self.chance.longest_tick_ns = max(self.chance.longest_tick_ns, longest)
-        if longest > TICK_CPU_LIMIT_NS:
+        if is_too_long(longest):
             self.problem(f"a tick took {longest / 1e6:.1f} ms of CPU")
         if rc := self._call("close"):
             self.problem(f"close: {rc}")

@@ -26,6 +26,8 @@ RECORD = Path(__file__).with_name("costs.json")
 # For other versions of the C library and of libcurl, and for answers that come in more pieces.
 INSTRUCTIONS_MARGIN = 1.10
 CALLS_MARGIN = 1.0
+# A record of TLS that comes in two pieces costs a read more.
+TLS_CALLS_MARGIN = 2.0
 MEMORY_MARGIN = 1.15
 # The least of so many: what the system does beside us only adds.
 ATTEMPTS = 4
@@ -214,7 +216,7 @@ def test_system_calls_are_within_the_record(runner: Runner, name: str) -> None:
 
 
 def test_system_calls_over_tls_are_within_the_record(tls_runner: Runner) -> None:
-    limit = recorded("publish_4k", "system calls over TLS") + CALLS_MARGIN
+    limit = recorded("publish_4k", "system calls over TLS") + TLS_CALLS_MARGIN
     measured = cost(tls_runner.calls, KINDS["publish_4k"], limit)
     check("publish_4k", "system calls over TLS", measured, limit)
 

@@ -44,7 +44,7 @@ _FIELDS = (
     ("connects", "Connections that answered", True),
     ("connects_failed", "Connections that were lost or never answered", True),
     ("renewals", "Renewals of the lease that were answered", True),
-    ("renewals_unanswered", "Renewals that missed their deadline", True),
+    ("renewals_unanswered", "Silences in which a renewal of the lease was owed", True),
     ("leases_lost", "Leases that ran out while the process lived", True),
     ("restores", "Times that everything was put back", True),
     ("events", "Events of watches", True),

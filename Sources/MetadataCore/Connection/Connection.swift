@@ -166,7 +166,9 @@ struct Connection {
         case .ready:
             if let request = credentials.request(now: now) { return .authentication(request) }
             // It lives again: an answer shows that it serves, too.
-            return contact.isLost && !lookout.isOn && calls.isEmpty ? .probe : .nothing
+            guard contact.isLost, !lookout.isOn, calls.isEmpty, credentials.isReady, busyUntil == 0
+            else { return .nothing }
+            return .probe
         }
     }
 
@@ -352,10 +354,16 @@ struct Connection {
 
     mutating func resolved(
         _ endpoint: Int, addresses: [Bytes], reason: Text, now: Milliseconds,
-        _ out: inout Outputs
+        _ random: inout Random, _ out: inout Outputs
     ) {
         let wasEmpty = endpoints.isEmpty
+        let hadOthers = hasOthers
         endpoints.resolved(endpoint, addresses: addresses)
+        if !hadOthers, hasOthers, lookout.connection != 0 {
+            // It went to the endpoint that is silent, for want of another.
+            out.act(.disconnect(lookout.connection))
+            lookout.failed(isRoundOver: false, now: now, &random)
+        }
         if addresses.isEmpty, names.indices.contains(endpoint) {
             trouble(
                 endpoint, "\(names[endpoint]) cannot be resolved: \(reason)", now: now, &out)
@@ -531,10 +539,11 @@ struct Connection {
             trouble(targetEndpoint, Self.verdict(target), now: now, &out)
             endpoints.wasSilent(isInUse: true, now: now)
             endpoints.newRound()
+            resolveNames(onlyUnknown: true, now: now, &out)
             lookout.begin(owed, now: now, &random)
         }
         switch lookout.step(
-            owed, silentSince: patience.silentSince(owed), wasGood: isReady, now: now)
+            owed, silentSince: waitingSince(owed, isSilent: isSilent), wasGood: isReady, now: now)
         {
         case .nothing: break
         case .examineFirst: out.act(.examine(connection))
@@ -553,6 +562,11 @@ struct Connection {
         case .take: return Self.verdict(target)
         }
         return nil
+    }
+
+    /// Signs of life do not put off what is owed by a living connection.
+    private func waitingSince(_ owed: Owed, isSilent: Bool) -> Milliseconds {
+        isSilent ? patience.silentSince(owed) : min(owed.request, owed.renewal)
     }
 
     private mutating func stopLookingOut(_ out: inout Outputs) {
@@ -617,7 +631,10 @@ struct Connection {
             due =
                 due > now
                 ? now
-                : lookout.due(owed, silentSince: patience.silentSince(owed), wasGood: isReady)
+                : lookout.due(
+                    owed,
+                    silentSince: waitingSince(owed, isSilent: now >= patience.silenceDue(owed)),
+                    wasGood: isReady)
         }
         return min(due, patience.probeDue(owed))
     }

@@ -9,7 +9,7 @@ struct EndpointPool {
     struct Target {
         var endpoint: Int
         var address: Bytes
-        /// Until then it is passed over, if there is another: it was silent, and to try it costs a whole deadline.
+        /// Until then it is passed over, if there is another: it was silent lately.
         fileprivate var silentUntil: Milliseconds = 0
     }
     private struct Entry {
@@ -22,7 +22,7 @@ struct EndpointPool {
     private var entries: [Entry]
     private var targets: [Target] = []
     private var position = 0
-    /// The one that `next` gave last, and the one that is in use.
+    /// The one that `next` gave last, and the one that is in use; -1: it is not among the targets any more.
     private var current = 0
     private var home = 0
     /// Attempts left in this round.
@@ -39,10 +39,20 @@ struct EndpointPool {
     var hasSeveral: Bool { targets.count > 1 }
 
     private mutating func rebuild() {
+        let before = targets
+        let (oldHome, oldCurrent) = (home, current)
+        (home, current) = (-1, -1)
         targets.removeAll()
         for (index, entry) in entries.enumerated() {
             for address in entry.addresses {
-                targets.append(Target(endpoint: index, address: address))
+                var target = Target(endpoint: index, address: address)
+                for (at, old) in before.enumerated()
+                where old.endpoint == index && old.address == address {
+                    target.silentUntil = old.silentUntil
+                    if at == oldHome { home = targets.count }
+                    if at == oldCurrent { current = targets.count }
+                }
+                targets.append(target)
             }
         }
     }

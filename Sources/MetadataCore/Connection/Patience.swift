@@ -34,20 +34,24 @@ package struct Patience {
     private var pause = Timing.probePause
     /// How long acknowledgements took of late: they wait in the same queue as requests.
     private var slowest: Milliseconds = 0
+    private var slowestAt: Milliseconds = 0
 
     package init(now: Milliseconds) { last = now }
 
     package mutating func heard(now: Milliseconds) {
         // To be accepted takes its time in the queue, too.
-        if !hasHeard { slowest = now &- last }
+        if !hasHeard { (slowest, slowestAt) = (now &- last, now) }
         last = now
         hasHeard = true
+        guard now &- slowestAt >= Timing.slowestAge else { return }
+        slowest /= 2
+        slowestAt = now
     }
 
     package mutating func acknowledged(now: Milliseconds) {
         guard isProbing else { return }
         isProbing = false
-        slowest = max(now &- probed, slowest / 2)
+        (slowest, slowestAt) = (max(now &- probed, slowest / 2), now)
     }
 
     package mutating func probe(_ owed: Owed, now: Milliseconds) {

@@ -20,9 +20,9 @@ final class Transport {
     private var connector: Connector
     /// The stamp of the connector's file of trusted authorities; 0: none.
     private var authorities: UInt64 = 0
-    /// The one with requests, and a second one beside it while it is silent.
+    /// The first serves requests; a second stands beside it while the first is silent.
     private var routes: [Route] = []
-    /// Of all routes, those that drain first.
+    /// The connections of all routes, in the order in which they were made.
     private var connections: [Connection] = []
     private var budget = TransportBudget()
     private var mayHaveSetUpTLS = false
