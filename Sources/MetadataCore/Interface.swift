@@ -140,7 +140,7 @@ public enum Action: Sendable {
     case connect(ConnectionID, endpoint: Int, address: Bytes)
     /// Ask for a sign of life: send an empty SETTINGS frame. Its acknowledgement comes as `.heard`. One at a time.
     case probe(ConnectionID)
-    /// Find out whether the other side's kernel acknowledges what was sent; answered by `.path`.
+    /// Look at TCP_INFO: does the server's kernel acknowledge our bytes? Answered by `.path`.
     case examine(ConnectionID)
     /// Drop the connection with all calls and streams; none of them is answered any more.
     case disconnect(ConnectionID)
@@ -170,8 +170,8 @@ public enum NetworkEvent: Sendable {
     /// where a reply or a message says the same. The first one of a connection means that the server's SETTINGS have come.
     /// `acknowledges`: with them came the answer to `.probe`. `isMidMessage`: a large answer is under way.
     case heard(ConnectionID, acknowledges: Bool, isMidMessage: Bool)
-    /// The answer to `.examine`. Dead: what was sent has been without a TCP acknowledgement for a second, or nobody answers the
-    /// SYN. A new connection then costs the server nothing. Otherwise the server's kernel holds our bytes, and our place in
+    /// The answer to `.examine`. Dead: for a second TCP has acknowledged nothing although bytes are on their way, or it has not
+    /// connected yet. A new connection then costs the server nothing. Otherwise the server's kernel holds our bytes, and our place in
     /// the server's queue is kept.
     case path(ConnectionID, isDead: Bool)
     /// The connection cannot be used any more (refused, reset, not HTTP/2, TLS failed, ...). Its calls

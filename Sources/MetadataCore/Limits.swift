@@ -20,7 +20,7 @@ enum Timing {
     static let probeSilence: Milliseconds = 2000
     /// ... and not before so many times the slowest acknowledgement of late, which waits in the same queue as requests do.
     static let slowestAcknowledgements: Milliseconds = 3
-    /// It counts half after each of these: one stall does not make a handle patient for ever.
+    /// After each such time that value is halved: one stall must not make a handle patient for ever.
     static let slowestAge: Milliseconds = 30_000
     /// A request of a living endpoint is slow after this: another one is asked, if there is one.
     static let slowRequest: Milliseconds = 2000

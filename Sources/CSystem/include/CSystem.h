@@ -77,7 +77,7 @@ int64_t csystem_socket_receive(int socket, void *buffer, size_t size);
 int64_t csystem_socket_send(int socket, const csystem_part *parts, size_t count);
 // Whether such a result means: not now.
 bool csystem_is_again(int64_t result);
-// What was sent over TCP has been without an acknowledgement for a second, or nobody has answered the SYN.
+// Whether TCP has acknowledged nothing for a second although bytes are on their way, or has not connected yet.
 bool csystem_is_path_dead(int socket);
 // In a forked child: puts an unconnected socket in its place, so that nothing reaches the parent's connection.
 void csystem_socket_sever(int socket);

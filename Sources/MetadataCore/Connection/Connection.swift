@@ -292,8 +292,8 @@ struct Connection {
 
     // MARK: - Its end
 
-    /// The connection is of no use any more: everything on it is dropped and asked again on the next, which is the second one if
-    /// there is one. The result is what was not answered; nil: there was no connection.
+    /// Gives the connection up. The second one takes its place, if there is one. Returns the requests that were not answered,
+    /// which are asked again; nil: there was no connection.
     mutating func fail(
         _ reason: Text, now: Milliseconds, _ random: inout Random, _ out: inout Outputs
     ) -> [CallPurpose]? {
@@ -468,7 +468,7 @@ struct Connection {
 
     // MARK: - Silence
 
-    /// Whether what is owed is late for other reasons than its own.
+    /// Whether the whole connection may be silent: then a single late answer says nothing about its request.
     var isProbing: Bool { patience.isProbing }
     var hasOthers: Bool { endpoints.hasSeveral }
     var isLookingOut: Bool { lookout.isOn }
@@ -564,7 +564,8 @@ struct Connection {
         return nil
     }
 
-    /// Signs of life do not put off what is owed by a living connection.
+    /// Since when the second connection has been waited for. A living connection that leaves a request unanswered is judged by
+    /// that request: its signs of life do not count.
     private func waitingSince(_ owed: Owed, isSilent: Bool) -> Milliseconds {
         isSilent ? patience.silentSince(owed) : min(owed.request, owed.renewal)
     }

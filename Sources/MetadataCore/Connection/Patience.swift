@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: Copyright (c) 2026 The nixl_md authors
 // SPDX-License-Identifier: Apache-2.0
 
-/// What is owed on the connection with the requests: sent and not answered. Times are since when; `.max`: nothing.
+/// What the first connection owes: what was sent on it and is not answered. Each time is when the oldest of its kind was sent;
+/// `.max`: there is none.
 package struct Owed {
     /// Of the lease.
     package var ttl: Milliseconds
